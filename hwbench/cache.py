@@ -1,0 +1,63 @@
+"""Exported artefacts, keyed by content: the same model, settings and exporter versions are exported once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, as hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def json_sha256(value: Any) -> str:
+    """sha256 of a JSON-able value in canonical form, as hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A directory of artefacts; entries appear whole or not at all."""
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> Cache:
+        """``$HWBENCH_CACHE`` or the platform's cache directory."""
+        return cls(Path(os.environ.get("HWBENCH_CACHE") or platformdirs.user_cache_dir("hwbench")))
+
+    def get(self, key: dict[str, Any], name: str, build: Callable[[Path], None]) -> Path:
+        """Path of the entry for ``key``, built into a folder of its own when it is not there yet.
+
+        Args:
+            key: everything that decides the content (JSON-able).
+            name: file name inside the entry, e.g. ``"model.onnx"``.
+            build: writes the file at the path it is given; may write companions beside it.
+        """
+        entry = self.root / "artefacts" / json_sha256(key)
+        if not (entry / name).exists():
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=entry.parent, prefix=".making-") as folder:
+                staged = Path(folder) / "entry"
+                staged.mkdir()
+                build(staged / name)
+                (staged / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True))
+                try:
+                    staged.rename(entry)
+                except OSError:  # another process was first; its content is the same by construction
+                    if not (entry / name).exists():
+                        raise
+        return entry / name

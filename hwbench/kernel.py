@@ -1,0 +1,200 @@
+"""``Kernel``: one unit of work as a runtime executes it; ``Layer``: a row of a model's graph that runs one kernel.
+
+A kernel's key is scoped by runtime and holds everything that decides its cost: op, shapes, attributes, fused
+activation, layout, which inputs are constant, dtype. ``Kernel.parse(k.key) == k``. :meth:`Kernel.cost` is the one
+analytic counter of MACs and bytes: every runtime describes its nodes in the neutral terms below, and nobody counts
+twice.
+
+Neutral terms, by ``kind``:
+
+* ``conv`` / ``conv_transpose``: tensors in (n, c, …spatial) order whatever the memory layout; attributes
+  ``kernel_shape``, ``groups``, ``in_channels``, ``strides``, ``dilations``, ``pads``
+* ``matmul``: attribute ``k``, the length of the contraction; ``outputs[0]`` is (…, m, n)
+* ``attention`` (fused): attributes ``q_len``, ``kv_len``, ``head_dim``, ``v_dim``, ``batch_heads``
+* ``elementwise``, ``activation``, ``norm``, ``pool``, ``reduce``, ``layout`` (reorder, transpose, reshape, pad,
+  slice, concat), ``resize``, ``other``: no MACs, bytes only
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .errors import UsageError
+
+Scalar = int | float | str | bool
+Attribute = Scalar | tuple[Scalar, ...]
+
+KINDS = frozenset(
+    {
+        "conv", "conv_transpose", "matmul", "attention",
+        "elementwise", "activation", "norm", "pool", "reduce", "layout", "resize", "other",
+    }
+)  # fmt: skip
+
+DTYPE_BYTES = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
+    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8, "bool": 1,
+    "int4": 0.5, "uint4": 0.5, "complex64": 8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Shape and element type of one value; ``constant`` marks weights."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    constant: bool = False
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return math.ceil(self.numel * DTYPE_BYTES.get(self.dtype, 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a kernel does, counted from its shapes. Fields that are bytes say so; ``macs`` are multiply-accumulates."""
+
+    macs: int
+    params: int
+    param_bytes: int
+    input_bytes: int
+    output_bytes: int
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that cross the kernel's border once: parameters, inputs and outputs."""
+        return self.param_bytes + self.input_bytes + self.output_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Identity of a unit of work. ``attributes`` is sorted by name; sequences inside it are tuples."""
+
+    runtime: str
+    op: str
+    kind: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    attributes: tuple[tuple[str, Attribute], ...] = ()
+    activation: str = ""
+    layout: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"Kernel kind '{self.kind}' is unknown.", remedy=f"Use one of {', '.join(sorted(KINDS))}.")
+        object.__setattr__(self, "attributes", tuple(sorted(self.attributes, key=lambda pair: pair[0])))
+
+    def attribute(self, name: str, default: Attribute | None = None) -> Attribute | None:
+        return next((value for key, value in self.attributes if key == name), default)
+
+    def _ints(self, name: str) -> tuple[int, ...]:
+        value = self.attribute(name, ())
+        return tuple(int(v) for v in value) if isinstance(value, tuple) else (int(value),)  # type: ignore[arg-type]
+
+    def cost(self) -> Cost:
+        """MACs and bytes of one execution.
+
+        Source of the MAC formulas: the definitions of the operators (a convolution's output element needs
+        in_channels / groups × ∏ kernel_shape products, a matrix product's ``k``, attention two products).
+        """
+        weights = [t for t in self.inputs if t.constant]
+        return Cost(
+            macs=self._macs(),
+            params=sum(t.numel for t in weights),
+            param_bytes=sum(t.nbytes for t in weights),
+            input_bytes=sum(t.nbytes for t in self.inputs if not t.constant),
+            output_bytes=sum(t.nbytes for t in self.outputs),
+        )
+
+    def _macs(self) -> int:
+        if self.kind in ("conv", "conv_transpose"):
+            per_point = math.prod(self._ints("kernel_shape"))
+            (groups,) = self._ints("groups") or (1,)
+            if self.kind == "conv":
+                (in_channels,) = self._ints("in_channels")
+                return self.outputs[0].numel * (in_channels // groups) * per_point
+            data = next(t for t in self.inputs if not t.constant)
+            return data.numel * (self.outputs[0].shape[1] // groups) * per_point
+        if self.kind == "matmul":
+            return self.outputs[0].numel * self._ints("k")[0]
+        if self.kind == "attention":
+            heads, q, kv = self._ints("batch_heads")[0], self._ints("q_len")[0], self._ints("kv_len")[0]
+            return heads * q * kv * (self._ints("head_dim")[0] + self._ints("v_dim")[0])
+        return 0
+
+    @property
+    def key(self) -> str:
+        """Canonical text of the kernel; equal kernels have equal keys."""
+        tensors = [[[list(t.shape), t.dtype, int(t.constant)] for t in side] for side in (self.inputs, self.outputs)]
+        fields = [self.runtime, self.op, self.kind, *tensors, dict(self.attributes), self.activation, self.layout]
+        return json.dumps(fields, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def parse(cls, key: str) -> Kernel:
+        """Inverse of :attr:`key`. Raises UsageError for text that is no kernel key."""
+        try:
+            runtime, op, kind, inputs, outputs, attributes, activation, layout = json.loads(key)
+            sides = [tuple(Tensor(tuple(s), d, bool(c)) for s, d, c in side) for side in (inputs, outputs)]
+            frozen = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in attributes.items())
+            return cls(runtime, op, kind, sides[0], sides[1], frozen, activation, layout)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"Not a kernel key: {key[:80]!r} ({error}).", remedy="Keys come from Kernel.key."
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One executed node of a model.
+
+    Attributes:
+        name: the runtime's own name of the node, unique within the model.
+        module: dotted path of the module it came from, empty when unknown.
+        kernel: what runs.
+        inputs: names of the non-constant values it reads (for liveness).
+        outputs: names of the values it writes.
+        sources: names of the source operators a fused node holds.
+    """
+
+    name: str
+    module: str
+    kernel: Kernel
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+def live_bytes(layers: Sequence[Layer], graph_outputs: Iterable[str] = ()) -> list[int]:
+    """Bytes of activations alive while each layer runs, in executed order; the peak is their maximum.
+
+    A value lives from the layer that writes it (graph inputs: from the start) to the last one that reads it; graph
+    outputs live to the end. In-place reuse and the allocator's rounding are not modelled, so this is what the
+    schedule needs, not what a runtime reserves.
+    """
+    last_use = {name: i for i, layer in enumerate(layers) for name in (*layer.outputs, *layer.inputs)}
+    for name in graph_outputs:
+        last_use[name] = len(layers)
+    sizes: dict[str, int] = {}
+    written: set[str] = set()
+    for layer in layers:
+        data = [t for t in layer.kernel.inputs if not t.constant]
+        for name, tensor in zip(layer.inputs, data, strict=False):
+            sizes.setdefault(name, tensor.nbytes)
+        for name, tensor in zip(layer.outputs, layer.kernel.outputs, strict=False):
+            sizes[name] = tensor.nbytes
+            written.add(name)
+    alive = {name for name in sizes if name not in written}
+    result = []
+    for i, layer in enumerate(layers):
+        alive.update(name for name in layer.outputs if name in sizes)
+        result.append(sum(sizes[name] for name in alive))
+        alive = {name for name in alive if last_use.get(name, -1) > i}
+    return result

@@ -1,0 +1,40 @@
+"""Entry points: how runtimes, meters, models and spaces are found. Built-ins use the same road as plug-ins."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from .errors import MissingDependency, UsageError, did_you_mean
+
+GROUPS = ("hwbench.runtimes", "hwbench.meters", "hwbench.models", "hwbench.spaces")
+
+
+@functools.cache
+def names(group: str) -> Mapping[str, EntryPoint]:
+    """What is installed in a group, by name, without importing any of it."""
+    return {point.name: point for point in sorted(entry_points(group=group), key=lambda p: p.name)}
+
+
+@functools.cache
+def load(group: str, name: str) -> Any:
+    """Import one entry point.
+
+    Raises:
+        UsageError: no such name.
+        MissingDependency: it is there, but a package it imports is not.
+    """
+    known = names(group)
+    noun = group.rpartition(".")[2].removesuffix("s")
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise UsageError(f"There is no {noun} '{name}'. {hint}".strip(), remedy=f"Known: {', '.join(known) or 'none'}.")
+    try:
+        return known[name].load()
+    except ImportError as error:
+        raise MissingDependency(
+            f"The {noun} '{name}' needs the package '{error.name}', which is not installed.",
+            remedy=f"pip install 'hwbench[{name}]'",
+        ) from error

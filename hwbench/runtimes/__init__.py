@@ -1,0 +1,110 @@
+"""The host half of a runtime: what it can do, how a model becomes an artefact, how a profile becomes layers.
+
+The island half is a *session module* that travels to the device (``Runtime.session``). It is self-contained (standard
+library, numpy and the runtime under test) and offers::
+
+    probe() -> dict                        {"versions": {...}, "profiler": bool, "why": str, ...}
+    open(model, settings, profile) -> session
+        model      {"kind", "path", "spec", "inputs": [{"name", "shape", "dtype"}]}
+        settings   {"threads", "precision", "batch", "options": {...}}
+    session.info                           {"precision", "provider", ...} as they came out, not as they were asked for
+    session.run()                          one inference, synchronous, inputs already in place
+    session.collect()                      after each profiled run, outside the timed region
+    session.finish() -> dict               {"nodes": [...], "durations_ns": [[...] per run], ...}; no run afterwards
+    session.memory() -> dict               {"arena_peak_bytes": int or None, ...}
+    session.close()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..cache import Cache
+from ..errors import UsageError, did_you_mean
+from ..kernel import Layer
+from ..plugins import load
+from ..target import Target
+
+if TYPE_CHECKING:
+    from ..catalog.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What travels to the device for one model.
+
+    Attributes:
+        kind: ``"onnx"``, ``"tflite"`` or ``"builder"``.
+        sha256: of the file, or of the builder's spec with the versions it was checked against.
+        inputs: name, shape and dtype of each input, batch included.
+        path: the file on this host, ``None`` for a builder.
+        spec: for a builder, what to build (``{"builder": "timm:NAME", …}``).
+        facts: ``macs``, ``params``, notes for caveats, whatever the host half's ``layers`` needs.
+    """
+
+    kind: str
+    sha256: str
+    inputs: tuple[tuple[str, tuple[int, ...], str], ...]
+    path: Path | None = None
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A calibration chain: ``length`` equal nodes of ``arity`` (inputs + outputs), to tell a node's true cost."""
+
+    arity: int
+    length: int
+    artifact: Artifact
+
+
+class Runtime(Protocol):
+    """Host half of a runtime; a module-level ``RUNTIME`` is registered under ``hwbench.runtimes``."""
+
+    name: str
+    precisions: tuple[str, ...]
+    options: Mapping[str, str]  # option → what it does; bare options have no value
+    needs: frozenset[str]  # what a device must offer, e.g. {"python:onnxruntime"}
+    session: Path  # the island module
+
+    def check(self, target: Target) -> None:
+        """Raise UsageError for options, threads or batch that the runtime cannot give."""
+
+    def prepare(self, model: Model, target: Target, cache: Cache) -> Artifact:
+        """Export (or find in the cache) what runs on the device. Raises WorkerError when the export fails."""
+
+    def anchor(self, target: Target, cache: Cache) -> Artifact:
+        """The fixed reference workload of this runtime, about a millisecond of mixed convolutions."""
+
+    def chains(self, target: Target, cache: Cache) -> Sequence[Chain]:
+        """Calibration chains: two lengths for at least two arities. Empty when per-layer time is not offered."""
+
+    def layers(self, artifact: Artifact, profile: Mapping[str, Any]) -> list[Layer]:
+        """Layers aligned with ``profile["nodes"]`` (what the session's ``finish`` returned)."""
+
+
+def find(name: str) -> Runtime:
+    """The runtime of that name. Raises UsageError or MissingDependency."""
+    runtime: Runtime = load("hwbench.runtimes", name)
+    return runtime
+
+
+def check(target: Target) -> Runtime:
+    """The target's runtime, after its precision and options were found possible. Raises UsageError."""
+    runtime = find(target.runtime)
+    if target.precision not in runtime.precisions:
+        raise UsageError(
+            f"{runtime.name} cannot run {target.precision} (target '{target}').",
+            remedy=f"It offers {', '.join(runtime.precisions)}.",
+        )
+    for name, _ in target.options:
+        if name not in runtime.options:
+            known = ", ".join(runtime.options) or "none"
+            hint = did_you_mean(name, runtime.options)
+            raise UsageError(f"{runtime.name} has no option '{name}'. {hint}".strip(), remedy=f"Options: {known}.")
+    runtime.check(target)
+    return runtime

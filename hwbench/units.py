@@ -1,0 +1,99 @@
+"""The only place where ms, mJ and MiB exist: numbers for people, and numbers from people.
+
+Inside hwbench every value is in SI base units and its name says so (``latency_s``, ``energy_j``, ``peak_bytes``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from .errors import UsageError
+
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_BYTES = {
+    "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30,
+}  # fmt: skip
+_NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ%]*)\s*$")
+
+
+def _significant(value: float, digits: int) -> str:
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{decimals}f}"
+
+
+def _scaled(value: float, steps: list[tuple[float, str]], digits: int) -> str:
+    if not math.isfinite(value):
+        return "n/a"
+    for factor, unit in steps:
+        if abs(value) >= factor:
+            return f"{_significant(value / factor, digits)} {unit}"
+    factor, unit = steps[-1]
+    return f"{_significant(value / factor, digits)} {unit}"
+
+
+def seconds(value: float | None, digits: int = 4) -> str:
+    """``0.0123`` → ``"12.30 ms"``."""
+    if value is None:
+        return "n/a"
+    return _scaled(value, [(1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")], digits)
+
+
+def joules(value: float | None, digits: int = 3) -> str:
+    """``0.0123`` → ``"12.3 mJ"``."""
+    if value is None:
+        return "n/a"
+    return _scaled(value, [(1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ")], digits)
+
+
+def size(value: float | None, digits: int = 3) -> str:
+    """``1572864`` → ``"1.50 MiB"``."""
+    if value is None:
+        return "n/a"
+    if abs(value) < 2**10:
+        return f"{value:.0f} B"
+    return _scaled(value, [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")], digits)
+
+
+def count(value: float | None, digits: int = 3) -> str:
+    """``3_504_872`` → ``"3.50 M"``."""
+    if value is None:
+        return "n/a"
+    if abs(value) < 1e3:
+        return f"{value:.0f}"
+    return _scaled(value, [(1e9, "G"), (1e6, "M"), (1e3, "k")], digits)
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """``0.0123`` → ``"1.2 %"``."""
+    if fraction is None or not math.isfinite(fraction):
+        return "n/a"
+    return f"{100 * fraction:.{digits}f} %"
+
+
+def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, example: str) -> float:
+    match = _NUMBER.match(text)
+    if match is None or (unit := match.group(2).lower()) not in units:
+        raise UsageError(
+            f"'{text}' is not a {what}.",
+            remedy=f"Write a number and a unit, such as {example} (units: {', '.join(units)}).",
+        )
+    return float(match.group(1)) * units[unit]
+
+
+def parse_seconds(text: str) -> float:
+    """``"20ms"``, ``"5m"``, ``"1.5h"`` → seconds. Raises UsageError."""
+    return _parse(text, _SECONDS, "duration", "5m or 20ms")
+
+
+def parse_bytes(text: str) -> int:
+    """``"8MB"`` → bytes (MB is 10⁶, MiB 2²⁰). Raises UsageError."""
+    return round(_parse(text, _BYTES, "size", "8MB or 64MiB"))
+
+
+def parse_fraction(text: str) -> float:
+    """``"2%"`` or ``"0.02"`` → 0.02. Raises UsageError."""
+    return _parse(text, {"%": 0.01, "": 1.0}, "share", "2% or 0.02")
