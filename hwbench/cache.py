@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
+
+from .errors import DeviceError, WorkerError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def file_sha256(path: Path) -> str:
@@ -46,18 +51,44 @@ class Cache:
             key: everything that decides the content (JSON-able).
             name: file name inside the entry, e.g. ``"model.onnx"``.
             build: writes the file at the path it is given; may write companions beside it.
+
+        Raises:
+            WorkerError: ``build`` wrote no such file.
+            DeviceError: the folder cannot be written, or its disk is full.
         """
         entry = self.root / "artefacts" / json_sha256(key)
         if not (entry / name).exists():
-            entry.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=entry.parent, prefix=".making-") as folder:
-                staged = Path(folder) / "entry"
-                staged.mkdir()
-                build(staged / name)
-                (staged / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True))
-                try:
-                    staged.rename(entry)
-                except OSError:  # another process was first; its content is the same by construction
-                    if not (entry / name).exists():
-                        raise
+            try:
+                entry.parent.mkdir(parents=True, exist_ok=True)
+                folder = tempfile.TemporaryDirectory(dir=entry.parent, prefix=".making-")
+            except OSError as error:
+                raise self._unwritable(error) from error
+            with folder as path:
+                self._make(Path(path) / "entry", entry, key, name, build)
         return entry / name
+
+    def _make(self, staged: Path, entry: Path, key: dict[str, Any], name: str, build: Callable[[Path], None]) -> None:
+        try:
+            staged.mkdir()
+            build(staged / name)
+            (staged / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True))
+        except OSError as error:  # only a full disk is the cache's to explain; the rest is the builder's
+            if error.errno not in _FULL:
+                raise
+            raise self._unwritable(error) from error
+        if not (staged / name).exists():
+            raise WorkerError(
+                f"The export ended without an error and wrote no {name}.",
+                remedy="This is a fault of the runtime's export; report it with the model's name.",
+            )
+        try:
+            staged.rename(entry)
+        except OSError:  # another process was first; its content is the same by construction
+            if not (entry / name).exists():
+                raise
+
+    def _unwritable(self, error: OSError) -> DeviceError:
+        return DeviceError(
+            f"The cache in '{self.root}' cannot be written: {error.strerror or error}.",
+            remedy="Free disk space there, or set HWBENCH_CACHE to a folder that can be written.",
+        )

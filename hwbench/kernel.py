@@ -90,6 +90,11 @@ class Kernel:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(f"Kernel kind '{self.kind}' is unknown.", remedy=f"Use one of {', '.join(sorted(KINDS))}.")
+        names = [name for name, _ in self.attributes]
+        if len(set(names)) != len(names):
+            raise UsageError(
+                f"A kernel of {self.op} has an attribute twice: {', '.join(names)}.", remedy="Keep one of the two."
+            )
         object.__setattr__(self, "attributes", tuple(sorted(self.attributes, key=lambda pair: pair[0])))
 
     def attribute(self, name: str, default: Attribute | None = None) -> Attribute | None:
@@ -142,13 +147,30 @@ class Kernel:
         """Inverse of :attr:`key`. Raises UsageError for text that is no kernel key."""
         try:
             runtime, op, kind, inputs, outputs, attributes, activation, layout = json.loads(key)
-            sides = [tuple(Tensor(tuple(s), d, bool(c)) for s, d, c in side) for side in (inputs, outputs)]
-            frozen = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in attributes.items())
+            sides = [tuple(_tensor(*fields) for fields in side) for side in (inputs, outputs)]
+            frozen = tuple((name, _attribute(value)) for name, value in attributes.items())
+            if not all(isinstance(text, str) for text in (runtime, op, kind, activation, layout)):
+                raise ValueError("runtime, op, kind, activation and layout must be texts")
             return cls(runtime, op, kind, sides[0], sides[1], frozen, activation, layout)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 f"Not a kernel key: {key[:80]!r} ({error}).", remedy="Keys come from Kernel.key."
             ) from None
+
+
+def _tensor(shape: object, dtype: object, constant: object) -> Tensor:
+    sized = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
+    if isinstance(shape, list) and sized and isinstance(dtype, str) and constant in (0, 1):
+        return Tensor(tuple(shape), dtype, bool(constant))
+    raise ValueError(f"no tensor: {shape!r}, {dtype!r}, {constant!r}")
+
+
+def _attribute(value: object) -> Attribute:
+    if isinstance(value, list) and all(isinstance(item, Scalar) for item in value):
+        return tuple(value)
+    if isinstance(value, Scalar):
+        return value
+    raise ValueError(f"no attribute: {value!r}")
 
 
 @dataclass(frozen=True, slots=True)

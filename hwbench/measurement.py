@@ -1,32 +1,30 @@
 """``Measurement``: raw samples per session with their environment and caveats; every statistic is a view of them.
 
-This module holds the data and its words. How a number is made from sessions is in ``statistics`` (the estimator) and
-``views`` (latency, layers, memory, energy of one measurement).
+This module holds the nouns. How a number is made from sessions is in ``views``, over ``anchored``, ``estimate`` and
+``closure``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from . import views
+from .caveats import Caveat, caveat
+from .closure import Closure
 from .target import Target
+from .views import Latency
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PASSES = ("latency", "layers", "memory", "energy")
-
-
-@dataclass(frozen=True, slots=True)
-class Caveat:
-    """A doubt that travels with a number: a stable code, a sentence, and what to do about it."""
-
-    code: str
-    text: str
-    remedy: str
-
-    def as_dict(self) -> dict[str, str]:
-        return {"code": self.code, "text": self.text, "remedy": self.remedy}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +62,172 @@ class Session:
     data: dict[str, Any]
     arrays: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     caveats: tuple[Caveat, ...] = ()
+
+
+def plain(value: Any) -> Any:
+    """``value`` as strict JSON can hold it: numpy becomes Python, tuples become lists, keys become text.
+
+    NaN and the infinities become ``None``, never 0: they are numbers that are missing. Raises TypeError for anything
+    else that JSON does not know.
+    """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    elif isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return [plain(item) for item in sorted(value)]
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+class Measurement:
+    """One model on one target: its sessions, and views of them.
+
+    Args:
+        key: what was run.
+        target: where and how.
+        sessions: of one campaign, all passes, with their arrays.
+        entry: the catalog's facts about the model, if it has any.
+        note: what a reader must know about the model's identity (``"raw heads"``).
+        tag: weights tag, empty for random weights without one.
+        pretrained: whether the weights were trained ones.
+    """
+
+    def __init__(
+        self,
+        key: ModelKey,
+        target: Target,
+        sessions: Sequence[Session],
+        *,
+        entry: Any = None,
+        note: str = "",
+        tag: str = "",
+        pretrained: bool = False,
+    ) -> None:
+        self.key, self.target, self.sessions = key, target, tuple(sessions)
+        self.entry, self.note, self.tag, self.pretrained = entry, note, tag, pretrained
+
+    def __repr__(self) -> str:
+        view = self.latency
+        figure = "not timed" if view is None else f"{view.median_s * 1e3:.3f} ms"
+        return f"<Measurement {self.key.identity} on {self.target}: {figure}, {len(self.sessions)} sessions>"
+
+    def of(self, pass_: str) -> tuple[Session, ...]:
+        """The sessions of one pass."""
+        return tuple(session for session in self.sessions if session.pass_ == pass_)
+
+    @cached_property
+    def latency(self) -> Latency | None:
+        """End-to-end latency; None when the latency pass was not run."""
+        return views.latency(self.of("latency"))
+
+    @cached_property
+    def closure(self) -> Closure | None:
+        """How the layers add up; None without a layers pass."""
+        return views.closure(self.of("layers"))
+
+    @cached_property
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """The layers as plain data, in executed order."""
+        return views.layer_rows(self.of("layers"), self.closure)
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """The layers as a DataFrame; ``latency_s`` is corrected for the profiler's cost and not scaled."""
+        import pandas as pd
+
+        return pd.DataFrame(self.layer_rows)
+
+    @cached_property
+    def memory(self) -> dict[str, Any] | None:
+        return views.memory(self.sessions, self.layer_rows)
+
+    @cached_property
+    def energy(self) -> dict[str, Any] | None:
+        """The energy pass's answer: joules with their method, or ``{"unavailable": why, "remedy": …}``."""
+        taken = self.of("energy")
+        return dict(taken[-1].data) if taken else None
+
+    @cached_property
+    def caveats(self) -> tuple[Caveat, ...]:
+        """Every doubt about these numbers, each with its remedy."""
+        found = views.latency_caveats(self.of("latency"), self.latency)
+        found += views.layer_caveats(self.layer_rows, self.closure)
+        found += views.common_caveats(self.sessions)
+        if self.entry is not None and not self.pretrained:
+            found.append(caveat("random_weights"))
+        return tuple(found)
+
+    @property
+    def device_time_s(self) -> float:
+        """Seconds that the device was busy for this, process starts, loads and warm-ups included."""
+        return sum(session.device_time_s for session in self.sessions)
+
+    def as_dict(self) -> dict[str, Any]:
+        """One object of ``profile --json``; see ``docs/results.md``."""
+        first = self.sessions[0].data if self.sessions else {}
+        result: dict[str, Any] = {
+            "model": self.key.name,
+            "identity": self.key.identity,
+            "note": self.note,
+            "target": str(self.target),
+            "sha256": self.key.sha256,
+            "preset": self.sessions[0].preset if self.sessions else None,
+            "macs": first.get("macs"),
+            "params": first.get("params"),
+            **self._published(),
+        }
+        if self.latency is not None:
+            result["latency_s"] = self.latency.as_dict()
+        if self.closure is not None:
+            result["layers"] = self.layer_rows
+            result["closure"] = self.closure.as_dict()
+        if self.memory is not None:
+            result["memory"] = self.memory
+        if self.energy is not None:
+            result["energy"] = {k: v for k, v in self.energy.items() if k not in ("macs", "params", "anchor_ref")}
+        result["caveats"] = [doubt.as_dict() for doubt in self.caveats]
+        result["environment"] = self.sessions[-1].environment if self.sessions else {}
+        result["device_time_s"] = self.device_time_s
+        result["sessions"] = [self._session_row(session) for session in self.of("latency")]
+        return dict(plain(result))
+
+    def _published(self) -> dict[str, Any]:
+        if self.entry is None:
+            return {}
+        shape = self.key.inputs[0][1] if self.key.inputs else ()
+        here = self.entry.accuracy_at(*shape[-2:]) if len(shape) == 4 else None
+        figure = here or (self.entry.accuracy[0] if self.entry.accuracy else None)
+        return {
+            "family": self.entry.family,
+            "weights_tag": (figure.weights if figure else "") or self.entry.tag,
+            "input_size": list(shape[1:]),
+            "top1": figure.top1 if figure else None,
+            "top5": figure.top5 if figure else None,
+            "top1_source": figure.source if figure else None,
+            "top1_input_size": figure.input_size if figure else None,
+            "metric": asdict(self.entry.metric) if self.entry.metric else None,
+            "published": [asdict(item) for item in self.entry.published],
+        }
+
+    def _session_row(self, session: Session) -> dict[str, Any]:
+        blocks = views.blocks_of(session)
+        level = float(np.mean((blocks.log_before + blocks.log_after) / 2))
+        return {
+            "uid": session.uid,
+            "started_at": session.started_at,
+            "median_s": float(np.exp(blocks.log_median)),
+            "anchor_level": float(np.exp(level)),
+            "samples": int(sum(block["n"] for block in session.data["blocks"])),
+            "steady": session.data.get("steady"),
+            "load_s": session.data.get("load_s"),
+            "first_s": session.data.get("first_s"),
+            "block_medians_s": views.block_medians_s(session),
+        }

@@ -24,7 +24,7 @@ def load(group: str, name: str) -> Any:
 
     Raises:
         UsageError: no such name.
-        MissingDependency: it is there, but a package it imports is not.
+        MissingDependency: it is there, but a package it imports is not, or is broken.
     """
     known = names(group)
     noun = group.rpartition(".")[2].removesuffix("s")
@@ -34,7 +34,11 @@ def load(group: str, name: str) -> Any:
     try:
         return known[name].load()
     except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == __package__:  # a module of ours that is not there is a bug, not something to install
+            raise
+        owner = known[name].dist
+        extra = f"hwbench[{name}]" if owner is None or owner.name == __package__ else owner.name
         raise MissingDependency(
-            f"The {noun} '{name}' needs the package '{error.name}', which is not installed.",
-            remedy=f"pip install 'hwbench[{name}]'",
+            f"The {noun} '{name}' cannot be imported: {error}.", remedy=f"pip install '{extra}'"
         ) from error

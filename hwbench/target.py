@@ -15,12 +15,13 @@ from .errors import UsageError
 DEFAULT_PRECISION = "fp32"
 SHAPE = "device/runtime[+option[=value]…]:precision@threads[xbatch]"
 
+_REMEDY = f"The form is {SHAPE}, for example local-cpu/onnxruntime or pi5/litert:int8@4."
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _TARGET = re.compile(
-    rf"^(?P<device>{_NAME})/(?P<runtime>{_NAME})"
+    rf"(?P<device>{_NAME})/(?P<runtime>{_NAME})"
     rf"(?P<options>(?:\+{_NAME}(?:=[A-Za-z0-9_.,-]+)?)*)"
     rf"(?::(?P<precision>[a-z0-9_]+))?"
-    rf"(?:@(?P<threads>[0-9]{{1,4}}))?(?:x(?P<batch>[0-9]{{1,5}}))?$"
+    rf"(?:@(?P<threads>[0-9]{{1,4}})(?:x(?P<batch>[0-9]{{1,5}}))?)?"
 )
 
 
@@ -42,15 +43,17 @@ class Target:
         object.__setattr__(self, "options", tuple(sorted(self.options, key=lambda pair: pair[0])))
         if self.threads < 1 or self.batch < 1:
             raise UsageError(f"Threads and batch of '{self}' must be at least 1.", remedy=f"The form is {SHAPE}.")
+        if _TARGET.fullmatch(str(self)) is None:  # so that every Target that exists can be printed and read back
+            raise UsageError(f"'{self}' is not a target.", remedy=_REMEDY)
 
     @classmethod
     def parse(cls, text: str) -> Target:
         """Read a target. Raises UsageError that shows the form when it cannot be read."""
-        match = _TARGET.match(text)
+        match = _TARGET.fullmatch(text)
         if match is None:
             raise UsageError(
                 f"'{text}' is not a target.",
-                remedy=f"The form is {SHAPE}, for example local-cpu/onnxruntime or pi5/litert:int8@4.",
+                remedy=_REMEDY,
             )
         options = tuple(
             (name, value if sep else None)

@@ -29,8 +29,9 @@ def _scaled(value: float, steps: list[tuple[float, str]], digits: int) -> str:
     if not math.isfinite(value):
         return "n/a"
     for factor, unit in steps:
-        if abs(value) >= factor:
-            return f"{_significant(value / factor, digits)} {unit}"
+        rounded = float(f"{value / factor:.{digits - 1}e}")  # before the unit is chosen: 999.99 ms is 1.000 s
+        if abs(rounded) >= 1:
+            return f"{_significant(rounded, digits)} {unit}"
     factor, unit = steps[-1]
     return f"{_significant(value / factor, digits)} {unit}"
 
@@ -53,7 +54,7 @@ def size(value: float | None, digits: int = 3) -> str:
     """``1572864`` → ``"1.50 MiB"``."""
     if value is None:
         return "n/a"
-    if abs(value) < 2**10:
+    if abs(value) < 2**10 - 0.5:
         return f"{value:.0f} B"
     return _scaled(value, [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")], digits)
 
@@ -62,7 +63,7 @@ def count(value: float | None, digits: int = 3) -> str:
     """``3_504_872`` → ``"3.50 M"``."""
     if value is None:
         return "n/a"
-    if abs(value) < 1e3:
+    if abs(value) < 1e3 - 0.5:
         return f"{value:.0f}"
     return _scaled(value, [(1e9, "G"), (1e6, "M"), (1e3, "k")], digits)
 
@@ -75,8 +76,8 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 
 
 def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, example: str) -> float:
-    match = _NUMBER.match(text)
-    if match is None or (unit := match.group(2).lower()) not in units:
+    match = _NUMBER.match(text.replace("μ", "µ"))  # the Greek letter is what many keyboards give
+    if match is None or (unit := match.group(2).lower()) not in units or not math.isfinite(float(match.group(1))):
         raise UsageError(
             f"'{text}' is not a {what}.",
             remedy=f"Write a number and a unit, such as {example} (units: {', '.join(units)}).",

@@ -17,8 +17,10 @@ library, numpy and the runtime under test) and offers::
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -85,6 +87,33 @@ class Runtime(Protocol):
 
     def layers(self, artifact: Artifact, profile: Mapping[str, Any]) -> list[Layer]:
         """Layers aligned with ``profile["nodes"]`` (what the session's ``finish`` returned)."""
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions, ``"absent"`` for what is not there; nothing is imported."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def export_key(runtime: str, revision: int, model: Model, target: Target, packages: Sequence[str]) -> dict[str, Any]:
+    """Cache key of an exported model: what it is, how it is exported, and with which versions.
+
+    A module made by user code is exported every time: no key can tell whether the code behind it changed.
+    """
+    return {
+        "runtime": runtime,
+        "revision": revision,
+        "model": model.identity,
+        "builder": model.builder,
+        "batch": target.batch,
+        "versions": versions(*packages),
+        "once": uuid.uuid4().hex if model.source in ("python", "module") else "",
+    }
 
 
 def find(name: str) -> Runtime:

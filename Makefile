@@ -1,0 +1,36 @@
+# Everything is installed into .venv and nothing outside it. `make env PYTHON=python3.12` picks another interpreter.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: env demo test lint clean
+
+env: $(STAMP)
+
+# One call to pip for everything: torch, torchvision and litert-torch pin one another and have to be resolved together.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "hwbench needs Python 3.10 or newer: make env PYTHON=/path/to/python3"; exit 1; }
+	@echo "Creating $(VENV) with $$($(PYTHON) --version) and installing hwbench[dev] into it (some minutes, about 7 GB)"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q -e '.[dev]'
+	@touch $(STAMP)
+	@echo "Ready: $(BIN)/hwbench"
+
+demo: env
+	$(BIN)/hwbench demo
+
+# make test ARGS="tests/test_target.py -x"
+test: env
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Leaves the environment: rm -rf .venv takes that away too.
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis reports/demo
+	find hwbench tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,134 @@
+"""The library's front door: what ``import hwbench`` offers, and what every command calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from .cache import Cache
+from .campaign import Failure, Progress, Request, run
+from .catalog import from_module, resolve
+from .errors import UsageError, did_you_mean
+from .estimate import preset as find_preset
+from .measure import DEFAULT_TIMEOUT_S
+from .measurement import PASSES, Measurement
+from .store import Store
+from .target import Target
+
+if TYPE_CHECKING:
+    from .catalog.model import Model
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+def _model(model: Any, inputs: Any, pretrained: bool) -> Model:
+    """A model from what users have: a name, a path, or an ``nn.Module`` with its inputs."""
+    if not isinstance(model, str):
+        if inputs is None or isinstance(inputs, Mapping):
+            raise UsageError(
+                f"A {type(model).__name__} comes with its inputs.",
+                remedy="hwbench.measure(module, inputs=(tensor,), on=…)",
+            )
+        return from_module(model, inputs)
+    return resolve(model, inputs, pretrained)
+
+
+def check_passes(names: Iterable[str]) -> tuple[str, ...]:
+    """Passes in their fixed order. Raises UsageError for an unknown one."""
+    wanted = list(names)
+    for name in wanted:
+        if name not in PASSES:
+            hint = did_you_mean(name, PASSES)
+            raise UsageError(f"There is no pass '{name}'. {hint}".strip(), remedy=f"Passes: {', '.join(PASSES)}.")
+    return tuple(name for name in PASSES if name in wanted)
+
+
+def profile_many(
+    models: Sequence[Any],
+    on: Sequence[str | Target],
+    *,
+    inputs: Any = None,
+    preset: str = "default",
+    passes: Iterable[str] = PASSES,
+    pretrained: bool = False,
+    reuse: bool = False,
+    store: Store | None = None,
+    progress: Progress | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    cache: Cache | None = None,
+) -> list[Measurement | Failure]:
+    """Profile models on targets, interleaved; one result per pair, in order.
+
+    Args:
+        models: names, paths or modules (see :func:`measure`).
+        on: targets.
+        inputs: shapes by input name, or example inputs for modules.
+        preset: how much to measure: ``quick``, ``default``, ``rigorous`` or ``mlperf-mobile``.
+        passes: any of ``latency``, ``layers``, ``memory``, ``energy``.
+        pretrained: download trained weights instead of making random ones.
+        reuse: go on with the sessions that an equal request left in the store.
+        store: where sessions go; the default store when ``None``.
+        progress: told of every session.
+        timeout_s: limit of one job in a worker.
+        cache: of exported artefacts.
+
+    Raises:
+        UsageError: an unknown name, or a request that cannot be carried out.
+    """
+    request = Request(
+        _distinct(models, inputs, pretrained),
+        tuple(dict.fromkeys(Target.parse(t) if isinstance(t, str) else t for t in on)),
+        find_preset(preset),
+        check_passes(passes),
+    )
+    with ExitStack() as stack:
+        opened = store or stack.enter_context(Store.open())
+        return run(request, opened, reuse=reuse, cache=cache, progress=progress, timeout_s=timeout_s)
+
+
+def _distinct(models: Sequence[Any], inputs: Any, pretrained: bool) -> tuple[Model, ...]:
+    found = [_model(model, inputs, pretrained) for model in models]
+    return tuple({model.identity: model for model in found}.values())
+
+
+def _one(results: Sequence[Measurement | Failure]) -> Measurement:
+    (result,) = results
+    if isinstance(result, Failure):
+        raise result.error
+    return result
+
+
+def measure(
+    model: Any, on: str | Target, *, inputs: Any = None, preset: str = "default", **options: Any
+) -> Measurement:
+    """Latency of one model on one target.
+
+    Args:
+        model: a timm name (with or without a weights tag, with or without ``@SIZE``), a torchvision name of the catalog,
+            the path of an ``.onnx`` or ``.tflite`` file, ``python:package.module:factory``, or an ``nn.Module``.
+        on: the target, e.g. ``"local-cpu/onnxruntime"``.
+        inputs: shapes by input name; for an ``nn.Module`` its example inputs.
+        preset: how much to measure.
+        options: as for :func:`profile_many`.
+
+    Returns:
+        A measurement with ``.latency.median_s``, ``.latency.interval_s`` and ``.caveats``.
+
+    Raises:
+        HwbenchError: whatever kept it from being measured.
+    """
+    return _one(profile_many([model], [on], inputs=inputs, preset=preset, passes=("latency",), **options))
+
+
+def profile(
+    model: Any,
+    on: str | Target,
+    *,
+    inputs: Any = None,
+    preset: str = "default",
+    passes: Iterable[str] = PASSES,
+    **options: Any,
+) -> Measurement:
+    """Like :func:`measure`, with layers (a DataFrame in ``.layers``), memory and energy."""
+    return _one(profile_many([model], [on], inputs=inputs, preset=preset, passes=passes, **options))

@@ -1,0 +1,341 @@
+"""``Campaign``: a resumable set of measurements over models × targets.
+
+Order: rounds of sessions. In each round every target opens one fresh process, and in it the models that are not done
+yet run in an order drawn for that round, so that neither a model nor a target owns a quiet quarter of an hour. Every
+session is committed before the next one starts; a campaign that was cut off goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import estimate, views
+from .cache import Cache, json_sha256
+from .errors import DeviceError, HwbenchError, WorkerError
+from .estimate import Preset
+from .closure import Beta
+from .measure import DEFAULT_TIMEOUT_S, Bench, Taken, bench
+from .measurement import PASSES, Measurement, ModelKey, Session
+from .remote import Worker
+from .runtimes import Artifact
+from .store import AnchorReference, Store, anchor_key
+from .target import Target
+
+if TYPE_CHECKING:
+    from .catalog.model import Model
+
+REFERENCE_SESSIONS = 5  # an anchor's reference is the median over this many fresh processes
+LAYER_SESSIONS = {"quick": 3, "default": 5, "rigorous": 8}  # shares settle sooner than totals
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is going on, for whoever shows it: ``done`` of ``total`` sessions (an estimate that may shrink)."""
+
+    model: str
+    target: str
+    pass_: str
+    index: int
+    done: int
+    total: int
+    median_s: float | None = None
+    half_width: float | None = None
+
+
+Progress = Callable[[Step], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to measure."""
+
+    models: tuple[Model, ...]
+    targets: tuple[Target, ...]
+    preset: Preset
+    passes: tuple[str, ...] = PASSES
+
+    def spec(self) -> dict[str, Any]:
+        """The request as data; equal requests have equal specs."""
+        return {
+            "models": [model.identity for model in self.models],
+            "targets": [str(target) for target in self.targets],
+            "preset": self.preset.name,
+            "passes": list(self.passes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A model on a target that could not be measured."""
+
+    model: Model
+    target: Target
+    error: HwbenchError
+
+
+@dataclass(slots=True)
+class _Item:
+    """One model on one target, while its campaign runs."""
+
+    model: Model
+    artifact: Artifact
+    key: ModelKey
+    sessions: list[Session] = field(default_factory=list)
+    stop: str = ""
+    error: HwbenchError | None = None
+
+    def of(self, pass_: str) -> list[Session]:
+        return [session for session in self.sessions if session.pass_ == pass_]
+
+
+@dataclass(slots=True)
+class _Side:
+    """One target of a campaign."""
+
+    bench: Bench
+    items: list[_Item]
+    reference: AnchorReference | None = None
+
+    def open_items(self) -> list[_Item]:
+        return [item for item in self.items if item.error is None]
+
+
+class Campaign:
+    """Runs a request against a store. Make one with :func:`run`."""
+
+    def __init__(
+        self, request: Request, store: Store, *, id: str, cache: Cache, progress: Progress | None, timeout_s: float
+    ) -> None:
+        self.request, self.store, self.id = request, store, id
+        self._cache, self._progress, self._timeout_s = cache, progress, timeout_s
+        self._failures: list[Failure] = []
+        self._done = 0
+
+    def run(self) -> list[Measurement | Failure]:
+        """Measure what is missing; one result per model and target, in the request's order."""
+        self.store.add_campaign(self.id, self.request.spec())
+        with ExitStack() as stack:
+            sides = [side for target in self.request.targets if (side := self._side(target, stack)) is not None]
+            for pass_ in self.request.passes:
+                self._pass(sides, pass_)
+            results = self._results(sides)
+        self.store.finish_campaign(self.id)
+        return results
+
+    def _side(self, target: Target, stack: ExitStack) -> _Side | None:
+        """Open a target's bench and prepare every model for it; what cannot be prepared becomes a failure."""
+        try:
+            opened = stack.enter_context(bench(target, self._cache, self._timeout_s))
+        except HwbenchError as error:
+            for model in self.request.models:
+                self._fail(model, target, error)
+            return None
+        side = _Side(opened, [])
+        for model in self.request.models:
+            self._tell(model.identity, target, "prepare", 0)
+            try:
+                artifact = opened.runtime.prepare(model, target, self._cache)
+            except HwbenchError as error:
+                self._fail(model, target, error)
+                continue
+            key = ModelKey(model.name, tuple((n, s) for n, s, _ in artifact.inputs or model.inputs), artifact.sha256)
+            kept = self.store.sessions(key, target, campaign=self.id, arrays=True)
+            side.items.append(_Item(model, artifact, key, kept))
+        return side
+
+    def _pass(self, sides: Sequence[_Side], pass_: str) -> None:
+        for index in range(max(self._sessions_at_most(pass_), 1)):
+            for side in sides:
+                wanted = [item for item in side.open_items() if self._wants(item, pass_, index)]
+                if not wanted:
+                    continue
+                try:
+                    self._round(side, pass_, index, wanted)
+                except DeviceError as error:  # the device is gone: the others go on, and a resumed campaign comes back
+                    for item in wanted:
+                        self._fail_item(side, item, error)
+
+    def _sessions_at_most(self, pass_: str) -> int:
+        if pass_ == "latency":  # noqa: S105
+            return self.request.preset.looks[-1]
+        if pass_ == "layers":  # noqa: S105
+            return LAYER_SESSIONS.get(self.request.preset.name, 5)
+        return 1
+
+    def _wants(self, item: _Item, pass_: str, index: int) -> bool:
+        """Whether the item still needs its session of that index."""
+        done = item.of(pass_)
+        if any(session.index == index for session in done):
+            return False
+        if pass_ != "latency":  # noqa: S105
+            return True
+        if not item.stop and len(done) in self.request.preset.looks:
+            figure = views.anchored(done, self.request.preset.level).estimate
+            look = estimate.next_look(self.request.preset, figure, len(done), sum(s.device_time_s for s in done))
+            item.stop = "" if look.go_on else look.reason
+        return not item.stop
+
+    def _round(self, side: _Side, pass_: str, index: int, wanted: list[_Item]) -> None:
+        """One fresh process (memory: one per model) that takes one session of each model still wanted."""
+        order = random.Random(f"{self.id}/{pass_}/{index}")
+        order.shuffle(wanted)
+        groups = [[item] for item in wanted] if pass_ == "memory" else [wanted]  # noqa: S105
+        for group in groups:
+            todo = list(group)
+            while todo:
+                todo = self._process(side, pass_, index, todo)
+
+    def _process(self, side: _Side, pass_: str, index: int, todo: list[_Item]) -> list[_Item]:
+        """Take sessions in one process until they are done or it dies; returns what is left for the next one."""
+        seed = random.Random(f"{self.id}/{side.bench.target}/{pass_}/{index}/{len(todo)}").randrange(2**31)
+        anchored = pass_ in ("latency", "layers")
+        if anchored and side.reference is None:
+            side.reference = reference(side.bench, self.store)
+        try:
+            with side.bench.worker(seed, anchored=anchored) as worker:
+                beta = side.bench.calibrate(worker) if pass_ == "layers" else Beta()  # noqa: S105
+                share_s = (time.monotonic() - worker.started) / len(todo)
+                while todo:
+                    item = todo[0]
+                    self._tell(item.key.identity, side.bench.target, pass_, index, item)
+                    try:
+                        taken = self._take(side, worker, pass_, item, beta)
+                    except WorkerError as error:
+                        self._fail_item(side, item, error)
+                        return todo[1:]  # the process may be gone or sick: the others get a fresh one
+                    self._commit(side, worker, pass_, index, item, taken, share_s)
+                    todo = todo[1:]
+        except WorkerError as error:  # it did not come up, or not even its anchor ran
+            for item in todo:
+                self._fail_item(side, item, error)
+        return []
+
+    def _take(self, side: _Side, worker: Worker, pass_: str, item: _Item, beta: Beta) -> Taken:
+        if pass_ == "latency":  # noqa: S105
+            return side.bench.latency(worker, item.artifact, self.request.preset)
+        if pass_ == "layers":  # noqa: S105
+            return side.bench.layers(worker, item.artifact, self.request.preset, beta)
+        if pass_ == "memory":  # noqa: S105
+            return side.bench.memory(worker, item.artifact)
+        return side.bench.energy(worker, item.artifact)
+
+    def _commit(
+        self, side: _Side, worker: Worker, pass_: str, index: int, item: _Item, taken: Taken, share_s: float
+    ) -> None:
+        data = {**taken.data, "macs": item.artifact.facts.get("macs"), "params": item.artifact.facts.get("params")}
+        if side.reference is not None:
+            data["anchor_ref"] = {"id": side.reference.id, "latency_s": side.reference.latency_s}
+        environment = {**worker.hello["environment"], "versions": worker.hello["probe"]["versions"]}
+        session = Session(
+            uid=uuid.uuid4().hex,
+            campaign=self.id,
+            model=item.key,
+            target=side.bench.target,
+            pass_=pass_,
+            index=index,
+            preset=self.request.preset.name,
+            started_at=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
+            device_time_s=taken.device_time_s + share_s,
+            environment=environment,
+            data=data,
+            arrays=dict(taken.arrays),
+        )
+        self.store.add(session)
+        item.sessions.append(session)
+        self._done += 1
+
+    def _fail(self, model: Model, target: Target, error: HwbenchError) -> None:
+        self._failures.append(Failure(model, target, error))
+        self.store.add_failure(self.id, model.identity, target, error)
+
+    def _fail_item(self, side: _Side, item: _Item, error: HwbenchError) -> None:
+        item.error = error
+        self._fail(item.model, side.bench.target, error)
+
+    def _results(self, sides: Sequence[_Side]) -> list[Measurement | Failure]:
+        found: dict[tuple[str, Target], Measurement | Failure] = {
+            (failure.model.identity, failure.target): failure for failure in self._failures
+        }
+        for side in sides:
+            for item in side.open_items():
+                found[item.model.identity, side.bench.target] = Measurement(
+                    item.key,
+                    side.bench.target,
+                    item.sessions,
+                    entry=item.model.entry,
+                    note=item.model.note,
+                    tag=item.model.tag,
+                    pretrained=bool((item.model.builder or {}).get("pretrained")),
+                )
+        pairs = [(model.identity, target) for model in self.request.models for target in self.request.targets]
+        return [found[pair] for pair in dict.fromkeys(pairs)]
+
+    def _tell(self, model: str, target: Target, pass_: str, index: int, item: _Item | None = None) -> None:
+        if self._progress is None:
+            return
+        figure = views.anchored(item.of("latency")).estimate if item and item.of("latency") else None
+        per_pair = sum(1 if p in ("memory", "energy") else self._sessions_at_most(p) for p in self.request.passes)
+        total = per_pair * len(self.request.models) * len(self.request.targets)
+        self._progress(
+            Step(
+                model, str(target), pass_, index, self._done, total,
+                figure.value if figure else None, figure.half_width if figure else None,
+            )
+        )  # fmt: skip
+
+
+def reference(opened: Bench, store: Store, *, new_version: bool = False) -> AnchorReference:
+    """The target's frozen anchor time, made on first use: the median over fresh processes of the anchor's median."""
+    with opened.worker(seed=0) as worker:
+        versions = worker.hello["probe"]["versions"]
+        cpu = worker.hello["environment"].get("device", {}).get("cpu_model")
+        first_s = opened.anchor_s(worker)
+    name = next(iter(versions), "")
+    key = {**anchor_key(opened.target, f"{name} {versions.get(name)}"), "cpu_model": cpu}
+    known = store.reference(key)
+    if known is not None and not new_version:
+        return known
+    medians = [first_s]
+    for seed in range(1, REFERENCE_SESSIONS):
+        with opened.worker(seed=seed) as worker:
+            medians.append(opened.anchor_s(worker))
+    detail = {"session_medians_s": medians, "versions": versions}
+    return store.add_reference(key, float(np.median(medians)), detail, new_version=new_version)
+
+
+def run(
+    request: Request,
+    store: Store,
+    *,
+    reuse: bool = False,
+    cache: Cache | None = None,
+    progress: Progress | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    id: str | None = None,
+) -> list[Measurement | Failure]:
+    """Measure a request.
+
+    Args:
+        request: models, targets, preset and passes.
+        store: where every session goes.
+        reuse: go on with the sessions that an equal request left in the store, instead of measuring anew.
+        cache: of exported artefacts.
+        progress: told of every session.
+        timeout_s: limit of one job in a worker.
+        id: of the campaign; an equal request's for ``reuse``, a fresh one otherwise.
+
+    Returns:
+        One measurement or failure per model and target.
+    """
+    if id is None:
+        id = json_sha256(request.spec())[:16] if reuse else uuid.uuid4().hex[:16]
+    campaign = Campaign(request, store, id=id, cache=cache or Cache.default(), progress=progress, timeout_s=timeout_s)
+    return campaign.run()

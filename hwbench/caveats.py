@@ -1,0 +1,120 @@
+"""Doubts that travel with a number. One table: code → the sentence, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Caveat:
+    """A doubt that travels with a number: a stable code, a sentence, and what to do about it."""
+
+    code: str
+    text: str
+    remedy: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"code": self.code, "text": self.text, "remedy": self.remedy}
+
+
+CAVEATS: dict[str, tuple[str, str]] = {
+    "precision_not_met": (
+        "The 95 % interval is ±{half_width} after {sessions} sessions; the preset wanted ±{wanted}.",
+        "{needed}",
+    ),
+    "few_sessions": (
+        "{sessions} sessions are too few for an interval.",
+        "Measure at least three (--preset quick does).",
+    ),
+    "not_steady": (
+        "{count} of {sessions} sessions did not reach a steady state while warming up.",
+        "Look at the session series in the report; a quieter machine or --preset rigorous may settle it.",
+    ),
+    "budget_cut": (
+        "Sessions have as few as {samples} samples because one inference takes {latency}.",
+        "Use --preset default or rigorous for more.",
+    ),
+    "drift": (
+        "Latency drifted by {drift} within a session.",
+        "Something warms up or another program starts; the anchored figure corrects what the anchor sees.",
+    ),
+    "disturbed": (
+        "Another program took the CPU: {switches} involuntary switches over {blocks} blocks, {repeated} blocks repeated.",
+        "Close other programs; compare the anchored figure rather than the raw one.",
+    ),
+    "off_reference": (
+        "The machine ran {offset} {direction} than when its anchor's reference was made.",
+        "Quote the anchored figure within this target, the raw one across targets.",
+    ),
+    "anchor_not_used": (
+        "The anchored figure equals the raw one: {why}.",
+        "Nothing to do; repeat on another day to see the machine's own variation.",
+    ),
+    "bimodal": (
+        "Sessions fall into groups up to {spread} apart.",
+        "Memory layout or the machine's state differs between processes; more sessions average over it.",
+    ),
+    "outliers": (
+        "{count} of {samples} samples lie more than ten robust standard deviations above the median; all were kept.",
+        "They do not move medians; look for periodic work on the device if tails matter.",
+    ),
+    "profiler_heavy": (
+        "Profiling made the model {ratio} as slow; shares of short layers are uncertain.",
+        "Trust groups of layers more than single short ones.",
+    ),
+    "layers_not_ranked": (
+        "Profiling made the model {ratio} as slow, more than twice: its layers are not ranked.",
+        "Use the un-profiled total; a larger input or batch makes layers longer.",
+    ),
+    "closure": (
+        "Corrected layers add up to {ratio} of the un-profiled latency.",
+        "The residual is shown as a row of its own; do not scale layers up to hide it.",
+    ),
+    "below_resolution": (
+        "{count} of {layers} layers are shorter than the profiler resolves; together they are {share} of the latency.",
+        "Read them as a group.",
+    ),
+    "no_module_path": (
+        "{share} of layer time carries no module path.",
+        "Export from a torch module, or name the nodes of the file.",
+    ),
+    "no_layers": (
+        "This target gives no per-layer time: {why}.",
+        "Use another runtime for layers; the totals hold.",
+    ),
+    "precision_changed": (
+        "The runtime ran {effective} although {asked} was asked for.",
+        "Compare only with numbers of the same effective precision.",
+    ),
+    "fallback_provider": (
+        "Part of the model ran on {provider}.",
+        "Check which operators the wanted provider lacks.",
+    ),
+    "throttled": (
+        "The device throttled while it was measured: {why}.",
+        "Cool it, or report the figure as sustained latency.",
+    ),
+    "environment_changed": (
+        "Sessions differ in {fields}.",
+        "Measure again under one set of conditions; these do not belong into one number.",
+    ),
+    "random_weights": (
+        "The weights are random; latency is assumed to be that of trained ones.",
+        "Measure with --pretrained where weights can be downloaded.",
+    ),
+    "zero_macs": (
+        "The model has no multiply-accumulates: a constant or empty graph.",
+        "Check that the export kept the network.",
+    ),
+    "summary_only": (
+        "The runtime gave a summary only, no samples.",
+        "Percentiles and drift cannot be told.",
+    ),
+}
+
+
+def caveat(code: str, **values: Any) -> Caveat:
+    """The caveat of a code with its values filled in. Raises KeyError for a code or a value that is missing."""
+    text, remedy = CAVEATS[code]
+    return Caveat(code, text.format(**values), remedy.format(**values))

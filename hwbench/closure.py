@@ -1,0 +1,139 @@
+"""What a layers pass says: durations per layer, what the profiler itself cost, and whether the sum closes.
+
+Two rules (methodology 6): the un-profiled blocks are the only source of a total, and what the layers do not explain is
+shown as a residual. Everything here works on one session's ``data`` and ``arrays``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+TRIM = 0.2  # share cut off at either end of a short kernel's durations (methodology 3: integer ticks are no medians)
+SHORT_KERNEL_S = 20e-6
+RESOLUTION_S = 2e-6  # methodology 6: a layer below max(3 β, 2 µs) is below what the profiler resolves
+
+
+@dataclass(frozen=True, slots=True)
+class Beta:
+    """Cost of one profiler event inside a node's duration: ``b0_s + b1_s × (inputs + outputs)``, per event."""
+
+    b0_s: float = 0.0
+    b1_s: float = 0.0
+
+    def of(self, arity: npt.NDArray[np.float64], events: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Seconds to subtract from each layer, shape (layers,)."""
+        return self.b0_s * events + self.b1_s * arity
+
+
+def anchor_scale(blocks: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
+    """Machine speed in each block relative to the session's mean, from the anchors around it; shape (blocks,)."""
+    levels = np.array([0.5 * (b["anchor_before_s"] + b["anchor_after_s"]) for b in blocks])
+    return levels / float(np.exp(np.mean(np.log(levels))))
+
+
+def plain_total_s(data: Mapping[str, Any], arrays: Mapping[str, Any], scale: npt.NDArray[np.float64]) -> float:
+    """Median over plain blocks of the block's median, each divided by its block's scale."""
+    return block_total_s(data, arrays, scale, "plain")
+
+
+def block_total_s(
+    data: Mapping[str, Any], arrays: Mapping[str, Any], scale: npt.NDArray[np.float64], kind: str
+) -> float:
+    """Median over the blocks of one kind of the block's median, each divided by its block's scale."""
+    samples, block_of = arrays["samples_ns"], arrays["block_of"]
+    medians = [
+        1e-9 * float(np.median(samples[block_of == i])) / scale[i]
+        for i, block in enumerate(data["blocks"])
+        if block["kind"] == kind
+    ]
+    return float(np.median(medians))
+
+
+def layer_durations_s(
+    data: Mapping[str, Any], arrays: Mapping[str, Any], scale: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Duration of each layer before any correction, shape (layers,).
+
+    Runs are divided by their block's scale. Kernels of 20 µs and more are medians over runs; shorter ones are trimmed
+    means, because profilers count whole microseconds and a median of ticks is a tick.
+    """
+    run_blocks = [i for i, block in enumerate(data["blocks"]) if block["kind"] == "profiled"]
+    counts = [data["blocks"][i]["n"] for i in run_blocks]
+    runs = arrays["durations_ns"] * 1e-9 / np.repeat(scale[run_blocks], counts)[:, None]
+    median = np.median(runs, axis=0)
+    cut = int(TRIM * len(runs))
+    trimmed = np.sort(runs, axis=0)[cut : len(runs) - cut].mean(axis=0)
+    return np.asarray(np.where(median >= SHORT_KERNEL_S, median, trimmed), dtype=float)
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """How the layers of a model add up.
+
+    Attributes:
+        layer_s: corrected time of each layer, shape (layers,), unclamped and before any scaling.
+        raw_s: the same before the profiler's cost was subtracted.
+        beta_s: what was subtracted from each.
+        total_s: un-profiled latency over the same interleaved, anchored blocks.
+        profiled_s: the profiled one.
+        sessions: how many sessions these are medians of.
+    """
+
+    layer_s: npt.NDArray[np.float64]
+    raw_s: npt.NDArray[np.float64]
+    beta_s: npt.NDArray[np.float64]
+    total_s: float
+    profiled_s: float
+    sessions: int
+
+    @property
+    def ratio(self) -> float:
+        """Corrected layers over the un-profiled latency; 1 closes."""
+        return float(self.layer_s.sum()) / self.total_s
+
+    @property
+    def residual_s(self) -> float:
+        """What the layers do not explain; negative when they explain too much."""
+        return self.total_s - float(self.layer_s.sum())
+
+    @property
+    def below_resolution(self) -> npt.NDArray[np.bool_]:
+        """Layers too short for the profiler, shape (layers,)."""
+        return np.asarray(self.layer_s < np.maximum(3.0 * np.abs(self.beta_s), RESOLUTION_S))
+
+    def as_dict(self) -> dict[str, float]:
+        return {
+            "sum_s": float(self.layer_s.sum()),
+            "raw_sum_s": float(self.raw_s.sum()),
+            "residual_s": self.residual_s,
+            "ratio": self.ratio,
+            "beta_s": float(self.beta_s.sum()),
+            "total_s": self.total_s,
+            "profiled_over_plain": self.profiled_s / self.total_s,
+        }
+
+
+def close(sessions: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Closure:
+    """The closure over (data, arrays) of a layers pass's sessions, which ran the same graph.
+
+    The profiler's constants come from each session's calibration chains and are pooled over the sessions: a process's
+    memory layout moves them, and one process's value carries the noise of a few chains.
+    """
+    rows = sessions[0][0]["layers"]
+    arity = np.array([row["arity"] for row in rows], dtype=float)
+    events = np.array([row["events"] for row in rows], dtype=float)
+    betas = [Beta(**data["beta"]).of(arity, events) for data, _ in sessions]
+    raw, totals, profiled = [], [], []
+    for data, arrays in sessions:
+        scale = anchor_scale(data["blocks"])
+        raw.append(layer_durations_s(data, arrays, scale))
+        totals.append(plain_total_s(data, arrays, scale))
+        profiled.append(block_total_s(data, arrays, scale, "profiled"))
+    raw_s = np.median(np.array(raw), axis=0)
+    beta_s = np.median(np.array(betas), axis=0)
+    return Closure(raw_s - beta_s, raw_s, beta_s, float(np.median(totals)), float(np.median(profiled)), len(sessions))

@@ -1,0 +1,235 @@
+"""``Worker``: one live worker process on a device, as the host sees it.
+
+Jobs go out as JSON lines and answers come back as JSON lines. Whatever else comes back, or nothing at all, becomes one
+error that says what the process did.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import selectors
+import signal
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from .cache import Cache
+from .device import Channel, Device
+from .errors import WorkerError
+from .island import zipapp
+from .runtimes import Artifact, Runtime
+from .target import Target
+
+PROTOCOL = 1
+START_TIMEOUT_S = 120.0  # importing a large runtime from a cold disk takes tens of seconds
+GRACE_S = 5.0  # the worker's own watchdog fires first; this is for a worker that lost it
+MAX_ANSWER_BYTES = 256 << 20  # a profile of a thousand nodes and a thousand runs is below a tenth of that
+_CHUNK = 1 << 20
+
+
+class Worker:
+    """A fresh process with one runtime. Use it in a ``with`` statement; leaving ends the process.
+
+    Args:
+        channel: an open road to the device.
+        device: whose interpreter runs the worker.
+        runtime: what is under test.
+        target: threads, precision and options of everything that is opened here.
+        cache: where the zipapp is built.
+        cpus: CPUs to stay on; the idlest ones when ``None``.
+        seed: of the environment's random length and of a fake runtime's noise.
+
+    Raises:
+        WorkerError: the process does not come up.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        device: Device,
+        runtime: Runtime,
+        target: Target,
+        cache: Cache,
+        *,
+        cpus: list[int] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self._channel, self._runtime, self._target = channel, runtime, target
+        self._buffer = b""
+        self._jobs = 0
+        self.started = time.monotonic()
+        random_ = random.Random(seed)
+        path, sha256 = zipapp(runtime.session, cache)
+        threads = str(target.threads)
+        env = {
+            # Threads of every maths library, and a random length: sessions average over memory layout
+            # (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong").
+            **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads),
+            "HWBENCH_PADDING": "x" * random_.randrange(4096),
+            "HWBENCH_FAKE_SEED": str(random_.randrange(2**31)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self._process = channel.start([device.python, channel.push(path, sha256)], env)
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._process.stdout, selectors.EVENT_READ)
+        try:
+            self.hello: dict[str, Any] = self.ask(
+                "hello", START_TIMEOUT_S, session=runtime.session.stem, threads=target.threads, cpus=cpus
+            )
+            if self.hello.get("protocol") != PROTOCOL:
+                raise WorkerError(
+                    f"The worker on {device.name} speaks protocol {self.hello.get('protocol')}, hwbench {PROTOCOL}.",
+                    remedy="Empty the device's worker folder and try again.",
+                )
+        except BaseException:
+            self.close()
+            raise
+        self.start_s = time.monotonic() - self.started  # until the process is ready for models
+
+    @property
+    def cpus(self) -> list[int] | None:
+        """CPUs that the worker is pinned to; ``None`` where it cannot be."""
+        found: list[int] | None = self.hello.get("cpus")
+        return found
+
+    def open(self, handle: str, artifact: Artifact, timeout_s: float, *, profile: bool = False, role: str = "") -> Any:
+        """Load an artefact in the worker under a name."""
+        arguments = self.describe(artifact, role)
+        return self.ask("open", timeout_s, handle=handle, profile=profile, **arguments)
+
+    def describe(self, artifact: Artifact, role: str = "") -> dict[str, Any]:
+        """``model`` and ``settings`` of a job, as the session module takes them; the file is pushed."""
+        path = self._channel.push(Path(artifact.path), artifact.sha256) if artifact.path else None
+        model = {
+            "kind": artifact.kind,
+            "path": path,
+            "spec": dict(artifact.spec),
+            "role": role,
+            "inputs": [{"name": n, "shape": list(s), "dtype": d} for n, s, d in artifact.inputs],
+        }
+        settings = {
+            "threads": self._target.threads,
+            "precision": self._target.precision,
+            "batch": self._target.batch,
+            "options": {name: True if value is None else value for name, value in self._target.options},
+        }
+        return {"model": model, "settings": settings}
+
+    def ask(self, verb: str, timeout_s: float, **arguments: Any) -> Any:
+        """Send one job and wait for its answer.
+
+        Args:
+            verb: what to do.
+            timeout_s: after this the worker ends itself; a little later the host ends it.
+
+        Raises:
+            WorkerError: the job failed, the process ended, nothing came back in time, or it was no answer.
+        """
+        self._jobs += 1
+        job = {"id": self._jobs, "do": verb, "deadline_s": timeout_s, **arguments}
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(job).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._ended(verb, timeout_s) from None
+        line = self._line(verb, timeout_s)
+        try:
+            answer = json.loads(line)
+            number, fault = answer.get("id"), answer.get("error")
+        except (ValueError, AttributeError):
+            number, fault, answer = None, None, {}
+        if number != self._jobs or ("ok" not in answer and not fault):
+            raise WorkerError(
+                f"The worker for {self._target} printed something that is not an answer: {line[:80]!r}.",
+                remedy="A library writes to the descriptor the worker keeps for itself; report it with the model's name.",
+                detail=self._channel.stderr_tail(self._process),
+            )
+        if fault:
+            raise WorkerError(
+                f"{self._runtime.name} failed in '{verb}': {fault.get('type')}: {str(fault.get('message'))[:500]}",
+                remedy=_remedy(str(fault.get("message"))),
+                detail=str(fault.get("trace"))[-2000:],
+            )
+        return answer["ok"]
+
+    def _line(self, verb: str, timeout_s: float) -> bytes:
+        assert self._process.stdout is not None
+        end = time.monotonic() + timeout_s + GRACE_S
+        while b"\n" not in self._buffer:
+            left = end - time.monotonic()
+            if left <= 0 or not self._selector.select(left):
+                raise WorkerError(
+                    f"{self._runtime.name} did not return from '{verb}' within {timeout_s:.0f} s.",
+                    remedy="Give more time with --timeout, or a smaller input; the process was ended.",
+                    detail=self._channel.stderr_tail(self._process),
+                )
+            chunk = self._process.stdout.read(_CHUNK)
+            if chunk == b"":
+                raise self._ended(verb, timeout_s)
+            self._buffer += chunk or b""
+            if len(self._buffer) > MAX_ANSWER_BYTES:
+                raise WorkerError(
+                    f"The worker for {self._target} answered '{verb}' with more than {MAX_ANSWER_BYTES >> 20} MiB.",
+                    remedy="Profile fewer runs (--preset quick) or a smaller model.",
+                )
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _ended(self, verb: str, timeout_s: float) -> WorkerError:
+        """What the end of the process means."""
+        tail = self._channel.stderr_tail(self._process)
+        code = self._channel.stop(self._process)
+        name = self._runtime.name
+        if "Timeout (" in tail:
+            return WorkerError(
+                f"{name} did not return from '{verb}' within {timeout_s:.0f} s; the worker ended itself.",
+                remedy="Give more time with --timeout, or a smaller input.",
+                detail=tail,
+            )
+        if code == -signal.SIGKILL:
+            return WorkerError(
+                f"The process that ran {name} was killed during '{verb}', most likely for want of memory.",
+                remedy="Close other programs, or try a smaller model, input or batch.",
+                detail=tail,
+            )
+        if code < 0:
+            return WorkerError(
+                f"{name} crashed during '{verb}' ({signal.Signals(-code).name}).",
+                remedy="Try another version of the runtime, or report the model to its developers.",
+                detail=tail,
+            )
+        return WorkerError(
+            f"The worker of {name} ended during '{verb}' with exit status {code}.",
+            remedy="The end of its stderr says why; `hwbench doctor` checks the device.",
+            detail=tail,
+        )
+
+    def close(self) -> None:
+        """End the process; nothing of it stays."""
+        self._selector.close()
+        self._channel.stop(self._process)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _remedy(message: str) -> str:
+    lowered = message.lower()
+    if "memory" in lowered or "alloc" in lowered:
+        return "Close other programs, or try a smaller model, input or batch."
+    if "no module named" in lowered:
+        return "Install the missing package into the device's Python; `hwbench doctor` says which."
+    if "not implemented" in lowered or "unsupported" in lowered or "opset" in lowered:
+        return "Another runtime or a newer version of this one may know the operator."
+    return "The trace below comes from the runtime; check the model with the runtime's own tools."

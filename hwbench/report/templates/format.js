@@ -1,0 +1,44 @@
+"use strict";
+// Numbers for people, as hwbench.units writes them; the page's tables come from there, charts and layer tables from here.
+const NA = "n/a";
+
+function significant(value, digits) {
+  if (value === 0) return "0";
+  const decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(Math.abs(value))));
+  return value.toFixed(Math.min(decimals, 100));
+}
+
+function scaled(value, steps, digits) {
+  const step = steps.find(([factor]) => Math.abs(value) >= factor) || steps[steps.length - 1];
+  return `${significant(value / step[0], digits)} ${step[1]}`;
+}
+
+const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+const TIMES = [[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]];
+
+const format = {
+  seconds: (v, digits = 4) => (isNumber(v) ? scaled(v, TIMES, digits) : NA),
+  joules: (v) => (isNumber(v) ? scaled(v, [[1, "J"], [1e-3, "mJ"], [1e-6, "µJ"]], 3) : NA),
+  size: (v) => (!isNumber(v) ? NA : Math.abs(v) < 1024 ? `${v.toFixed(0)} B`
+    : scaled(v, [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]], 3)),
+  count: (v) => (!isNumber(v) ? NA : Math.abs(v) < 1e3 ? v.toFixed(0) : scaled(v, [[1e9, "G"], [1e6, "M"], [1e3, "k"]], 3)),
+  percent: (v, digits = 1) => (isNumber(v) ? `${(100 * v).toFixed(digits)} %` : NA),
+  interval: (low, high) => (isNumber(low) && isNumber(high) ? `${format.seconds(low)} – ${format.seconds(high)}` : NA),
+};
+
+// Plotly reads tags and entities in its labels, so names from outside are escaped for it once more.
+const label = (value) => String(value).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+
+function middle(value, most) {
+  const all = Array.from(String(value));
+  if (all.length <= most) return all.join("");
+  const tail = Math.floor((most - 1) * 0.6);
+  return `${all.slice(0, most - 1 - tail).join("")}…${all.slice(-tail).join("")}`;
+}
+
+// The unit in which an axis is drawn: the largest that keeps its greatest value at 1 or more.
+function axisUnit(values) {
+  const greatest = Math.max(...values.filter(isNumber));
+  const [factor, unit] = TIMES.find(([f]) => greatest >= f) || TIMES[TIMES.length - 1];
+  return { factor, unit };
+}

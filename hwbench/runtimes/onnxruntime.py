@@ -1,0 +1,255 @@
+"""Host half of onnxruntime: export through torch's exporter, and layers of the optimised graph."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import logging
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..cache import Cache, file_sha256
+from ..errors import MissingDependency, UsageError, WorkerError
+from ..kernel import Layer
+from ..target import Target
+from . import Artifact, Chain, export_key
+
+if TYPE_CHECKING:
+    from ..catalog.model import Model
+
+ANCHOR_VERSION = 1
+CHAIN_LENGTHS = (50, 150)  # methodology 6
+EXPORT_VERSION = 1  # raise it when the same model would be exported differently
+
+
+class OnnxRuntime:
+    """ONNX Runtime on the CPU provider, fp32; int8 and fp16 files run as they are, under the name of their file."""
+
+    name = "onnxruntime"
+    precisions = ("fp32",)
+    options: Mapping[str, str] = {}
+    needs = frozenset({"python:onnxruntime"})
+    session = Path(__file__).parent.parent / "worker" / "sessions" / "onnxruntime.py"
+
+    def check(self, target: Target) -> None:
+        """Nothing beyond precision and options, which are declared."""
+
+    def prepare(self, model: Model, target: Target, cache: Cache) -> Artifact:
+        if model.source == "tflite":
+            raise UsageError(
+                f"{model.name} is a TFLite file; onnxruntime runs ONNX files.",
+                remedy=f"Use --on {target.device}/litert.",
+            )
+        if model.path is not None:
+            return self._file(model, target)
+        packages = ("torch", "torchvision", "timm", "onnx", "onnxscript")
+        key = export_key(self.name, EXPORT_VERSION, model, target, packages)
+        path = cache.get(key, "model.onnx", lambda path: self._export(model, target, path))
+        return self._artifact(path)
+
+    def _file(self, model: Model, target: Target) -> Artifact:
+        assert model.path is not None
+        if target.batch != 1 and any(shape[:1] != (target.batch,) for _, shape, _ in model.inputs):
+            raise UsageError(
+                f"{model.name} is a file with a fixed input; batch {target.batch} cannot be set from outside.",
+                remedy="Give its input with --input NAME=… or export the file at that batch.",
+            )
+        return Artifact("onnx", file_sha256(model.path), model.inputs, model.path, facts=self._facts(model.path, model))
+
+    def _facts(self, path: Path, model: Model | None = None) -> dict[str, Any]:
+        import onnx
+
+        from .onnx_graph import STRUCTURE, graph_macs
+
+        structure = path.parent / STRUCTURE
+        proto = onnx.load(str(structure if model is None else path), load_external_data=False)
+        shapes = {name: shape for name, shape, _ in model.inputs} if model else {}
+        for value in proto.graph.input:
+            for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
+                dim.dim_value = size
+        macs, params = graph_macs(proto)
+        return {"macs": macs, "params": params, "path": str(path)}
+
+    def _artifact(self, path: Path) -> Artifact:
+        import onnx
+
+        from .onnx_graph import STRUCTURE
+
+        graph = onnx.load(str(path.parent / STRUCTURE), load_external_data=False).graph
+        constants = {t.name for t in graph.initializer}
+        inputs = tuple(
+            (
+                value.name,
+                tuple(d.dim_value for d in value.type.tensor_type.shape.dim),
+                onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+            )
+            for value in graph.input
+            if value.name not in constants
+        )
+        return Artifact("onnx", file_sha256(path), inputs, path, facts=self._facts(path))
+
+    def _export(self, model: Model, target: Target, path: Path) -> None:
+        try:
+            import torch
+        except ImportError as error:
+            raise MissingDependency(
+                f"Exporting {model.name} to ONNX needs torch.", remedy="pip install 'hwbench[onnx-export]'"
+            ) from error
+        from .onnx_graph import STRUCTURE, write_structure
+
+        assert model.build is not None
+        module, inputs = model.build(target.batch)
+        try:
+            with _quietly(), torch.inference_mode():
+                program = torch.onnx.export(module, inputs, dynamo=True, verbose=False, external_data=False)
+            proto = program.model_proto
+        except ImportError as error:
+            raise MissingDependency(
+                f"Exporting {model.name} to ONNX needs {error.name}.", remedy="pip install 'hwbench[onnx-export]'"
+            ) from error
+        except Exception as error:
+            raise WorkerError(
+                f"{model.name} cannot be exported to ONNX: {type(error).__name__}: {str(error)[:300]}",
+                remedy=f"Try --on {target.device}/torch, or export it yourself and give the .onnx file.",
+                detail=str(error)[-2000:],
+            ) from error
+        write_structure(proto, path.parent / STRUCTURE)
+        path.write_bytes(proto.SerializeToString())
+
+    def anchor(self, target: Target, cache: Cache) -> Artifact:
+        key = {"runtime": self.name, "anchor": ANCHOR_VERSION}
+        return self._made(cache, key, _anchor_model)
+
+    def chains(self, target: Target, cache: Cache) -> Sequence[Chain]:
+        chains = []
+        for arity in (2, 4):
+            for length in CHAIN_LENGTHS:
+                key = {"runtime": self.name, "chain": [arity, length], "version": 1}
+                artifact = self._made(cache, key, lambda a=arity, n=length: chain_model(a, n))
+                chains.append(Chain(arity, length, artifact))
+        return chains
+
+    def _made(self, cache: Cache, key: dict[str, Any], make: Any) -> Artifact:
+        from .onnx_graph import STRUCTURE, write_structure
+
+        def build(path: Path) -> None:
+            model = make()
+            write_structure(model, path.parent / STRUCTURE)
+            path.write_bytes(model.SerializeToString())
+
+        return self._artifact(cache.get(key, "model.onnx", build))
+
+    def layers(self, artifact: Artifact, profile: Mapping[str, Any]) -> list[Layer]:
+        import onnx
+
+        from .onnx_graph import SourceGraph, layers
+
+        assert artifact.path is not None
+        optimised = onnx.ModelProto.FromString(zlib.decompress(base64.b64decode(profile["graph"]))).graph
+        return layers(SourceGraph.load(artifact.path), optimised, profile["nodes"])
+
+
+@contextlib.contextmanager
+def _quietly() -> Any:
+    """The exporter narrates; a user who asked for a latency does not want it."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _constant(name: str, shape: Sequence[int], seed: int, scale: float) -> Any:
+    import numpy as np
+    import onnx
+
+    values = (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+    return onnx.numpy_helper.from_array(values, name)
+
+
+def _model(nodes: Sequence[Any], constants: Sequence[Any], shape: Sequence[int], out: tuple[str, Sequence[int]]) -> Any:
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        list(nodes),
+        "hwbench",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
+        [helper.make_tensor_value_info(out[0], TensorProto.FLOAT, list(out[1]))],
+        list(constants),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _anchor_model() -> Any:
+    """Mixed 3×3, 1×1 and depthwise convolutions, 0.9 MB of weights, about a millisecond on a desktop core.
+
+    Mixed, so that it feels a neighbour's pressure on arithmetic and on caches roughly as mobile networks do.
+    Frozen: changing it needs a new ``ANCHOR_VERSION``.
+    """
+    from onnx import helper
+
+    nodes, constants = [], []
+
+    def conv(index: int, value: str, cin: int, cout: int, kernel: int, stride: int, groups: int) -> str:
+        weight = f"w{index}"
+        fan_in = cin // groups * kernel * kernel
+        constants.append(_constant(weight, (cout, cin // groups, kernel, kernel), index, (2 / fan_in) ** 0.5))
+        pads = [kernel // 2] * 4
+        nodes.append(
+            helper.make_node(
+                "Conv", [value, weight], [f"c{index}"], f"conv{index}",
+                kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pads, group=groups,
+            )
+        )  # fmt: skip
+        nodes.append(helper.make_node("Relu", [f"c{index}"], [f"r{index}"], f"relu{index}"))
+        return f"r{index}"
+
+    value = conv(0, "x", 3, 32, 3, 2, 1)
+    plan = [(32, 32, 3, 1, 32), (32, 64, 1, 1, 1), (64, 64, 3, 2, 64), (64, 128, 1, 1, 1), (128, 128, 3, 1, 1),
+            (128, 128, 3, 2, 128), (128, 256, 1, 1, 1), (256, 256, 3, 1, 256), (256, 256, 1, 1, 1)]  # fmt: skip
+    for index, (cin, cout, kernel, stride, groups) in enumerate(plan, start=1):
+        value = conv(index, value, cin, cout, kernel, stride, groups)
+    nodes.append(helper.make_node("GlobalAveragePool", [value], ["y"], "pool"))
+    return _model(nodes, constants, (1, 3, 96, 96), ("y", (1, 256, 1, 1)))
+
+
+def chain_model(arity: int, length: int) -> Any:
+    """``length`` equal nodes in a row that the runtime neither folds nor fuses: arity 2 alternates Neg and Sin, arity 4 is Where.
+
+    Arity counts inputs and outputs. The work of a node is a few µs, far below what a convolution costs, because the
+    profiler's cost per event is what is sought.
+    """
+    import numpy as np
+    import onnx
+    from onnx import helper
+
+    shape = (1, 8, 16, 16)
+    nodes, constants, value = [], [], "x"
+    if arity == 4:
+        mask = np.random.default_rng(0).random(shape) < 0.5
+        constants = [onnx.numpy_helper.from_array(mask, "mask"), _constant("other", shape, 1, 1.0)]
+    for i in range(length):
+        out = "y" if i == length - 1 else f"v{i}"
+        if arity == 2:
+            # Two operators in turn: a runtime may know that -(-x) is x.
+            nodes.append(helper.make_node("Sin" if i % 2 else "Neg", [value], [out], f"n{i}"))
+        else:
+            nodes.append(helper.make_node("Where", ["mask", value, "other"], [out], f"n{i}"))
+        value = out
+    return _model(nodes, constants, shape, ("y", shape))
+
+
+RUNTIME = OnnxRuntime()

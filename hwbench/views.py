@@ -1,0 +1,321 @@
+"""What the sessions of one measurement say: latency, layers, memory, energy, and the doubts about each.
+
+Every function takes sessions of one model on one target and returns a view; nothing is stored that can be computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import closure as closures
+from . import estimate, units
+from .anchored import Anchored, SessionBlocks
+from .anchored import anchored as fit_anchored
+from .caveats import Caveat, caveat
+from .estimate import Estimate
+from .worker import environment
+from .worker import statistics as series
+
+if TYPE_CHECKING:
+    from .measurement import Session
+
+PERCENTILES = (90.0, 95.0, 99.0, 99.9)
+HEAVY, TOO_HEAVY = 1.25, 2.0  # methodology 6: profiled over plain, where to warn and where to refuse a ranking
+CLOSES = 0.05  # the share by which the sum of layers may miss the un-profiled latency without a caveat
+OFF_REFERENCE = 0.05
+SWITCHES_PER_BLOCK = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """End-to-end latency of one model on one target.
+
+    Attributes:
+        raw: median over sessions of session medians, with its 95 % interval.
+        anchor: the figure at the anchor's frozen reference.
+        reference_id: which reference.
+        samples: inferences timed, over all sessions.
+        percentiles: of all samples; None where there are too few for a two-sided 95 % statement.
+    """
+
+    raw: Estimate
+    anchor: Anchored
+    reference_id: str | None
+    samples: int
+    percentiles: dict[str, float | None]
+
+    @property
+    def median_s(self) -> float:
+        return self.raw.value
+
+    @property
+    def interval_s(self) -> tuple[float, float] | None:
+        """95 % interval of the median; None with fewer than three sessions."""
+        return None if self.raw.low is None or self.raw.high is None else (self.raw.low, self.raw.high)
+
+    @property
+    def anchored_s(self) -> float:
+        return self.anchor.estimate.value
+
+    @property
+    def anchored_interval_s(self) -> tuple[float, float] | None:
+        """95 % interval of the anchored figure; None with fewer than three sessions."""
+        figure = self.anchor.estimate
+        return None if figure.low is None or figure.high is None else (figure.low, figure.high)
+
+    def as_dict(self) -> dict[str, Any]:
+        figure = self.anchor.estimate
+        return {
+            "median": self.raw.value,
+            "low": self.raw.low,
+            "high": self.raw.high,
+            "anchored": figure.value,
+            "anchored_low": figure.low,
+            "anchored_high": figure.high,
+            "anchor_ref": self.reference_id,
+            "sessions": self.raw.n,
+            "samples": self.samples,
+            "half_width": self.raw.half_width,
+            "anchored_half_width": figure.half_width,
+            "slope": self.anchor.slope,
+            "uses_anchor": self.anchor.uses_anchor,
+            "percentiles": self.percentiles,
+        }
+
+
+def samples_s(session: Session) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Un-profiled samples of a session in the order in which they were taken, shape (n,)."""
+    plain = {i for i, block in enumerate(session.data["blocks"]) if block["kind"] == "plain"}
+    mask = np.isin(session.arrays["block_of"], list(plain))
+    return session.arrays["samples_ns"][mask].astype(np.float64) * 1e-9
+
+
+def block_medians_s(session: Session) -> list[float]:
+    """Median of each un-profiled block."""
+    samples, block_of = session.arrays["samples_ns"], session.arrays["block_of"]
+    return [
+        1e-9 * float(np.median(samples[block_of == i]))
+        for i, block in enumerate(session.data["blocks"])
+        if block["kind"] == "plain"
+    ]
+
+
+def blocks_of(session: Session) -> SessionBlocks:
+    """A session as the anchored estimator sees it."""
+    plain = [block for block in session.data["blocks"] if block["kind"] == "plain"]
+    before = [block["anchor_before_s"] for block in plain]
+    after = [block["anchor_after_s"] for block in plain]
+    reference = session.data.get("anchor_ref") or {"latency_s": float(np.median(before))}
+    return SessionBlocks.of(
+        float(np.median(samples_s(session))),
+        block_medians_s(session),
+        before,
+        after,
+        reference_s=reference["latency_s"],
+        throttled=bool(_throttling(session)),
+    )
+
+
+def anchored(sessions: Sequence[Session], level: float = estimate.LEVEL) -> Anchored:
+    """The anchored estimate over the sessions of a latency pass."""
+    return fit_anchored([blocks_of(session) for session in sessions], level)
+
+
+def latency(sessions: Sequence[Session]) -> Latency | None:
+    """The latency view; None when no session timed it. Intervals are at the level of the preset's stopping rule."""
+    if not sessions:
+        return None
+    level = estimate.preset(sessions[0].preset).level
+    medians = [float(np.median(samples_s(session))) for session in sessions]
+    pooled = np.concatenate([samples_s(session) for session in sessions])
+    reference = sessions[0].data.get("anchor_ref") or {}
+    return Latency(
+        raw=estimate.raw(medians, level),
+        anchor=anchored(sessions, level),
+        reference_id=reference.get("id"),
+        samples=len(pooled),
+        percentiles={f"p{p:g}": series.percentile(pooled.tolist(), p) for p in PERCENTILES},
+    )
+
+
+def closure(sessions: Sequence[Session]) -> closures.Closure | None:
+    """How the layers add up; None when no session profiled them."""
+    profiled = [s for s in sessions if s.data.get("layers")]
+    if not profiled:
+        return None
+    names = [row["name"] for row in profiled[-1].data["layers"]]
+    same = [s for s in profiled if [row["name"] for row in s.data["layers"]] == names]
+    return closures.close([(s.data, s.arrays) for s in same])
+
+
+def layer_rows(sessions: Sequence[Session], closed: closures.Closure | None) -> list[dict[str, Any]]:
+    """One row per layer in executed order; ``latency_s`` is corrected and unscaled (it may come out below zero)."""
+    if closed is None:
+        return []
+    rows = [s for s in sessions if s.data.get("layers")][-1].data["layers"]
+    below = closed.below_resolution
+    keys = (
+        "name",
+        "module",
+        "op",
+        "kind",
+        "macs",
+        "params",
+        "param_bytes",
+        "input_bytes",
+        "output_bytes",
+        "live_bytes",
+    )
+    return [
+        {key: row.get(key) for key in keys}
+        | {
+            "latency_s": float(closed.layer_s[i]),
+            "raw_s": float(closed.raw_s[i]),
+            "below_resolution": bool(below[i]),
+            "kernel": row.get("kernel"),
+            "sources": row.get("sources"),
+        }
+        for i, row in enumerate(rows)
+    ]
+
+
+def memory(sessions: Sequence[Session], layers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Weights, peak over the baseline, arena and activations, each apart; None when nothing is known."""
+    taken = [s.data for s in sessions if s.pass_ == "memory"]  # noqa: S105
+    arenas = [s.data.get("arena_peak_bytes") for s in sessions if s.data.get("arena_peak_bytes")]
+    live = max((row["live_bytes"] or 0 for row in layers), default=0) or None
+    if not taken:
+        return {"live_activation_bytes": live, "arena_peak_bytes": max(arenas, default=None)} if live else None
+    middle = sorted(taken, key=lambda data: data["peak_bytes"])[len(taken) // 2]
+    return {
+        "weights_bytes": middle.get("weights_bytes"),
+        "baseline_bytes": middle.get("baseline_bytes"),
+        "peak_bytes": middle.get("peak_bytes"),
+        "arena_peak_bytes": middle.get("arena_peak_bytes") or max(arenas, default=None),
+        "device_bytes": middle.get("device_bytes"),
+        "live_activation_bytes": live,
+        "method": middle.get("method"),
+    }
+
+
+def _throttling(session: Session) -> str:
+    moved = (session.data.get("counters") or {}).get("throttle_events")
+    flags = session.environment.get("throttled")
+    if moved:
+        return f"{moved:.0f} throttle events"
+    return ", ".join(map(str, flags)) if flags else ""
+
+
+def latency_caveats(sessions: Sequence[Session], view: Latency | None) -> list[Caveat]:
+    """Doubts about a latency."""
+    if view is None:
+        return []
+    found: list[Caveat] = []
+    preset = estimate.preset(sessions[0].preset)
+    figure = view.anchor.estimate
+    if figure.half_width is None:
+        found.append(caveat("few_sessions", sessions=len(sessions)))
+    elif preset.half_width is not None and figure.half_width > preset.half_width:
+        found.append(_precision(figure, preset, sessions))
+    unsteady = sum(not s.data.get("steady", True) for s in sessions)
+    if unsteady:
+        found.append(caveat("not_steady", count=unsteady, sessions=len(sessions)))
+    least = min(len(samples_s(s)) for s in sessions)
+    if least < preset.min_samples:
+        found.append(caveat("budget_cut", samples=least, latency=units.seconds(view.median_s)))
+    found += _disturbances(sessions)
+    offset = float(np.expm1(view.anchor.offset))
+    if abs(offset) > OFF_REFERENCE:
+        direction = "slower" if offset > 0 else "faster"
+        found.append(caveat("off_reference", offset=units.percent(abs(offset)), direction=direction))
+    if not view.anchor.uses_anchor:
+        found.append(caveat("anchor_not_used", why=view.anchor.why))
+    return found
+
+
+def _precision(figure: Estimate, preset: estimate.Preset, sessions: Sequence[Session]) -> Caveat:
+    assert preset.half_width is not None
+    spent_s = sum(s.device_time_s for s in sessions)
+    needed = estimate.sessions_needed(figure, preset.half_width)
+    if needed is None:
+        what = "More sessions would not do: the machine is too far from its anchor's reference. Try when it is quieter."
+    else:
+        cost_s = spent_s / len(sessions) * needed
+        what = f"About {needed} sessions ({units.seconds(cost_s, 2)}) would do; --preset rigorous takes up to 40."
+    return caveat(
+        "precision_not_met",
+        half_width=units.percent(figure.half_width),
+        sessions=len(sessions),
+        wanted=units.percent(preset.half_width),
+        needed=what,
+    )
+
+
+def _disturbances(sessions: Sequence[Session]) -> list[Caveat]:
+    found = []
+    counters = [s.data.get("counters") or {} for s in sessions]
+    switches = sum(c.get("involuntary_switches") or 0 for c in counters)
+    blocks = sum(len(s.data["blocks"]) for s in sessions)
+    repeated = sum(s.data.get("repeated_blocks", 0) for s in sessions)
+    if switches > SWITCHES_PER_BLOCK * blocks or repeated:
+        found.append(caveat("disturbed", switches=int(switches), blocks=blocks, repeated=repeated))
+    drifts = [series.drift(block_medians_s(s)) for s in sessions]
+    flagged = [d for d in drifts if d is not None and d.flagged]
+    if flagged:
+        worst = max(flagged, key=lambda d: abs(d.relative))
+        found.append(caveat("drift", drift=units.percent(worst.relative)))
+    samples = [samples_s(s) for s in sessions]
+    far = sum(series.outliers(s.tolist()).robust for s in samples)
+    total = sum(len(s) for s in samples)
+    if far > 0.02 * total:
+        found.append(caveat("outliers", count=far, samples=total))
+    return found
+
+
+def layer_caveats(rows: Sequence[Mapping[str, Any]], closed: closures.Closure | None) -> list[Caveat]:
+    """Doubts about a breakdown by layers."""
+    if closed is None:
+        return []
+    found = []
+    ratio = closed.profiled_s / closed.total_s
+    if ratio > TOO_HEAVY:
+        found.append(caveat("layers_not_ranked", ratio=f"{ratio:.2f}×"))
+    elif ratio > HEAVY:
+        found.append(caveat("profiler_heavy", ratio=f"{ratio:.2f}×"))
+    if abs(closed.ratio - 1.0) > CLOSES:
+        found.append(caveat("closure", ratio=units.percent(closed.ratio)))
+    below = closed.below_resolution
+    if below.any():
+        share = float(closed.layer_s[below].clip(min=0).sum()) / closed.total_s
+        found.append(caveat("below_resolution", count=int(below.sum()), layers=len(below), share=units.percent(share)))
+    time = sum(max(0.0, row["latency_s"]) for row in rows) or 1.0
+    lost = sum(max(0.0, row["latency_s"]) for row in rows if not row["module"]) / time
+    if lost > 0.02:
+        found.append(caveat("no_module_path", share=units.percent(lost)))
+    return found
+
+
+def common_caveats(sessions: Sequence[Session]) -> list[Caveat]:
+    """Doubts about the conditions that all passes share."""
+    if not sessions:
+        return []
+    found = []
+    asked = sessions[0].target.precision
+    effective = {(s.data.get("info") or {}).get("precision") for s in sessions} - {None, asked}
+    for other in sorted(map(str, effective)):
+        found.append(caveat("precision_changed", effective=other, asked=asked))
+    fields = sorted(
+        {text for s in sessions[1:] for text in environment.disagreements(sessions[0].environment, s.environment)}
+    )
+    if fields:
+        found.append(caveat("environment_changed", fields="; ".join(fields)))
+    throttled = sorted({text for s in sessions if (text := _throttling(s))})
+    if throttled:
+        found.append(caveat("throttled", why="; ".join(throttled)))
+    if sessions[0].data.get("macs") == 0:
+        found.append(caveat("zero_macs"))
+    return found

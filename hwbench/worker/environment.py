@@ -1,0 +1,360 @@
+"""What a session ran on: facts recorded beside every number, and which of them must agree before numbers are merged.
+
+Nothing here may fail: a fact that a device does not tell is None. The roots of /sys, /proc and /etc are arguments, so
+that tests give made trees.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+
+from .meters import thermal
+from .meters.sysfs import listed, read_int, read_text
+
+# Fields that must agree before two sessions are merged; a dotted name reaches into a mapping. Load, temperature,
+# current frequency and counters differ from session to session by nature, and memory size by the kernel's mood.
+CHECKED: Tuple[str, ...] = (
+    "device.cpu_model",
+    "device.cores",
+    "device.threads",
+    "device.threads_available",
+    "device.cpu_quota",
+    "device.machine",
+    "device.os",
+    "device.kernel",
+    "device.hypervisor",
+    "versions",
+    "governor",
+    "turbo",
+    "clock_hz.min",
+    "clock_hz.max",
+    "aslr",
+    "power_source",
+)
+
+# (implementer, part) → core. Source: Linux arch/arm64/include/asm/cputype.h, and Arm's Main ID Register tables.
+_ARM_CORES = {
+    0x41: {
+        0xC07: "Cortex-A7", 0xC09: "Cortex-A9", 0xC0F: "Cortex-A15", 0xD03: "Cortex-A53", 0xD04: "Cortex-A35",
+        0xD05: "Cortex-A55", 0xD07: "Cortex-A57", 0xD08: "Cortex-A72", 0xD09: "Cortex-A73", 0xD0A: "Cortex-A75",
+        0xD0B: "Cortex-A76", 0xD0C: "Neoverse-N1", 0xD0D: "Cortex-A77", 0xD40: "Neoverse-V1", 0xD41: "Cortex-A78",
+        0xD42: "Cortex-A78AE", 0xD44: "Cortex-X1", 0xD46: "Cortex-A510", 0xD47: "Cortex-A710", 0xD48: "Cortex-X2",
+        0xD49: "Neoverse-N2", 0xD4B: "Cortex-A78C", 0xD4D: "Cortex-A715", 0xD4E: "Cortex-X3", 0xD4F: "Neoverse-V2",
+        0xD80: "Cortex-A520", 0xD81: "Cortex-A720", 0xD82: "Cortex-X4", 0xD85: "Cortex-X925", 0xD87: "Cortex-A725",
+    },
+    0x48: {0xD01: "TaiShan-v110"},
+    0x4E: {0x003: "Denver 2", 0x004: "Carmel"},
+    0x51: {0x001: "Oryon", 0x802: "Kryo-3XX-Gold", 0x803: "Kryo-3XX-Silver", 0x804: "Kryo-4XX-Gold",
+           0x805: "Kryo-4XX-Silver"},
+    0xC0: {0xAC3: "Ampere-1", 0xAC4: "Ampere-1a"},
+}  # fmt: skip
+
+
+def describe(sysfs: str = "/sys", procfs: str = "/proc", etc: str = "/etc") -> Dict[str, Any]:
+    """The environment as plain data, shaped as ``docs/results.md`` says.
+
+    Args:
+        sysfs, procfs, etc: roots; the process's own affinity and platform come from the system itself.
+
+    Returns:
+        ``{"device": {…}, "versions": {"python", …}, "governor", "turbo", "clock_hz": {"now", "min", "max"} | None,
+        "nominal_clock_hz", "temp_c", "temperatures", "throttled", "throttled_since_boot", "throttle_events",
+        "clusters", "load_1m", "memory_available_bytes", "aslr", "power_source"}``. The caller adds its runtime's
+        versions.
+    """
+    cpuinfo = read_text(os.path.join(procfs, "cpuinfo")) or ""
+    memory = _memory(procfs)
+    return {
+        "device": {
+            "cpu_model": _cpu_model(cpuinfo, sysfs, procfs),
+            "product": read_text(os.path.join(procfs, "device-tree", "model"))
+            or read_text(os.path.join(sysfs, "class", "dmi", "id", "product_name")),
+            "cores": _cores(sysfs, cpuinfo),
+            "threads": os.cpu_count(),
+            "threads_available": len(_affinity()),
+            "affinity": _affinity(),
+            "cpu_quota": _cpu_quota(sysfs, procfs),
+            "memory_bytes": memory.get("MemTotal"),
+            "machine": platform.machine(),
+            "os": _os_name(etc),
+            "kernel": f"{platform.system()} {platform.release()}",
+            "hypervisor": _hypervisor(cpuinfo, sysfs),
+        },
+        "versions": {"python": platform.python_version(), "python_implementation": platform.python_implementation()},
+        "governor": _governor(sysfs),
+        "turbo": _turbo(sysfs),
+        "clock_hz": _clock(sysfs),
+        "nominal_clock_hz": _nominal_clock(cpuinfo),
+        "temp_c": thermal.temperature(sysfs),
+        "temperatures": thermal.temperatures(sysfs),
+        "throttled": thermal.throttled(sysfs),
+        "throttled_since_boot": thermal.throttled_since_boot(sysfs),
+        "throttle_events": thermal.throttle_events(sysfs),
+        "clusters": _clusters(sysfs),
+        "load_1m": _load(procfs),
+        "memory_available_bytes": memory.get("MemAvailable"),
+        "aslr": read_int(os.path.join(procfs, "sys", "kernel", "randomize_va_space")),
+        "power_source": _power_source(sysfs),
+    }
+
+
+def counters(procfs: str = "/proc", sysfs: str = "/sys") -> Dict[str, Optional[float]]:
+    """What has disturbed this process and machine so far; only differences mean something.
+
+    ``involuntary_switches``, ``voluntary_switches``, ``minor_faults``, ``major_faults``, ``user_s`` and ``system_s``
+    are of this process with all its threads (getrusage(2)); ``steal_s`` is CPU time that the hypervisor gave to others,
+    over all processors (proc(5)); ``throttle_events`` as in ``describe``.
+    """
+    found: Dict[str, Optional[float]] = dict.fromkeys(
+        ("involuntary_switches", "voluntary_switches", "minor_faults", "major_faults", "user_s", "system_s")
+    )
+    try:
+        import resource  # not on Windows
+
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        found.update(
+            involuntary_switches=usage.ru_nivcsw,
+            voluntary_switches=usage.ru_nvcsw,
+            minor_faults=usage.ru_minflt,
+            major_faults=usage.ru_majflt,
+            user_s=usage.ru_utime,
+            system_s=usage.ru_stime,
+        )
+    except ImportError:
+        pass
+    found["steal_s"] = _steal(procfs)
+    found["throttle_events"] = thermal.throttle_events(sysfs)
+    return found
+
+
+def difference(
+    before: Mapping[str, Optional[float]], after: Mapping[str, Optional[float]]
+) -> Dict[str, Optional[float]]:
+    """Per counter, how far it moved; None where either side does not know it."""
+    moved: Dict[str, Optional[float]] = {}
+    for name in {**before, **after}:
+        first, last = before.get(name), after.get(name)
+        moved[name] = None if first is None or last is None else last - first
+    return moved
+
+
+def disagreements(env_a: Mapping[str, Any], env_b: Mapping[str, Any]) -> List[str]:
+    """Where two environments differ in a CHECKED field: ``["governor: powersave ≠ performance"]``, [] when nowhere.
+
+    Known against unknown differs too: that they agree cannot be told.
+    """
+    found: List[str] = []
+    for field in CHECKED:
+        a, b = _reach(env_a, field), _reach(env_b, field)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            pairs = [(f"{field}.{key}", a.get(key), b.get(key)) for key in sorted({**a, **b})]
+        else:
+            pairs = [(field, a, b)]
+        found.extend(f"{name}: {_shown(x)} ≠ {_shown(y)}" for name, x, y in pairs if x != y)
+    return found
+
+
+def _reach(env: Mapping[str, Any], field: str) -> Any:
+    value: Any = env
+    for key in field.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _shown(value: Any) -> str:
+    return "unknown" if value is None else str(value)
+
+
+def _affinity() -> List[int]:
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except AttributeError:  # macOS has none
+        return list(range(os.cpu_count() or 1))
+
+
+def _field(cpuinfo: str, name: str) -> Optional[str]:
+    found = re.search(rf"^{re.escape(name)}[ \t]*:[ \t]*(\S.*)$", cpuinfo, re.MULTILINE)
+    return found.group(1).strip() if found else None
+
+
+def _cpu_model(cpuinfo: str, sysfs: str, procfs: str) -> Optional[str]:
+    """x86: "model name". ARM: its cores by Main ID Register, "4x Cortex-A55 + 4x Cortex-A76"."""
+    cores = _arm_cores(cpuinfo)
+    if cores:
+        return cores
+    for name in ("model name", "cpu model", "uarch", "cpu", "Hardware"):
+        value = _field(cpuinfo, name)
+        if value and not value.isdigit():
+            return re.sub(r"\s+", " ", value)
+    if sys.platform == "darwin" and procfs == "/proc":
+        return _sysctl("machdep.cpu.brand_string")
+    return read_text(os.path.join(procfs, "device-tree", "model")) or (platform.processor() or None)
+
+
+def _arm_cores(cpuinfo: str) -> Optional[str]:
+    parts = re.findall(
+        r"^CPU implementer\s*:\s*(0x[0-9a-fA-F]{1,4})$.*?^CPU part\s*:\s*(0x[0-9a-fA-F]{1,4})$",
+        cpuinfo,
+        re.MULTILINE | re.DOTALL,
+    )
+    counted: Dict[str, int] = {}
+    for implementer, part in parts:
+        known = _ARM_CORES.get(int(implementer, 16), {}).get(int(part, 16))
+        name = known or f"ARM {implementer.lower()}/{part.lower()}"
+        counted[name] = counted.get(name, 0) + 1
+    return " + ".join(f"{count}x {name}" for name, count in counted.items()) or None
+
+
+def _sysctl(name: str) -> Optional[str]:
+    try:
+        done = subprocess.run(["sysctl", "-n", name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", "replace").strip() or None
+
+
+def _cpus(sysfs: str) -> List[str]:
+    folder = os.path.join(sysfs, "devices", "system", "cpu")
+    return [path for path in listed(folder, "cpu") if re.match(r"^cpu[0-9]+$", os.path.basename(path))]
+
+
+def _cores(sysfs: str, cpuinfo: str) -> Optional[int]:
+    """Physical cores: distinct (package, core) of the topology, of /proc/cpuinfo where that is absent."""
+    seen: Set[Tuple[object, ...]] = set()
+    for cpu in _cpus(sysfs):
+        core = read_int(os.path.join(cpu, "topology", "core_id"))
+        if core is not None:
+            # core_id counts from 0 in each cluster on ARM, so the cluster is part of a core's name
+            package = read_int(os.path.join(cpu, "topology", "physical_package_id"))
+            seen.add((package, read_int(os.path.join(cpu, "topology", "cluster_id")), core))
+    if not seen:
+        blocks = [block for block in re.split(r"\n\s*\n", cpuinfo) if _field(block, "processor")]
+        seen = {
+            (_field(block, "physical id"), _field(block, "core id") or _field(block, "processor")) for block in blocks
+        }
+    return len(seen) or None
+
+
+def _cpu_quota(sysfs: str, procfs: str) -> Optional[float]:
+    """Processors that the tightest cgroup (version 2) around this process allows, None for no limit."""
+    own = re.search(r"^0::(/\S*)$", read_text(os.path.join(procfs, "self", "cgroup")) or "", re.MULTILINE)
+    parts = [part for part in (own.group(1) if own else "/").split("/") if part not in ("", "..")]
+    quotas = []
+    for depth in range(len(parts) + 1):
+        text = read_text(os.path.join(sysfs, "fs", "cgroup", *parts[:depth], "cpu.max")) or ""
+        limit = re.match(r"^([0-9]{1,15}) ([1-9][0-9]{0,14})$", text)
+        if limit:
+            quotas.append(int(limit.group(1)) / int(limit.group(2)))
+    return min(quotas, default=None)
+
+
+def _memory(procfs: str) -> Dict[str, int]:
+    text = read_text(os.path.join(procfs, "meminfo")) or ""
+    found = re.findall(r"^(MemTotal|MemAvailable):\s+([0-9]{1,15}) kB$", text, re.MULTILINE)
+    if not found and sys.platform == "darwin" and procfs == "/proc":
+        total = _sysctl("hw.memsize") or ""
+        return {"MemTotal": int(total)} if total.isdigit() else {}
+    return {name: int(kib) << 10 for name, kib in found}
+
+
+def _os_name(etc: str) -> Optional[str]:
+    text = read_text(os.path.join(etc, "os-release")) or ""
+    found = re.search(r"^PRETTY_NAME=[\"']?(.*?)[\"']?$", text, re.MULTILINE)
+    if found:
+        return found.group(1)
+    return f"macOS {platform.mac_ver()[0]}" if sys.platform == "darwin" else None
+
+
+def _hypervisor(cpuinfo: str, sysfs: str) -> Optional[bool]:
+    """Whether a hypervisor runs below: the x86 CPU flag, or what the kernel found; None where neither can tell."""
+    if read_text(os.path.join(sysfs, "hypervisor", "type")):
+        return True
+    flags = _field(cpuinfo, "flags")
+    return None if flags is None else "hypervisor" in flags.split()
+
+
+def _cpufreq(sysfs: str, name: str) -> List[str]:
+    """Distinct values of a cpufreq file over the processors this process may run on."""
+    own = _affinity()
+    texts = [
+        read_text(os.path.join(cpu, "cpufreq", name)) for cpu in _cpus(sysfs) if int(os.path.basename(cpu)[3:]) in own
+    ]
+    return sorted({text for text in texts if text})
+
+
+def _governor(sysfs: str) -> Optional[str]:
+    return ",".join(_cpufreq(sysfs, "scaling_governor")) or None
+
+
+def _clock(sysfs: str) -> Optional[Dict[str, Optional[float]]]:
+    """Highest current frequency, lowest minimum and highest maximum over this process's processors (kHz in sysfs)."""
+    found = {}
+    for name, file, pick in (
+        ("now", "scaling_cur_freq", max),
+        ("min", "scaling_min_freq", min),
+        ("max", "scaling_max_freq", max),
+    ):
+        values = [int(text) * 1000.0 for text in _cpufreq(sysfs, file) if re.match(r"^[0-9]{1,12}$", text)]
+        found[name] = pick(values) if values else None
+    return found if any(found.values()) else None
+
+
+def _nominal_clock(cpuinfo: str) -> Optional[float]:
+    """ "cpu MHz" of /proc/cpuinfo: on a virtual machine the nominal figure, not the clock of the moment."""
+    text = _field(cpuinfo, "cpu MHz")
+    return float(text) * 1e6 if text and re.match(r"^[0-9]{1,6}(\.[0-9]+)?$", text) else None
+
+
+def _turbo(sysfs: str) -> Optional[bool]:
+    folder = os.path.join(sysfs, "devices", "system", "cpu")
+    off, boost = (
+        read_int(os.path.join(folder, *path)) for path in (("intel_pstate", "no_turbo"), ("cpufreq", "boost"))
+    )
+    return off == 0 if off is not None else None if boost is None else boost == 1
+
+
+def _clusters(sysfs: str) -> List[Dict[str, Any]]:
+    """Processors that share a clock, with their relative capacity (1024 is the largest core's)."""
+    folder = os.path.join(sysfs, "devices", "system", "cpu")
+    clusters = []
+    for policy in listed(os.path.join(folder, "cpufreq"), "policy"):
+        cpus = [int(cpu) for cpu in re.findall(r"[0-9]{1,5}", read_text(os.path.join(policy, "related_cpus")) or "")]
+        limit = read_int(os.path.join(policy, "cpuinfo_max_freq"))
+        capacity = read_int(os.path.join(folder, f"cpu{cpus[0]}", "cpu_capacity")) if cpus else None
+        clusters.append({"cpus": cpus, "max_hz": None if limit is None else limit * 1000.0, "capacity": capacity})
+    return clusters
+
+
+def _load(procfs: str) -> Optional[float]:
+    found = re.match(r"^([0-9]+\.[0-9]+) ", read_text(os.path.join(procfs, "loadavg")) or "")
+    if found:
+        return float(found.group(1))
+    try:
+        return os.getloadavg()[0] if procfs == "/proc" else None
+    except (AttributeError, OSError):
+        return None
+
+
+def _steal(procfs: str) -> Optional[float]:
+    """The eighth number of /proc/stat's "cpu" line, in clock ticks. Source: proc(5)."""
+    found = re.match(r"^cpu +(?:[0-9]+ +){7}([0-9]+)", read_text(os.path.join(procfs, "stat")) or "")
+    return int(found.group(1)) / os.sysconf("SC_CLK_TCK") if found else None
+
+
+def _power_source(sysfs: str) -> Optional[str]:
+    """ "mains" or "battery"; None where the machine does not say (most servers and boards)."""
+    source = None
+    for supply in listed(os.path.join(sysfs, "class", "power_supply")):
+        kind = read_text(os.path.join(supply, "type"))
+        if kind in ("Mains", "USB", "Wireless") and read_int(os.path.join(supply, "online")) == 1:
+            return "mains"
+        # A battery of a mouse or pen (scope "Device") powers nothing here.
+        own = read_text(os.path.join(supply, "scope")) != "Device"
+        if kind == "Battery" and own and read_text(os.path.join(supply, "status")) == "Discharging":
+            source = "battery"
+    return source

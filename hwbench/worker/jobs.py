@@ -1,0 +1,146 @@
+"""What a worker can be asked to do. One method a verb; arguments and results are JSON-able."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+import time
+from typing import Any, Dict, List, Optional
+
+from . import affinity, environment, meters, timing
+from .meters.memory import PeakMemory
+
+
+class Jobs:
+    """The verbs of one worker process and the sessions that are open in it."""
+
+    def __init__(self, protocol: int) -> None:
+        self._protocol = protocol
+        self._module = None  # type: Any
+        self._clock = time.perf_counter_ns  # type: timing.Clock
+        self._open = {}  # type: Dict[str, Any]
+        self._workloads = {}  # type: Dict[str, timing.Workload]
+
+    def do(self, verb: str, arguments: Dict[str, Any]) -> Any:
+        method = getattr(self, "do_" + verb, None)
+        if method is None:
+            raise ValueError("unknown verb " + repr(verb))
+        return method(**arguments)
+
+    def do_hello(self, session: str, threads: int = 1, cpus: Optional[List[int]] = None) -> Dict[str, Any]:
+        """Pin this process, import the session module named ``session`` and say what it found."""
+        chosen = affinity.pin(threads, cpus)
+        self._module = importlib.import_module(".sessions." + session, __package__)
+        # A session module may bring its own clock: the fake one does, and its tests are exact.
+        self._clock = getattr(self._module, "clock_ns", time.perf_counter_ns)
+        return {
+            "protocol": self._protocol,
+            "python": platform.python_version(),
+            "executable": sys.executable,
+            "pid": os.getpid(),
+            "probe": self._module.probe(),
+            "environment": environment.describe(),
+            "cpus": chosen,
+        }
+
+    def do_open(
+        self, handle: str, model: Dict[str, Any], settings: Dict[str, Any], profile: bool = False
+    ) -> Dict[str, Any]:
+        """Load a model; the time it takes is reported, as is the first inference."""
+        start = time.perf_counter()
+        session = self._module.open(model, settings, profile)
+        load_s = time.perf_counter() - start
+        collect = session.collect if profile and hasattr(session, "collect") else None
+        self._open[handle] = session
+        self._workloads[handle] = workload = timing.Workload(session.run, collect)
+        start_ns = self._clock()
+        workload.settle(1)
+        return {"load_s": load_s, "first_s": 1e-9 * (self._clock() - start_ns), "info": session.info}
+
+    def do_warm(self, handle: str, budget_s: float) -> Dict[str, Any]:
+        workload = self._workloads[handle]
+        with timing.quiet_gc():
+            series, steady = timing.warm_up(workload.run, self._clock, budget_s, workload.collect)
+        return {"warmup_ns": series, "steady": steady}
+
+    def do_measure(
+        self,
+        handles: Dict[str, str],
+        anchor: str,
+        typical_s: float,
+        min_samples: int,
+        min_s: float,
+        budget_s: float,
+    ) -> Dict[str, Any]:
+        """Interleaved blocks; ``handles`` maps the kind of block to an open session."""
+        before = environment.counters()
+        result = timing.measure(
+            [(kind, self._workloads[handle]) for kind, handle in handles.items()],
+            self._workloads[anchor],
+            self._clock,
+            typical_s,
+            min_samples,
+            min_s,
+            budget_s,
+        )
+        result["counters"] = environment.difference(before, environment.counters())
+        return result
+
+    def do_block(self, handle: str, anchor: Optional[str], n: int, drop: int) -> Dict[str, Any]:
+        """One block of a paired comparison; with an anchor group on both sides when one is named."""
+        workload = self._workloads[handle]
+        reference = self._workloads[anchor] if anchor else None
+        with timing.quiet_gc():
+            before = timing.anchor_group(reference, self._clock) if reference else []
+            workload.settle(drop)
+            samples = workload.samples(n, self._clock)
+            after = timing.anchor_group(reference, self._clock) if reference else []
+        return {"samples_ns": samples, "anchor_before_ns": before, "anchor_after_ns": after}
+
+    def do_finish(self, handle: str, kept: Optional[List[int]] = None) -> Dict[str, Any]:
+        """End a profiled session; durations are those of the kept runs only."""
+        result = self._open[handle].finish()
+        if kept is not None:
+            durations = result["durations_ns"]
+            result["durations_ns"] = [durations[run] for run in kept]
+        return dict(result)
+
+    def do_close(self, handle: str) -> None:
+        self._workloads.pop(handle)
+        self._open.pop(handle).close()
+
+    def do_memory(self, model: Dict[str, Any], settings: Dict[str, Any], runs: int = 5) -> Dict[str, Any]:
+        """Peak memory of loading and running one model; meant for a fresh process, before anything else is opened."""
+        peak = PeakMemory()
+        session = self._module.open(model, settings, False)
+        for _ in range(runs):
+            session.run()
+        held = peak.read()
+        result = {
+            "baseline_bytes": held["baseline_bytes"],
+            "peak_bytes": held["over_baseline_bytes"],  # over the baseline: what the model added
+            "method": held["method"],
+            "weights_bytes": session.info.get("weights_bytes"),
+            "device_bytes": None,
+        }
+        result.update(session.memory())
+        session.close()
+        return result
+
+    def do_energy(self, handle: str, windows: int) -> Dict[str, Any]:
+        """Energy per inference of an open session, or why it is not available."""
+        made = getattr(self._module, "METER", None)  # the fake session brings a meter with a known power model
+        if made is not None:
+            return meters.measure_energy(
+                made, self._workloads[handle].run, clock=made.clock, sleep=made.sleep, windows=windows
+            )
+        found = meters.discover()
+        meter = meters.choose(found)
+        if meter is None:
+            return meters.unavailable(found)
+        return meters.measure_energy(meter, self._workloads[handle].run, windows=windows)
+
+    def do_environment(self) -> Dict[str, Any]:
+        return environment.describe()

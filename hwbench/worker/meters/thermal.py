@@ -1,0 +1,148 @@
+"""Heat: temperatures, throttling, and a cool-down that is a gate on temperature and no fixed sleep."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+from .sysfs import listed, read_int, read_text
+
+# Sensors of the processor itself, best first: zone types and hwmon names of x86, ARM boards and phones.
+_CPU_SENSOR = re.compile(r"x86_pkg_temp|k10temp|zenpower|coretemp|cpu|soc|tctl|acpitz", re.IGNORECASE)
+
+# Readings outside are of sensors that are not wired (-273, -40, 0, 127.5 and the like are what drivers give then).
+_COLDEST_C, _HOTTEST_C = -39.0, 126.0
+
+# Source: Raspberry Pi documentation, "vcgencmd get_throttled": bits 0-3 now, 16-19 since boot.
+_PI_BITS = ("under_voltage", "frequency_capped", "throttled", "soft_temp_limit")
+
+# A clock that fell further than this between two looks is a cause (methodology section 4).
+CLOCK_DROP = 0.03
+
+
+def temperatures(sysfs: str = "/sys") -> Dict[str, float]:
+    """°C by sensor: thermal zones, then the processor's hwmon chips. Empty on most virtual machines."""
+    found: Dict[str, float] = {}
+    for zone in listed(os.path.join(sysfs, "class", "thermal"), "thermal_zone"):
+        _note(found, read_text(os.path.join(zone, "type")), os.path.join(zone, "temp"))
+    for chip in listed(os.path.join(sysfs, "class", "hwmon"), "hwmon"):
+        name = read_text(os.path.join(chip, "name"))
+        if name and _CPU_SENSOR.search(name):
+            _note(found, name, os.path.join(chip, "temp1_input"))
+    return found
+
+
+def _note(found: Dict[str, float], name: Optional[str], path: str) -> None:
+    milli = read_int(path)
+    if not name or milli is None or not _COLDEST_C <= milli * 1e-3 <= _HOTTEST_C or milli == 0:
+        return
+    while name in found:
+        name += "'"
+    found[name] = milli * 1e-3
+
+
+def temperature(sysfs: str = "/sys") -> Optional[float]:
+    """°C of the hottest sensor of the processor, of any sensor when none names it, None without sensors."""
+    found = temperatures(sysfs)
+    cpu = [temp_c for name, temp_c in found.items() if _CPU_SENSOR.search(name)]
+    return max(cpu or found.values(), default=None)
+
+
+def _pi_word(sysfs: str) -> Optional[int]:
+    for path in glob.glob(
+        os.path.join(glob.escape(sysfs), "devices", "platform", "soc*", "*firmware", "get_throttled")
+    ):
+        try:
+            return int(read_text(path) or "", 16)
+        except ValueError:
+            continue
+    return None
+
+
+def throttled(sysfs: str = "/sys") -> Optional[List[str]]:
+    """What holds the processor back right now, [] for nothing, None when this device cannot tell."""
+    word = _pi_word(sysfs)
+    reasons = [] if word is None else [name for bit, name in enumerate(_PI_BITS) if word >> bit & 1]
+    able = word is not None
+    for device in listed(os.path.join(sysfs, "class", "thermal"), "cooling_device"):
+        kind, state = read_text(os.path.join(device, "type")), read_int(os.path.join(device, "cur_state"))
+        if kind and state is not None and re.search(r"cpufreq|processor|cpu", kind, re.IGNORECASE):
+            able = True
+            if state > 0:
+                reasons.append(f"cooling: {kind} at {state}")
+    return reasons if able else None
+
+
+def throttled_since_boot(sysfs: str = "/sys") -> Optional[List[str]]:
+    """What held the processor back since boot (Raspberry Pi firmware only), None when this device cannot tell."""
+    word = _pi_word(sysfs)
+    return None if word is None else [name for bit, name in enumerate(_PI_BITS) if word >> (16 + bit) & 1]
+
+
+def throttle_events(sysfs: str = "/sys") -> Optional[int]:
+    """Times that cores and packages were throttled since boot (Intel), None when this device does not count."""
+    counts = [
+        read_int(os.path.join(cpu, "thermal_throttle", name))
+        for cpu in listed(os.path.join(sysfs, "devices", "system", "cpu"), "cpu")
+        for name in ("core_throttle_count", "package_throttle_count")
+    ]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def taints(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str]:
+    """Why what ran between two environments was slowed by heat or power; [] when nothing says so.
+
+    Args:
+        before, after: from ``environment.describe``; absent fields say nothing.
+    """
+    reasons = list(after.get("throttled") or [])
+    risen = set(after.get("throttled_since_boot") or []) - set(before.get("throttled_since_boot") or [])
+    reasons.extend(f"{name} meanwhile" for name in sorted(risen))
+    events = [env.get("throttle_events") for env in (before, after)]
+    if events[0] is not None and events[1] is not None and events[1] > events[0]:
+        reasons.append(f"throttled {events[1] - events[0]} times meanwhile")
+    clocks = [(env.get("clock_hz") or {}).get("now") for env in (before, after)]
+    if clocks[0] and clocks[1] and clocks[1] < clocks[0] * (1.0 - CLOCK_DROP):
+        reasons.append(f"clock fell from {clocks[0] * 1e-9:.2f} to {clocks[1] * 1e-9:.2f} GHz")
+    return reasons
+
+
+def cool_down(
+    read_temp: Callable[[], Optional[float]],
+    below_c: float,
+    *,
+    timeout_s: float,
+    poll_s: float = 1.0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Dict[str, Any]:
+    """Wait until the device is cool enough.
+
+    Args:
+        read_temp: °C now, None when there is no sensor.
+        below_c: go on at or below it.
+        timeout_s: give up after it.
+        poll_s: time between two looks; heat moves in seconds.
+        clock, sleep: injected in tests.
+
+    Returns:
+        ``{"cooled": True | False | None, "waited_s", "temp_c", "reason"}``; None means that it could not be told, and
+        then there is no wait: a fixed sleep would only pretend.
+    """
+    begun_s = clock()
+    while True:
+        temp_c = read_temp()
+        waited_s = clock() - begun_s
+        if temp_c is None:
+            reason = "there is no temperature sensor" if waited_s == 0 else "the temperature sensor went away"
+            return {"cooled": None, "waited_s": waited_s, "temp_c": None, "reason": reason}
+        if temp_c <= below_c:
+            return {"cooled": True, "waited_s": waited_s, "temp_c": temp_c, "reason": ""}
+        if waited_s >= timeout_s:
+            reason = f"still {temp_c:.1f} °C after {waited_s:.0f} s, above {below_c:.1f} °C"
+            return {"cooled": False, "waited_s": waited_s, "temp_c": temp_c, "reason": reason}
+        sleep(min(poll_s, timeout_s - waited_s))

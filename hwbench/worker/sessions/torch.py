@@ -1,0 +1,266 @@
+"""The torch session: an eager module from a builder, and a profile of its operators with their module path.
+
+Operators are taken where Python calls them (``conv2d``, ``batch_norm``, ``+``), so residual additions and functional
+attention are rows like any module's, and each row is one call whose cost a user can change.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from typing import Any, Dict, List, Tuple
+
+import torch
+from torch.overrides import TorchFunctionMode, resolve_name
+
+MAX_EVENTS = 20_000_000  # ints kept by a profile; beyond that the runs were far too many
+
+
+def probe() -> Dict[str, Any]:
+    versions = {"torch": torch.__version__}
+    for name in ("timm", "torchvision"):
+        try:
+            versions[name] = importlib.import_module("importlib.metadata").version(name)
+        except Exception:  # noqa: BLE001 - an absent package is a fact, not a failure
+            continue
+    return {"versions": versions, "profiler": True}
+
+
+def _anchor(spec: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:
+    """Mixed 3×3, 1×1 and depthwise convolutions with batch norm: how eager mobile networks spend their time."""
+    nn = torch.nn
+    layers = []  # type: List[Any]
+
+    def conv(cin: int, cout: int, kernel: int, stride: int, groups: int) -> None:
+        layers.append(nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False))
+        layers.append(nn.BatchNorm2d(cout))
+        layers.append(nn.ReLU())
+
+    for plan in ((3, 32, 3, 2, 1), (32, 32, 3, 1, 32), (32, 64, 1, 1, 1), (64, 64, 3, 2, 64), (64, 128, 1, 1, 1),
+                 (128, 128, 3, 2, 128), (128, 256, 1, 1, 1)):  # fmt: skip
+        conv(*plan)
+    layers.append(nn.AdaptiveAvgPool2d(1))
+    return nn.Sequential(*layers), (torch.randn(1, 3, 96, 96),)
+
+
+class _Where(torch.nn.Module):
+    def __init__(self, mask: Any, other: Any) -> None:
+        super().__init__()
+        self.mask, self.other = mask, other
+
+    def forward(self, x: Any) -> Any:
+        return torch.where(self.mask, x, self.other)
+
+
+def _chain(spec: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:
+    """Equal small modules in a row; arity counts inputs and outputs of the operator."""
+    shape = (1, 8, 16, 16)
+    if spec["arity"] == 2:
+        parts = [torch.nn.ReLU() for _ in range(spec["length"])]  # type: List[Any]
+    else:
+        parts = [_Where(torch.rand(shape) < 0.5, torch.randn(shape)) for _ in range(spec["length"])]
+    return torch.nn.Sequential(*parts), (torch.randn(shape),)
+
+
+def _timm(spec: Dict[str, Any], name: str) -> Tuple[Any, Tuple[Any, ...]]:
+    import timm
+
+    arguments = dict(spec.get("arguments") or {})
+    tag = spec.get("tag")
+    module = timm.create_model(
+        name + "." + tag if tag and spec.get("pretrained") else name,
+        pretrained=bool(spec.get("pretrained")),
+        **arguments,
+    )
+    return module, ()
+
+
+def _torchvision(spec: Dict[str, Any], name: str) -> Tuple[Any, Tuple[Any, ...]]:
+    import torchvision
+
+    weights = {"weights": "DEFAULT"} if spec.get("pretrained") else {"weights": None, "weights_backbone": None}
+    return _RawHeads(torchvision.models.get_model(name, **weights)), ()
+
+
+class _RawHeads(torch.nn.Module):
+    """A detection or segmentation model up to its raw heads: tensors in, tensors out, no post-processing."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Any) -> Any:
+        if hasattr(self.model, "backbone") and hasattr(self.model, "head"):
+            return tuple(self.model.head(list(self.model.backbone(x).values())).values())
+        return self.model(x)["out"]
+
+
+def _python(spec: Dict[str, Any], name: str) -> Tuple[Any, Tuple[Any, ...]]:
+    module, _, factory = name.partition(":")
+    built = getattr(importlib.import_module(module), factory)()
+    return built if isinstance(built, tuple) else (built, ())
+
+
+_BUILDERS = {"timm": _timm, "torchvision": _torchvision, "python": _python}
+
+
+def _build(model: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:
+    spec = model["spec"]
+    kind, _, name = spec["builder"].partition(":")
+    torch.manual_seed(0)
+    if kind == "hwbench":
+        return {"anchor": _anchor, "chain": _chain}[name](spec)
+    return _BUILDERS[kind](spec, name)
+
+
+def _inputs(model: Dict[str, Any]) -> Tuple[Any, ...]:
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for entry in model["inputs"]:
+        dtype = getattr(torch, entry["dtype"])
+        shape = entry["shape"]
+        if dtype.is_floating_point:
+            made.append(torch.randn(shape, generator=generator).to(dtype))
+        else:
+            made.append(torch.randint(0, 2 if dtype is torch.bool else 64, shape, generator=generator).to(dtype))
+    return tuple(made)
+
+
+class _Recorder(TorchFunctionMode):
+    """Marks the end of every operator called from Python; describes them once, on a run of its own.
+
+    An operator's time runs from the end of the one before: it holds the Python that leads up to the call and the
+    freeing of what went out of scope. In eager mode these are a tenth of a mobile network, and they belong to somebody.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marks = []  # type: List[int]
+        self.described = None  # type: Any
+        self.path = [""]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **kwargs) if kwargs else func(*args)
+        self.marks.append(time.perf_counter_ns())
+        if self.described is not None:
+            self.described.append((func, self.path[-1], args, out))
+        return out
+
+
+class Session:
+    def __init__(self, model: Dict[str, Any], settings: Dict[str, Any], profile: bool) -> None:
+        torch.set_num_threads(settings["threads"])
+        module, inputs = _build(model)
+        self._module = module.eval()
+        given = _inputs(model)
+        self._inputs = given if given else inputs
+        self._recorder = None  # type: Any
+        self._runs = []  # type: List[List[int]]
+        self._nodes = []  # type: List[Dict[str, Any]]
+        self._last_mark = []  # type: List[int]
+        if profile:
+            self._recorder = _Recorder()
+            self._describe()
+        forward, arguments = self._module.__call__, self._inputs
+        self.run = self._profiled if profile else lambda: forward(*arguments)
+        parameters = [*self._module.parameters(), *self._module.buffers()]
+        # One thread-wide switch instead of a context manager around every sample.
+        self._guard = torch.inference_mode()
+        self._guard.__enter__()
+        self.info = {
+            "provider": "CPU",
+            "precision": _precision(parameters),
+            "threads": torch.get_num_threads(),
+            "weights_bytes": sum(p.numel() * p.element_size() for p in parameters),
+        }
+
+    def _describe(self) -> None:
+        """One run that notes what each operator is and which module called it.
+
+        Only operators that give tensors are layers; calls such as ``x.shape`` count as events of the next layer. The
+        hooks that tell the module path are gone before anything is timed.
+        """
+        recorder, path = self._recorder, self._recorder.path
+        hooks = []
+        for name, module in self._module.named_modules():
+            if name:
+                hooks.append(module.register_forward_pre_hook(lambda _m, _a, name=name: path.append(name)))
+                hooks.append(module.register_forward_hook(lambda _m, _a, _o: (path.pop(), None)[1], always_call=True))
+        recorder.described = []
+        with torch.inference_mode(), recorder:
+            self._module(*self._inputs)
+        for hook in hooks:
+            hook.remove()
+        parameters = {id(p) for p in (*self._module.parameters(), *self._module.buffers())}
+        events = 0
+        for position, (func, module_path, args, out) in enumerate(recorder.described):
+            events += 1
+            outputs = [_tensor(t, parameters) for t in _flat(out)]
+            if outputs:
+                self._last_mark.append(position)
+                self._nodes.append(
+                    {
+                        "name": "%s#%d" % (module_path or "(root)", len(self._nodes)),
+                        "op": resolve_name(func) or str(func),
+                        "module": module_path,
+                        "inputs": [_tensor(t, parameters) for t in _flat(args)],
+                        "outputs": outputs,
+                        "events": events,
+                    }
+                )
+                events = 0
+        self._calls = len(recorder.described)
+        recorder.described = None
+        recorder.marks = []
+
+    def _profiled(self) -> None:
+        recorder = self._recorder
+        recorder.marks.append(time.perf_counter_ns())
+        with recorder:
+            self._module(*self._inputs)
+
+    def collect(self) -> None:
+        """Keep the durations of the run that just ended."""
+        marks, self._recorder.marks = self._recorder.marks, []
+        if len(marks) != self._calls + 1:
+            raise RuntimeError(
+                "the model called %d operators in one run and %d in another; its graph depends on something else than "
+                "its input" % (self._calls, len(marks) - 1)
+            )
+        ends = [marks[0]] + [marks[i + 1] for i in self._last_mark]
+        self._runs.append([b - a for a, b in zip(ends, ends[1:])])
+        if len(self._runs) * len(self._last_mark) > MAX_EVENTS:
+            raise RuntimeError("too many profiled operators to keep")
+
+    def finish(self) -> Dict[str, Any]:
+        return {"nodes": self._nodes, "durations_ns": self._runs}
+
+    def memory(self) -> Dict[str, Any]:
+        return {"arena_peak_bytes": None}  # torch's CPU allocator keeps no statistics
+
+    def close(self) -> None:
+        self._guard.__exit__(None, None, None)
+        self._module = self._inputs = self._recorder = None
+        del self.run
+
+
+def _flat(value: Any) -> List[Any]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [tensor for item in value for tensor in _flat(item)]
+    return []
+
+
+def _tensor(tensor: Any, parameters: Any) -> List[Any]:
+    return [list(tensor.shape), str(tensor.dtype).replace("torch.", ""), int(id(tensor) in parameters)]
+
+
+def _precision(parameters: List[Any]) -> str:
+    names = {"torch.float32": "fp32", "torch.float16": "fp16", "torch.bfloat16": "bf16"}
+    floats = [str(p.dtype) for p in parameters if p.dtype.is_floating_point]
+    return names.get(floats[0], floats[0]) if floats else "fp32"
+
+
+def open(model: Dict[str, Any], settings: Dict[str, Any], profile: bool = False) -> Session:  # noqa: A001
+    return Session(model, settings, profile)

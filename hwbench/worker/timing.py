@@ -1,0 +1,230 @@
+"""The timing loop: warm-up, blocks between anchors, plain and profiled blocks interleaved.
+
+Every function takes the clock as an argument, so that a seeded fake clock can prove what it does. Nothing here
+discards a sample: runs right after a switch between workloads are *not samples* (caches and thread pools settle), and
+they are not timed.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics as stdlib_statistics
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+from . import statistics
+
+Run = Callable[[], Any]
+Clock = Callable[[], int]
+
+BLOCK_S = 0.05  # short enough that two anchors bracket the drift that was seen, long enough for tens of samples
+ANCHOR_SAMPLES = 5
+ANCHOR_DROPPED = 2
+MIN_BLOCKS = 5
+MIN_SAMPLES_ON_BUDGET = 5  # methodology 3: the budget wins over the floors, but not below this
+ANCHOR_LIMIT = 1.5  # methodology 4: beyond any drift an anchor should have, the block is repeated
+MAX_REPEATED = 5
+WARM_MIN_RUNS, WARM_MIN_S, WARM_MAX_RUNS, WARM_MAX_S = 3, 0.5, 300, 30.0  # methodology 2
+
+
+@contextmanager
+def quiet_gc() -> Iterator[None]:
+    """Garbage collection frozen while samples are taken."""
+    gc.collect()
+    gc.freeze()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+        gc.unfreeze()
+
+
+def clock_overhead_ns(clock: Clock, n: int = 200) -> int:
+    """Median cost of reading the clock twice in a row, in ns."""
+    return int(stdlib_statistics.median([-clock() + clock() for _ in range(n)]))
+
+
+def time_runs(run: Run, n: int, clock: Clock, collect: Optional[Run] = None) -> List[int]:
+    """``n`` samples of one inference each, in ns; ``collect`` runs after each, outside the timed region."""
+    samples = [0] * n
+    if collect is None:
+        for i in range(n):
+            start = clock()
+            run()
+            samples[i] = clock() - start
+    else:
+        for i in range(n):
+            start = clock()
+            run()
+            samples[i] = clock() - start
+            collect()
+    return samples
+
+
+def warm_up(
+    run: Run, clock: Clock, budget_s: float = WARM_MAX_S, collect: Optional[Run] = None
+) -> Tuple[List[int], bool]:
+    """Run until the two-window test says steady; returns the whole series in ns and whether it got there.
+
+    Source: pyperf's calibration of warm-ups, methodology section 2: at least 3 runs and 0.5 s, then 2 × 20 samples;
+    at most 300 samples or 30 s. Runs too slow for 40 samples stop at the budget and are "not known to be steady".
+    """
+    series = []  # type: List[int]
+    limit_ns = min(budget_s, WARM_MAX_S) * 1e9
+    spent = 0
+    while True:
+        series.extend(time_runs(run, 1, clock, collect))
+        spent += series[-1]
+        if len(series) >= WARM_MIN_RUNS and spent >= min(WARM_MIN_S * 1e9, limit_ns) and statistics.is_steady(series):
+            return series, True
+        if len(series) >= WARM_MAX_RUNS or (spent >= limit_ns and len(series) >= 2):
+            return series, False
+
+
+def dropped_after_switch(typical_s: float) -> int:
+    """How many runs after a switch of workload are not samples.
+
+    A switch costs cache refills and, with several threads, other pools' spinning: about a millisecond. That is more
+    than 2 % of a short inference and below 0.1 % of one that takes a second.
+    """
+    if typical_s < 0.01:
+        return 2
+    return 1 if typical_s < 0.1 else 0
+
+
+class Recorder:
+    """Samples in the order in which they were taken, with the block they belong to and the anchors around it."""
+
+    def __init__(self) -> None:
+        self.samples_ns = []  # type: List[int]
+        self.block_of = []  # type: List[int]
+        self.anchor_ns = []  # type: List[int]
+        self.anchor_of = []  # type: List[int]
+        self.blocks = []  # type: List[Dict[str, Any]]
+        self.kept = {}  # type: Dict[str, List[int]]
+        self.groups = 0
+
+    def anchor(self, samples: Sequence[int]) -> float:
+        """Add one group of anchor samples; returns its median in seconds."""
+        self.anchor_ns.extend(samples)
+        self.anchor_of.extend([self.groups] * len(samples))
+        self.groups += 1
+        return stdlib_statistics.median(samples) * 1e-9
+
+    def block(self, kind: str, samples: Sequence[int], before_s: float, after_s: float, first_run: int) -> None:
+        """Add one block; ``first_run`` is the index of its first sample among all runs of its session."""
+        self.samples_ns.extend(samples)
+        self.block_of.extend([len(self.blocks)] * len(samples))
+        self.kept.setdefault(kind, []).extend(range(first_run, first_run + len(samples)))
+        self.blocks.append({"kind": kind, "n": len(samples), "anchor_before_s": before_s, "anchor_after_s": after_s})
+
+    def as_dict(self) -> Dict[str, Any]:
+        return {
+            "blocks": self.blocks,
+            "samples_ns": self.samples_ns,
+            "block_of": self.block_of,
+            "anchor_ns": self.anchor_ns,
+            "anchor_of": self.anchor_of,
+        }
+
+
+class Workload:
+    """A session under the timing loop; counts its runs, so that profiled durations find their samples."""
+
+    def __init__(self, run: Run, collect: Optional[Run] = None) -> None:
+        self._run = run
+        self.collect = collect
+        self.runs = 0
+
+    def run(self) -> None:
+        self.runs += 1
+        self._run()
+
+    def settle(self, n: int) -> None:
+        for _ in range(n):
+            self.run()
+            if self.collect is not None:
+                self.collect()
+
+    def samples(self, n: int, clock: Clock) -> List[int]:
+        self.runs += n
+        return time_runs(self._run, n, clock, self.collect)
+
+
+def anchor_group(anchor: Workload, clock: Clock) -> List[int]:
+    """One reading of the anchor: two runs to settle, five samples."""
+    anchor.settle(ANCHOR_DROPPED)
+    return anchor.samples(ANCHOR_SAMPLES, clock)
+
+
+def plan(typical_s: float, min_samples: int, min_s: float, budget_s: float) -> Tuple[int, int]:
+    """(samples per block, blocks) for an inference of ``typical_s`` seconds.
+
+    The floors hold unless they would pass the budget; then at least ``MIN_SAMPLES_ON_BUDGET`` samples remain.
+    """
+    per_block = max(1, round(BLOCK_S / typical_s))
+    samples = max(min_samples, math.ceil(min_s / typical_s))
+    blocks = max(MIN_BLOCKS, math.ceil(samples / per_block))
+    block_cost_s = (per_block + dropped_after_switch(typical_s)) * typical_s
+    affordable = int(budget_s / block_cost_s)
+    if affordable < blocks:
+        blocks = max(affordable, math.ceil(MIN_SAMPLES_ON_BUDGET / per_block))
+    return per_block, blocks
+
+
+def measure(
+    workloads: Sequence[Tuple[str, Workload]],
+    anchor: Workload,
+    clock: Clock,
+    typical_s: float,
+    min_samples: int,
+    min_s: float,
+    budget_s: float,
+) -> Dict[str, Any]:
+    """Blocks of each workload in turn, an anchor group between every two of them.
+
+    Args:
+        workloads: (kind, workload) in the order of one round; one for a latency pass, plain and profiled for layers.
+        anchor: the reference workload of the target.
+        typical_s: rough seconds of one inference, from the warm-up.
+        min_samples: samples wanted of each workload.
+        min_s: seconds of samples wanted of each workload.
+        budget_s: seconds that all blocks of one workload may take.
+
+    Returns:
+        The recorder's arrays, ``"kept"`` run indices by kind, and the number of repeated blocks.
+    """
+    per_block, rounds = plan(typical_s, min_samples, min_s, budget_s)
+    drop = dropped_after_switch(typical_s)
+    recorder = Recorder()
+    repeated = 0
+    with quiet_gc():
+        overhead_ns = clock_overhead_ns(clock)
+        before = recorder.anchor(anchor_group(anchor, clock))
+        floor = before
+        done = 0
+        while done < rounds:
+            staged = []
+            disturbed = False
+            for kind, workload in workloads:
+                workload.settle(drop)
+                first = workload.runs
+                samples = workload.samples(per_block, clock)
+                after = recorder.anchor(anchor_group(anchor, clock))
+                floor = min(floor, before, after)
+                disturbed = disturbed or max(before, after) > ANCHOR_LIMIT * floor
+                staged.append((kind, samples, before, after, first))
+                before = after
+            if disturbed and repeated < MAX_REPEATED:
+                repeated += 1
+                continue
+            for block in staged:
+                recorder.block(*block)
+            done += 1
+    result = recorder.as_dict()
+    result.update(kept=recorder.kept, clock_overhead_ns=overhead_ns, repeated_blocks=repeated)
+    return result

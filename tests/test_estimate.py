@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from hwbench import estimate
+from hwbench.anchored import SessionBlocks, anchored
+from hwbench.errors import UsageError
+from hwbench.estimate import Estimate, compare, cross_check, next_look, preset, raw
+
+times = st.floats(min_value=1e-6, max_value=1e3)
+
+
+# --- raw ---
+
+
+def test_raw_is_the_median_of_session_medians_with_a_t_interval_on_logarithms() -> None:
+    medians = [0.010, 0.0101, 0.0099, 0.0103]
+    found = raw(medians)
+    low, high = stats.t.interval(0.95, 3, np.log(medians).mean(), stats.sem(np.log(medians)))
+    assert found.value == pytest.approx(0.01005)
+    assert (found.low, found.high) == (pytest.approx(math.exp(low)), pytest.approx(math.exp(high)))
+    assert found.half_width == pytest.approx((math.exp(high) - math.exp(low)) / 2 / 0.01005)
+    assert (found.n, found.level, found.floor) == (4, 0.95, 0.0)
+
+
+@given(st.lists(times, min_size=3, max_size=20), st.floats(min_value=0.1, max_value=10.0))
+def test_the_interval_bounds_the_value_and_scales_with_the_unit(medians: list[float], unit: float) -> None:
+    here, there = raw(medians), raw([unit * value for value in medians])
+    assert here.low is not None
+    assert here.high is not None
+    assert here.low <= here.value <= here.high
+    assert there.value == pytest.approx(unit * here.value)
+    assert there.low == pytest.approx(unit * here.low)
+
+
+def test_fewer_than_three_sessions_have_no_interval() -> None:
+    found = raw([0.01, 0.02])
+    assert (found.low, found.high, found.half_width) == (None, None, None)
+
+
+@pytest.mark.parametrize("medians", [[], [0.0, 1.0, 1.0], [float("nan")], [-1.0, 1.0, 2.0]])
+def test_a_session_without_a_positive_time_is_an_error(medians: list[float]) -> None:
+    with pytest.raises(UsageError) as error:
+        raw(medians)
+    assert error.value.remedy
+
+
+def _sessions(
+    n: int, seed: int, session_sd: float = 0.01, block_sd: float = 0.004, far: float = 0.0
+) -> list[list[float]]:
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(0.0, session_sd, n)
+    centres[0] += far
+    return [list(np.exp(centre + rng.normal(0.0, block_sd, 8))) for centre in centres]
+
+
+@pytest.mark.parametrize("n", [3, 8, 15])
+def test_the_bootstrap_agrees_on_ordinary_sessions(n: int) -> None:
+    flagged = 0
+    for seed in range(30):
+        sessions = _sessions(n, seed)
+        check = cross_check(sessions, raw([float(np.median(blocks)) for blocks in sessions]), seed=seed)
+        assert check is not None
+        flagged += check.disagrees
+    assert flagged <= 3
+
+
+def test_the_bootstrap_disagrees_when_one_session_makes_the_spread() -> None:
+    sessions = _sessions(12, 1, session_sd=0.002, far=0.3)
+    whole = raw([float(np.median(blocks)) for blocks in sessions])
+    check = cross_check(sessions, whole)
+    assert check is not None
+    assert check.disagrees
+    assert check == cross_check(sessions, whole)
+    assert cross_check(sessions[:2], raw([1.0, 1.0])) is None
+
+
+# --- anchored ---
+
+
+def _campaign(
+    slope: float,
+    *,
+    sessions: int = 8,
+    blocks: int = 8,
+    drift: float = 0.01,
+    offset: float = 0.0,
+    session_sd: float = 0.004,
+    anchor_sd: float = 0.001,
+    seed: int = 0,
+    throttled: tuple[int, ...] = (),
+) -> list[SessionBlocks]:
+    """Sessions of a model of 10 ms whose machine walks by ``drift`` a block, beside an anchor of 1 ms."""
+    rng = np.random.default_rng(seed)
+    walk = offset + np.cumsum(rng.normal(0.0, drift, sessions * (blocks + 1))).reshape(sessions, blocks + 1)
+    made = []
+    for index, level in enumerate(walk):
+        anchor = 1e-3 * np.exp(level + rng.normal(0.0, anchor_sd, blocks + 1))
+        middle = (level[1:] + level[:-1]) / 2
+        own = rng.normal(0.0, session_sd) + rng.normal(0.0, 0.002, blocks)
+        block = 1e-2 * np.exp(slope * middle + own)
+        made.append(
+            SessionBlocks.of(
+                float(np.median(block)), block, anchor[:-1], anchor[1:], reference_s=1e-3, throttled=index in throttled
+            )
+        )
+    return made
+
+
+@pytest.mark.parametrize("slope", [0.7, 1.0, 1.3])
+def test_anchoring_finds_the_latency_at_the_reference_and_the_slope(slope: float) -> None:
+    for seed in range(5):
+        found = anchored(_campaign(slope, seed=seed))
+        assert found.uses_anchor
+        assert found.why == "anchored"
+        assert abs(found.slope - slope) < 4 * found.slope_sd
+        assert found.estimate.value == pytest.approx(1e-2, rel=0.015)
+        whole = raw([math.exp(session.log_median) for session in _campaign(slope, seed=seed)])
+        assert found.estimate.half_width is not None
+        assert whole.half_width is not None
+        assert found.estimate.half_width < whole.half_width
+
+
+def test_without_information_the_slope_is_its_prior_and_the_offset_widens_the_interval() -> None:
+    far = anchored(_campaign(1.0, sessions=3, drift=0.0, offset=0.1))
+    near = anchored(_campaign(1.0, sessions=3, drift=0.0, offset=0.01))
+    assert far.slope == pytest.approx(1.0, abs=0.1)
+    assert far.slope_sd == pytest.approx(0.22, abs=0.02)
+    assert far.offset == pytest.approx(0.1, abs=0.002)
+    assert far.uses_anchor
+    assert far.estimate.half_width is not None
+    assert near.estimate.half_width is not None
+    assert far.estimate.half_width > far.estimate.floor > 0.03
+    assert near.estimate.floor < 0.01
+
+
+def test_an_anchor_that_shows_only_its_own_noise_is_not_used() -> None:
+    sessions = _campaign(1.0, drift=0.0, anchor_sd=0.01)
+    found = anchored(sessions)
+    assert not found.uses_anchor
+    assert found.why == "anchor shows only its own noise"
+    assert found.estimate == raw([math.exp(session.log_median) for session in sessions])
+
+
+def test_a_model_that_does_not_follow_is_left_raw() -> None:
+    sessions = _campaign(-0.2, drift=0.02)
+    found = anchored(sessions)
+    assert not found.uses_anchor or abs(found.slope) < 0.5
+    still = anchored(_campaign(0.0, drift=0.02, anchor_sd=0.0, seed=2))
+    assert still.estimate.value == pytest.approx(1e-2, rel=0.01)
+
+
+def test_throttled_sessions_keep_their_raw_value() -> None:
+    everything = tuple(range(8))
+    sessions = _campaign(1.0, offset=0.1, throttled=everything)
+    found = anchored(sessions)
+    assert (found.uses_anchor, found.why) == (False, "throttled")
+    assert found.estimate == raw([math.exp(session.log_median) for session in sessions])
+    some = anchored(_campaign(1.0, drift=0.001, offset=0.1, throttled=(0, 1, 2, 3, 4)))
+    assert some.estimate.value == pytest.approx(1e-2 * math.exp(0.1), rel=0.02)  # five of eight medians are raw
+
+
+def test_one_disturbed_block_hardly_moves_the_estimate() -> None:
+    sessions = _campaign(1.0, seed=4)
+    before = anchored(sessions).estimate.value
+    sessions[3].log_blocks[2] += 0.7
+    assert anchored(sessions).estimate.value == pytest.approx(before, rel=0.003)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("sessions", "blocks"), [(1, 1), (1, 5), (2, 5), (3, 1), (3, 2), (3, 5)])
+def test_few_sessions_and_few_blocks_give_a_number(sessions: int, blocks: int) -> None:
+    found = anchored(_campaign(1.0, sessions=sessions, blocks=blocks, offset=0.05))
+    assert found.estimate.value == pytest.approx(1e-2, rel=0.06)
+    assert (found.estimate.half_width is None) == (sessions < 3)
+    assert 0.3 < found.slope < 1.7
+
+
+def test_sessions_may_differ_in_their_number_of_blocks() -> None:
+    sessions = [*_campaign(1.0, sessions=4, blocks=8), *_campaign(1.0, sessions=4, blocks=5, seed=1)]
+    assert anchored(sessions).estimate.value == pytest.approx(1e-2, rel=0.02)
+
+
+def test_blocks_without_their_anchors_are_an_error() -> None:
+    with pytest.raises(UsageError, match="2 blocks but 2 and 1 anchors"):
+        SessionBlocks.of(1.0, [1.0, 1.0], [1.0, 1.0], [1.0], reference_s=1.0)
+    with pytest.raises(UsageError):
+        anchored([])
+
+
+# --- presets and looks ---
+
+
+def test_presets_are_those_of_the_table() -> None:
+    assert preset("quick").looks == (3,)
+    assert preset("default").looks == (8, 11, 15)
+    assert preset("rigorous").looks[0] == 15
+    assert preset("rigorous").looks[-1] == 40
+    assert preset("mlperf-mobile").percentile == 0.9
+    assert [estimate.PRESETS[name].half_width for name in estimate.PRESETS] == [0.02, 0.01, 0.005, None]
+    assert [estimate.PRESETS[name].budget_s for name in estimate.PRESETS] == [15.0, 60.0, 600.0, None]
+    with pytest.raises(UsageError, match="Did you mean rigorous"):
+        preset("rigourous")
+
+
+def _estimate(half_width: float, n: int, floor: float = 0.0) -> Estimate:
+    return Estimate(1.0, 1.0 - half_width, 1.0 + half_width, n, 0.96, half_width, floor)
+
+
+def test_looks_stop_when_precise_and_go_on_when_not() -> None:
+    default = preset("default")
+    assert next_look(default, None, 0, 0.0).sessions == 8
+    assert next_look(default, _estimate(0.001, 5), 5, 5.0).go_on  # precise, but five sessions are no look
+    met = next_look(default, _estimate(0.01, 8), 8, 20.0)
+    assert (met.go_on, met.reason) == (False, "precision_met")
+    more = next_look(default, _estimate(0.011, 8), 8, 20.0)
+    assert (more.go_on, more.sessions) == (True, 11)
+    assert next_look(default, _estimate(0.001, 9), 9, 20.0).sessions == 11
+
+
+def test_what_is_not_precise_says_what_it_would_have_taken() -> None:
+    default = preset("default")
+    budget = next_look(default, _estimate(0.02, 8), 8, 50.0)  # three more at 6.25 s would pass 60 s
+    assert (budget.go_on, budget.reason) == (False, "precision_not_met")
+    assert budget.needed_sessions is not None
+    assert 8 * 2.5 < budget.needed_sessions < 8 * 4.1  # four times the sessions, less what Student's t gains
+    assert budget.needed_s == pytest.approx(budget.needed_sessions * 50.0 / 8)
+    last = next_look(default, _estimate(0.012, 15, floor=0.011), 15, 20.0)
+    assert (last.reason, last.needed_sessions, last.needed_s) == ("precision_not_met", None, None)
+
+
+def test_a_preset_without_a_target_stops_at_its_last_look() -> None:
+    mobile = preset("mlperf-mobile")
+    assert next_look(mobile, None, 2, 120.0).sessions == 5
+    assert next_look(mobile, _estimate(0.5, 5), 5, 300.0).reason == "no_target"
+
+
+# --- comparisons ---
+
+
+@pytest.mark.parametrize(
+    ("centre", "spread", "name"),
+    [(0.0, 0.002, "equivalent"), (0.04, 0.01, "slower"), (-0.04, 0.01, "faster"), (0.005, 0.0005, "equivalent")],
+)
+def test_clear_comparisons_are_called_at_the_first_look(centre: float, spread: float, name: str) -> None:
+    ratios = [centre + spread * step for step in (-1.0, -0.5, 0.0, 0.5, 1.0)]
+    verdict = compare(ratios)
+    assert (verdict.name, verdict.pairs, verdict.next_pairs) == (name, 5, None)
+    assert verdict.ratio == pytest.approx(math.exp(centre))
+    low, high = stats.t.interval(verdict.level, 4, centre, stats.sem(ratios))
+    assert (verdict.low, verdict.high) == (pytest.approx(math.exp(low)), pytest.approx(math.exp(high)))
+
+
+def test_pairs_are_added_until_it_is_decided_or_they_run_out() -> None:
+    ratios = [0.02, -0.03, 0.05, -0.01, 0.0] * 4
+    assert compare(ratios[:4]).next_pairs == 5
+    assert compare(ratios[:4]).low is None
+    assert (compare(ratios[:5]).name, compare(ratios[:5]).next_pairs) == ("inconclusive", 7)
+    assert (compare(ratios).name, compare(ratios).next_pairs) == ("inconclusive", None)
+    with pytest.raises(UsageError):
+        compare([])
+
+
+def test_a_wider_band_makes_small_differences_equivalent() -> None:
+    ratios = [0.010, 0.012, 0.013, 0.011, 0.012]
+    assert compare(ratios).name == "slower"
+    assert compare(ratios, band=0.02).name == "equivalent"
+    assert estimate.equivalence_band(None) == 0.01
+    assert estimate.equivalence_band(0.004) == 0.01
+    assert estimate.equivalence_band(0.02) == 0.04
+
+
+@given(st.lists(st.floats(min_value=-0.2, max_value=0.2), min_size=5, max_size=20))
+def test_swapping_the_sides_swaps_the_verdict(ratios: list[float]) -> None:
+    swap = {"faster": "slower", "slower": "faster"}
+    one, other = compare(ratios), compare([-value for value in ratios])
+    assert swap.get(one.name, one.name) == other.name
+    assert one.ratio * other.ratio == pytest.approx(1.0)
+
+
+def test_a_linear_drift_cancels_in_abba() -> None:
+    drifting = [math.exp(0.01 * step) for step in range(8)]  # A B B A A B B A
+    first = [drifting[i] for i in (0, 3, 4, 7)]
+    second = [1.05 * drifting[i] for i in (1, 2, 5, 6)]
+    assert estimate.abba_log_ratio(first, second) == pytest.approx(math.log(1.05))
+    with pytest.raises(UsageError, match="2 blocks on one side and 1"):
+        estimate.abba_log_ratio([1.0, 1.0], [1.0])
+
+
+# --- MLPerf's percentile ---
+
+
+def test_early_stopping_quotes_what_loadgen_quotes() -> None:
+    # 64 queries allow one over-latency query, 1024 allow 80: by the binomial sum that loadgen evaluates.
+    assert estimate.early_stopping([1.0] * 63).estimate_s is None
+    assert estimate.early_stopping([1.0] * 63).needed == 64
+    assert estimate.early_stopping(range(1, 65)).estimate_s == 64
+    found = estimate.early_stopping(range(1, 1025))
+    t = max(t for t in range(1, 1024) if stats.binom.cdf(t, 1024, 0.1) <= 0.01)
+    assert (found.estimate_s, found.discarded) == (1024 - t + 1, t - 1)
+    assert estimate.early_stopping([1.0], 0.99).needed == 662  # loadgen's figure for p99
+
+
+def test_early_stopping_bounds_the_percentile_at_its_confidence() -> None:
+    rng = np.random.default_rng(5)
+    above = [(estimate.early_stopping(rng.random(300)).estimate_s or 0.0) >= 0.9 for _ in range(200)]
+    assert sum(above) >= 194
+
+
+# --- samples set aside ---
+
+
+def test_only_recorded_causes_set_samples_aside_and_both_results_stay() -> None:
+    samples = [1.0] * 60 + [1.2] * 36 + [9.0] * 4
+    flags = [False] * 96 + [True] * 4
+    found = estimate.set_aside(samples, {"involuntary_switch": flags, "major_fault": [False] * 99 + [True]})
+    assert found.by_cause == {"involuntary_switch": 4, "major_fault": 1}
+    assert (found.share, found.valid, int(found.kept.sum())) == (0.04, True, 96)
+    assert estimate.set_aside(samples, {}).share == 0.0  # a sample of nine times the median stays
+
+
+def test_more_than_a_tenth_invalidates_the_session() -> None:
+    samples = [2.0] * 100
+    assert estimate.set_aside(samples, {"throttled": [True] * 10 + [False] * 90}).valid
+    assert not estimate.set_aside(samples, {"throttled": [True] * 11 + [False] * 89}).valid
+    nothing = estimate.set_aside(samples, {"throttled": [True] * 100})
+    assert (nothing.median_kept_s, nothing.median_all_s) == (None, pytest.approx(2.0))
+
+
+def test_looking_slow_is_no_cause() -> None:
+    with pytest.raises(UsageError, match="'outlier'"):
+        estimate.set_aside([1.0, 2.0], {"outlier": [False, True]})
+    with pytest.raises(UsageError, match="1 flags"):
+        estimate.set_aside([1.0, 2.0], {"throttled": [True]})

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from hwbench.worker import statistics
+
+RNG = np.random.default_rng(7)
+positive = st.floats(min_value=1e-6, max_value=1e3)
+
+
+def noisy(level: float, n: int, sd: float = 0.01, seed: int = 0) -> list[float]:
+    return list(level * np.exp(np.random.default_rng(seed).normal(0.0, sd, n)))
+
+
+# --- warm-up ---
+
+
+def test_a_repeating_series_is_steady_after_two_windows_and_not_before() -> None:
+    series = [1.0, 1.01, 1.02, 1.03] * 10
+    assert not statistics.is_steady(series[:39])
+    assert statistics.is_steady(series)
+
+
+def test_each_part_of_the_two_window_rule_can_say_no() -> None:
+    window = [1.0 + 0.01 * (i % 5) for i in range(20)]
+    assert statistics.two_windows_agree(window, window)
+    assert not statistics.two_windows_agree([2.0, *window[1:]], window)  # the first value is an outlier
+    assert not statistics.two_windows_agree([v * 1.2 for v in window], window)  # mean 20 % above
+    assert not statistics.two_windows_agree([1.02 + 2 * (v - 1.02) for v in window], window)  # MAD twice as large
+    assert not statistics.two_windows_agree([v - 0.06 for v in window], window)  # quartiles 6 % off
+    slower_later = [v * 0.97 for v in window]
+    assert statistics.two_windows_agree([*slower_later], window)
+
+
+def test_equal_ticks_of_a_coarse_clock_are_steady_although_their_mad_is_zero() -> None:
+    assert statistics.is_steady([1.0] * 40)
+    assert statistics.is_steady(([1.0] * 9 + [1.04]) * 4)
+    assert not statistics.is_steady([1.2] * 20 + [1.0] * 20)
+
+
+def test_warm_up_goes_on_until_steady_or_capped() -> None:
+    assert statistics.warmup_state([0.001] * 39) == "continue"
+    assert statistics.warmup_state([0.001] * 40) == "continue"  # steady, but not half a second yet
+    assert statistics.warmup_state([0.02] * 40) == "steady"
+    falling = [0.02 * 0.97**i for i in range(299)]
+    assert statistics.warmup_state(falling) == "continue"
+    assert statistics.warmup_state([*falling, 0.001 * 0.97**299]) == "capped"
+    assert statistics.warmup_state([11.0, 10.0, 9.5]) == "capped"
+    assert statistics.warmup_state([0.02] * 40, max_s=0.4) == "steady"  # a cap below the floor lowers the floor
+
+
+# --- outliers ---
+
+
+def test_outliers_are_counted_by_both_rules() -> None:
+    samples = [*noisy(1.0, 200), 1.08, 3.0, 0.2]
+    counts = statistics.outliers(samples)
+    assert counts.robust == 2
+    assert counts.tukey >= 3
+    assert statistics.outliers([]) == statistics.OutlierCounts(0, 0)
+
+
+def test_one_tick_of_a_coarse_clock_is_not_ten_sigmas() -> None:
+    assert statistics.outliers([5.0] * 30 + [6.0] * 10).robust == 0
+    assert statistics.outliers([5.0] * 95 + [6.0] * 4 + [50.0]).robust >= 1
+
+
+def test_robust_sigma_of_normal_samples_is_their_sigma() -> None:
+    assert statistics.robust_sigma(RNG.normal(10.0, 2.0, 20_000)) == pytest.approx(2.0, rel=0.03)
+
+
+# --- drift ---
+
+
+@pytest.mark.parametrize("n", [5, 6, 8, 12])
+def test_mann_kendall_is_exact_for_short_series(n: int) -> None:
+    order = np.random.default_rng(n).permutation(n)
+    expected = stats.kendalltau(np.arange(n), order, method="exact").pvalue
+    assert statistics.mann_kendall_p(order) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mann_kendall_with_ties_and_in_long_series_is_close_to_kendalls_tau() -> None:
+    values = np.round(np.arange(80) * 0.02 + RNG.normal(0.0, 1.0, 80), 1)
+    expected = stats.kendalltau(np.arange(80), values, method="asymptotic").pvalue
+    assert statistics.mann_kendall_p(values) == pytest.approx(expected, rel=0.15)
+    assert statistics.mann_kendall_p([3.0, 3.0, 3.0, 3.0]) == 1.0
+
+
+def test_drift_is_the_theil_sen_slope_over_the_whole_session() -> None:
+    ramp = [1.0 + 0.01 * i for i in range(9)]
+    found = statistics.drift(ramp)
+    assert found is not None
+    assert found.relative == pytest.approx(0.08 / 1.04)
+    assert found.flagged
+    slope = stats.theilslopes(noisy(1.0, 9)).slope
+    unflagged = statistics.drift(noisy(1.0, 9))
+    assert unflagged is not None
+    assert unflagged.relative == pytest.approx(slope * 8 / np.median(noisy(1.0, 9)))
+    assert not unflagged.flagged
+
+
+def test_drift_needs_size_and_significance() -> None:
+    tiny = statistics.drift([1.0 + 0.0005 * i for i in range(10)])
+    short = statistics.drift([1.0, 1.1, 1.2, 1.3, 1.4])
+    assert tiny is not None
+    assert tiny.p_value < 0.01
+    assert not tiny.flagged
+    assert short is not None
+    assert short.p_value == pytest.approx(2 / math.factorial(5))
+    assert not short.flagged
+    assert statistics.drift([1.0, 2.0]) is None
+
+
+@given(st.lists(positive, min_size=3, max_size=12, unique=True))
+def test_reversing_a_series_reverses_its_drift(values: list[float]) -> None:
+    forward, backward = statistics.drift(values), statistics.drift(values[::-1])
+    assert forward is not None
+    assert backward is not None
+    assert forward.relative == pytest.approx(-backward.relative)
+    assert forward.p_value == pytest.approx(backward.p_value)
+    assert 0.0 < forward.p_value <= 1.0
+
+
+# --- change points ---
+
+
+def test_change_points_are_found_where_they_are() -> None:
+    series = noisy(1.05, 6, 0.002, 1) + noisy(1.0, 8, 0.002, 2) + noisy(1.1, 6, 0.002, 3)
+    assert statistics.change_points(series) == [6, 14]
+    assert statistics.change_points(series[:3]) == []
+
+
+@pytest.mark.parametrize("n", [6, 8, 20, 40])
+def test_few_steady_series_are_cut(n: int) -> None:
+    rng = np.random.default_rng(n)
+    cut = sum(bool(statistics.change_points(np.exp(rng.normal(0.0, 0.005, n)))) for _ in range(300))
+    assert cut / 300 <= 0.09
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ([(1.0, 10)], "flat"),
+        ([(1.1, 4), (1.0, 8)], "warm-up"),
+        ([(1.0, 6), (1.1, 6)], "slow-down"),
+        ([(1.1, 4), (0.95, 4), (1.0, 6)], "slow-down"),
+        ([(1.0, 5), (1.1, 5), (1.0, 6)], "flat until the end"),
+        ([(1.0, 10), (1.1, 2)], "no steady state"),
+        ([(1.0, 6), (1.004, 6)], "flat"),
+    ],
+)
+def test_sessions_are_classified(levels: list[tuple[float, int]], expected: str) -> None:
+    series = list(itertools.chain.from_iterable(noisy(v, n, 0.001, i) for i, (v, n) in enumerate(levels)))
+    # A detour that comes back to the fastest state is a warm-up in Barrett's sense: nothing earlier was faster.
+    assert statistics.classify(series) == {"flat until the end": "warm-up"}.get(expected, expected)
+
+
+def test_sessions_that_disagree_are_inconsistent() -> None:
+    assert statistics.classify_sessions(["flat", "flat"]) == "flat"
+    assert statistics.classify_sessions(["flat", "slow-down"]) == "inconsistent"
+
+
+# --- percentiles and small ticks ---
+
+
+@pytest.mark.parametrize(("fraction", "n"), [(0.5, 6), (0.90, 29), (0.95, 59), (0.99, 299), (0.999, 2995)])
+def test_a_percentile_needs_the_samples_that_bound_it_from_both_sides(fraction: float, n: int) -> None:
+    assert statistics.needed_samples(fraction) == n
+    covered = stats.binom(n, fraction)
+    assert covered.cdf(n - 1) - covered.cdf(0) >= 0.95  # between the smallest and the largest sample
+    assert stats.binom(n - 1, fraction).cdf(n - 2) - stats.binom(n - 1, fraction).cdf(0) < 0.95
+
+
+def test_a_percentile_without_support_is_not_a_number() -> None:
+    assert statistics.percentile(range(28), 90) is None
+    assert statistics.percentile(range(29), 90) == pytest.approx(25.2)
+    assert statistics.percentile(range(298), 99) is None
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        statistics.percentile([1.0], 100)
+
+
+@given(st.lists(st.integers(min_value=1, max_value=30), min_size=20, max_size=20))
+def test_the_trimmed_mean_lies_among_the_values_and_agrees_with_scipy(ticks: list[int]) -> None:
+    assert statistics.trimmed_mean(ticks) == pytest.approx(stats.trim_mean(ticks, 0.05))
+    assert min(ticks) <= statistics.trimmed_mean(ticks) <= max(ticks)
+
+
+def test_the_trimmed_mean_resolves_less_than_a_tick_and_ignores_a_slow_run() -> None:
+    ticks = [12.0] * 70 + [13.0] * 29 + [400.0]
+    assert statistics.trimmed_mean(ticks) == pytest.approx(12.28, abs=0.01)
+    assert statistics.trimmed_mean([3.0, 4.0, 90.0]) == 4.0
+    assert statistics.trimmed_mean([7.0]) == 7.0
+    with pytest.raises(ValueError, match="at least one"):
+        statistics.trimmed_mean([])
+
+
+def test_block_medians_follow_the_block_index() -> None:
+    assert statistics.block_medians([1.0, 2.0, 9.0, 5.0, 5.0], [0, 0, 0, 2, 2]) == [2.0, 5.0]
+
+
+@given(positive, positive, positive, st.floats(min_value=0.1, max_value=10.0))
+def test_what_slows_a_block_and_its_anchors_alike_leaves_the_ratio(
+    block: float, before: float, after: float, slow: float
+) -> None:
+    ratio = statistics.anchor_ratio(block, before, after)
+    assert statistics.anchor_ratio(block * slow, before * slow, after * slow) == pytest.approx(ratio)
+    assert statistics.anchor_ratio(block, before, after) == pytest.approx(statistics.anchor_ratio(block, after, before))
