@@ -11,7 +11,7 @@ from .campaign import Failure, Progress, Request, run
 from .catalog import from_module, resolve
 from .errors import UsageError, did_you_mean
 from .estimate import preset as find_preset
-from .measure import DEFAULT_TIMEOUT_S
+from .bench import DEFAULT_TIMEOUT_S
 from .measurement import PASSES, Measurement
 from .store import Store
 from .target import Target

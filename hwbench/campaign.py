@@ -22,7 +22,7 @@ from .cache import Cache, json_sha256
 from .errors import DeviceError, HwbenchError, WorkerError
 from .estimate import Preset
 from .closure import Beta
-from .measure import DEFAULT_TIMEOUT_S, Bench, Taken, bench
+from .bench import DEFAULT_TIMEOUT_S, Bench, Taken, bench
 from .measurement import PASSES, Measurement, ModelKey, Session
 from .remote import Worker
 from .runtimes import Artifact
@@ -249,6 +249,7 @@ class Campaign:
             arrays=dict(taken.arrays),
         )
         self.store.add(session)
+        self.store.clear_failure(self.id, item.model.identity, side.bench.target)
         item.sessions.append(session)
         self._done += 1
 

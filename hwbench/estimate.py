@@ -109,7 +109,7 @@ def bounded(log_values: FloatArray, centre: float, half: float, level: float, fl
     value = float(np.median(np.exp(log_values)))
     # The interval is centred on the mean; with many sessions and a far one the median may lie at its edge.
     low, high = min(value, math.exp(centre - half)), max(value, math.exp(centre + half))
-    return Estimate(value, low, high, log_values.size, level, (high - low) / (2.0 * value), math.expm1(floor))
+    return Estimate(value, low, high, log_values.size, level, (high - low) / (2.0 * value), math.sinh(floor))
 
 
 def logs(values: Sequence[float]) -> FloatArray:

@@ -126,7 +126,7 @@ def test_a_catalog_model_carries_its_facts_and_its_builder():
     assert (model.name, model.source, model.tag) == ("efficientnet_b0", "timm", "")
     assert model.entry.top1 == 77.698
     assert model.builder == {
-        "builder": "timm:efficientnet_b0", "tag": "", "input_size": [3, 224, 224], "img_size": None,
+        "builder": "timm:efficientnet_b0", "tag": "", "input_size": [3, 224, 224], "arguments": {},
         "pretrained": False, "seed": 0,
     }  # fmt: skip
     tagged = resolve("efficientnet_b0.ra_in1k")
@@ -152,7 +152,7 @@ def test_networks_of_fixed_size_are_built_for_the_size_asked(text):
     model = resolve(text)
     module, inputs = model.build(1)
     assert module(*inputs).shape == (1, 1000)
-    assert model.builder["img_size"] == list(model.inputs[0][1][2:])
+    assert model.builder["arguments"]["img_size"] == list(model.inputs[0][1][2:])
 
 
 def test_a_size_the_network_cannot_take_is_a_usage_error():
@@ -168,7 +168,7 @@ def test_detection_and_segmentation_give_raw_heads():
     model = resolve("ssdlite320_mobilenet_v3_large")
     assert model.note == "raw heads"
     module, inputs = model.build(1)
-    scores, boxes = module(*inputs)
+    boxes, scores = module(*inputs)
     assert scores.shape[:2] == boxes.shape[:2] == (1, 3234)
     assert boxes.shape[2] == 4
     assert not any("nms" in layer.kernel.op for layer in kernels(module, inputs))

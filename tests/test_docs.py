@@ -132,7 +132,7 @@ def test_the_extras_of_the_readme_are_those_of_the_package() -> None:
 def test_the_example_of_a_runtime_measures_and_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch import nn, zeros
 
-    from hwbench.measure import Bench
+    from hwbench.bench import Bench
 
     for mark, code in blocks(ROOT / "docs" / "adding-a-runtime.md", "python"):
         path = tmp_path / mark.removeprefix("file: ")

@@ -258,7 +258,7 @@ def test_every_checked_field_is_described() -> None:
             value = value[key]
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noise=st.binary(max_size=200))
 def test_nonsense_in_every_file_is_survived(tmp_path: Path, noise: bytes) -> None:
     cpu = "sys/devices/system/cpu"

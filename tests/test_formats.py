@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hwbench import __version__, formats
 from hwbench.errors import DeviceError, UsageError
 from hwbench.formats import csv, perfetto, rows
-from hwbench.measurement import ModelKey, Session
+from hwbench.measurement import ModelKey, Session, plain
 from hwbench.target import Target
 
 ORT = "local-cpu/onnxruntime:fp32@1x1"
@@ -79,7 +79,11 @@ def session(index: int = 0, **changes: Any) -> Session:
         "preset": "quick",
         "started_at": f"2026-01-31T12:00:{index:02d}+00:00",
         "device_time_s": 1.25,
-        "environment": {"device": {"cpu_model": "Some\nCPU", "cores": 2}, "load_1m": 0.5, "versions": {"python": "3.11"}},
+        "environment": {
+            "device": {"cpu_model": "Some\nCPU", "cores": 2},
+            "load_1m": 0.5,
+            "versions": {"python": "3.11"},
+        },
         "data": {
             "load_s": 0.2,
             "first_s": 0.05,
@@ -90,7 +94,7 @@ def session(index: int = 0, **changes: Any) -> Session:
             "samples_ns": rng.integers(9_900_000, 10_100_000, 60),
             "block_of": np.repeat(np.arange(2, dtype=np.int32), 30),
         },
-    }  # fmt: skip
+    }
     return Session(**(fields | changes))
 
 
@@ -163,8 +167,8 @@ def test_json_round_trip(value: dict[str, Any]) -> None:
 
 
 def test_summary_and_layer_rows() -> None:
-    first, second = rows.summary([result(), FAILED])
-    assert (first["latency_median_s"], first["latency_anchored_s"], first["samples"]) == (0.010, math.nan, 240)
+    first, second = rows.summary(plain([result(), FAILED]))
+    assert (first["latency_median_s"], first["latency_anchored_s"], first["samples"]) == (0.010, None, 240)
     assert first["caveats"] == "drift;closure"
     assert first["input_size"] == "[3, 224, 224]"
     assert first["energy_unavailable"] == "no counter"

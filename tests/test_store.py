@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hwbench import migrations
+from hwbench.caveats import Caveat
 from hwbench.errors import DeviceError, MissingDependency, UsageError, WorkerError
-from hwbench.measurement import Caveat, ModelKey, Session, plain
+from hwbench.measurement import ModelKey, Session, plain
 from hwbench.store import Store, anchor_key
 from hwbench.store.rows import pack, unpack
 from hwbench.target import Target

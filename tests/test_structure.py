@@ -37,7 +37,7 @@ LAYOUT = (
     ("runtimes",),
     ("remote",),
     ("energy",),
-    ("measure",),
+    ("bench",),
     ("store", "migrations"),
     ("campaign",),
     ("api",),

@@ -158,6 +158,20 @@ def test_a_module_that_looks_at_values_runs_for_real():
     assert count(Calls(function, nn.Parameter(torch.ones(8, 4))), [torch.ones(2, 8)]).macs == 64
 
 
+def test_what_is_computed_once_is_no_layer_and_stays_out_of_the_module():
+    class Keeping(nn.Module):
+        table = None
+
+        def forward(self, x):
+            if self.table is None:
+                self.table = torch.ones(4).exp()
+            return x * self.table
+
+    module = Keeping()
+    assert [layer.kernel.op for layer in kernels(module, [torch.zeros(2, 4)])] == ["mul"]
+    assert module.table is None
+
+
 def test_the_module_is_left_as_it_was():
     model = nn.Sequential(Residual())
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -72,7 +72,8 @@ def timm_builder(spec: Mapping[str, Any], *, checked: bool) -> Build:
     """``Model.build`` of a timm name.
 
     Args:
-        spec: builder spec: ``builder``, ``tag``, ``input_size``, ``img_size``, ``pretrained``, ``seed``.
+        spec: builder spec: ``builder``, ``tag``, ``input_size``, ``arguments`` (of ``create_model``), ``pretrained``,
+            ``seed``.
         checked: the input size is the model's default, known to work.
     """
 
@@ -80,11 +81,9 @@ def timm_builder(spec: Mapping[str, Any], *, checked: bool) -> Build:
         torch, timm = _torch(spec["builder"]), _torch(spec["builder"], "timm")
         name = spec["builder"].partition(":")[2]
         full = f"{name}.{spec['tag']}" if spec["tag"] else name
-        # Source of the rule: timm.models.resolve_model_input_args, which passes img_size to fixed-size models only.
-        extra = {"img_size": tuple(spec["img_size"])} if spec["img_size"] else {}
         try:
             with _seeded(torch, spec["seed"]):
-                module = timm.create_model(full, pretrained=spec["pretrained"], **extra).eval()
+                module = timm.create_model(full, pretrained=spec["pretrained"], **spec["arguments"]).eval()
         except (OSError, *_REFUSALS) as error:
             if spec["pretrained"]:
                 raise _no_weights(full, error) from error
@@ -135,28 +134,19 @@ def torchvision_builder(spec: Mapping[str, Any], *, checked: bool) -> Build:
 def _raw_heads(torch: Any, model: Any) -> Any:
     """A fixed image in, tensors out: no resizing of the input, no boxes decoded, no suppression, no auxiliary head."""
 
-    class Detector(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.backbone, self.head = model.backbone, model.head
-
-        def forward(self, x: Any) -> Any:
-            out = self.head(list(self.backbone(x).values()))
-            return out["cls_logits"], out["bbox_regression"]
-
-    class Segmenter(torch.nn.Module):  # type: ignore[misc]
+    class RawHeads(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
         def forward(self, x: Any) -> Any:
+            if hasattr(self.model, "head"):  # box offsets and class scores
+                return tuple(self.model.head(list(self.model.backbone(x).values())).values())
             return self.model(x)["out"]
 
-    if hasattr(model, "head"):
-        return Detector()
     if getattr(model, "aux_classifier", None) is not None:
         model.aux_classifier = None
-    return Segmenter()
+    return RawHeads()
 
 
 def is_module(value: Any) -> bool:
@@ -174,7 +164,7 @@ def call_factory(module: str, attribute: str, name: str) -> tuple[Any, Any]:
     """
     if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
         sys.path.append(here)  # last, so that nothing in it hides an installed package
-    _torch(name)
+    torch = _torch(name)
     try:
         factory: Any = importlib.import_module(module)
         for part in attribute.split("."):
@@ -191,7 +181,8 @@ def call_factory(module: str, attribute: str, name: str) -> tuple[Any, Any]:
     except AttributeError as error:
         raise UsageError(f"'{module}' has no '{attribute}': {error}", remedy="Check the factory's name.") from error
     try:
-        made = factory() if callable(factory) else factory
+        with _seeded(torch, SEED):
+            made = factory() if callable(factory) else factory
     except HwbenchError:
         raise
     except Exception as error:  # foreign code: whatever it raises is its answer

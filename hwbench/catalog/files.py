@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import MissingDependency, UsageError, did_you_mean
+from ..kernel import DTYPE_BYTES
 
 Shape = tuple[int, ...]
 Inputs = tuple[tuple[str, Shape, str], ...]
@@ -101,6 +102,9 @@ def bind(
                 f"'{path}' has no input '{name}'. {did_you_mean(name, names)}".strip(),
                 remedy=f"Its inputs: {', '.join(names)}.",
             )
+    for name, _, dtype in declared:
+        if dtype not in DTYPE_BYTES:
+            raise broken(path, f"its input '{name}' holds {dtype}, not numbers hwbench can make.", "Export it without.")
     _complete(path, declared, shapes)
     return tuple((name, _fitted(path, name, dims, shapes.get(name)), dtype) for name, dims, dtype in declared)
 

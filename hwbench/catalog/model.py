@@ -13,13 +13,16 @@ class Model:
     """A model and its input, which is part of its identity.
 
     Attributes:
-        name: canonical name: the catalog's, a file's path, ``python:pkg.mod:factory`` or ``module:ClassName``.
+        name: canonical name: the catalog's, a file's path, ``python:pkg.mod:factory`` or
+            ``module:ClassName-HASH`` (of its structure: two networks of one class are two models).
         source: ``"timm"``, ``"torchvision"``, ``"onnx"``, ``"tflite"``, ``"python"`` or ``"module"``.
         inputs: (name, shape with batch 1, dtype) of each input.
         note: what a reader must know about the identity, e.g. ``"raw heads"``; printed behind the name.
         path: the file, for ``onnx`` and ``tflite``.
-        builder: what the worker needs to build it (``{"builder": "timm:NAME", "tag": …}``), ``None`` for files and
-            for modules that live in this process only.
+        builder: what the worker needs to build it: ``builder`` (``"timm:NAME"``, ``"torchvision:NAME"`` or
+            ``"python:pkg.mod:factory"``) and ``seed``; for the first two also ``tag``, ``input_size`` (c, h, w),
+            ``arguments`` of the library's own call and ``pretrained``, for a factory its ``inputs``. ``None`` for files
+            and for modules that live in this process only.
         build: returns ``(eval-mode nn.Module, tuple of example inputs)`` for a batch size; ``None`` for files.
         tag: weights tag (``"tv_in1k"``), empty when not asked for.
         entry: the catalog's facts about the name (a ``catalog.Entry``), ``None`` when it is not in the catalog.

@@ -144,7 +144,8 @@ def _from_timm(
         "builder": f"timm:{base}",
         "tag": asked,
         "input_size": [default[0], height, width],
-        "img_size": [height, width] if fixed else None,
+        # Source of the rule: timm.models.resolve_model_input_args passes img_size to fixed-size models only.
+        "arguments": {"img_size": [height, width]} if fixed else {},
         "pretrained": pretrained,
         "seed": build.SEED,
     }
@@ -204,7 +205,7 @@ def _from_torchvision(
         "builder": f"torchvision:{name}",
         "tag": "",
         "input_size": [entry.input_size[0], height, width],
-        "img_size": None,
+        "arguments": {},
         "pretrained": pretrained,
         "seed": build.SEED,
     }

@@ -7,6 +7,7 @@ and functional attention live between them. The same counter over the same kerne
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,10 @@ _COMPOSITE = frozenset(
     {"multi_head_attention_forward", "_transformer_encoder_layer_fwd", "_native_multi_head_attention", "bilinear",
      "lstm", "gru", "rnn_tanh", "rnn_relu", "chain_matmul", "multi_dot", "tensordot", "cdist"}
 )  # fmt: skip
+
+
+# What a forward pass raises when its inputs do not suit it, or when it wants values that the meta device has not.
+_FAILURES = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,8 @@ def count(module: Any, inputs: Sequence[Any]) -> Totals:
 def kernels(module: Any, inputs: Sequence[Any]) -> list[Layer]:
     """The operators an eager ``nn.Module`` runs, in order.
 
-    Parameters are the kernels' constant inputs, so that the layers' ``params`` add up to the model's when every
+    What a module computes in its first run and keeps for later ones is left out. Parameters are the kernels' constant
+    inputs, so that the layers' ``params`` add up to the model's when every
     parameter is read once; buffers (cached tables, filters) count as plain inputs and are left out of
     ``Layer.inputs`` together with parameters. ``Layer.outputs`` names *new* values only: a view or an in-place
     result goes by the name of the value whose memory it shares, so that :func:`hwbench.kernel.live_bytes` counts no
@@ -56,7 +62,7 @@ def kernels(module: Any, inputs: Sequence[Any]) -> list[Layer]:
     """
     try:
         return _run(module, inputs, meta=True)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+    except _FAILURES:
         if any(tensor.is_meta for tensor in [*module.parameters(), *inputs]):
             return _reported(module, inputs, meta=True)
         return _reported(module, inputs, meta=False)  # a model that looks at values runs for real
@@ -65,7 +71,7 @@ def kernels(module: Any, inputs: Sequence[Any]) -> list[Layer]:
 def _reported(module: Any, inputs: Sequence[Any], *, meta: bool) -> list[Layer]:
     try:
         return _run(module, inputs, meta=meta)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError, IndexError) as error:
+    except _FAILURES as error:
         shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
         raise WorkerError(
             f"{type(module).__name__} does not run on inputs of shape {shapes}: {error}",
@@ -76,17 +82,27 @@ def _reported(module: Any, inputs: Sequence[Any], *, meta: bool) -> list[Layer]:
 def _run(module: Any, inputs: Sequence[Any], *, meta: bool) -> list[Layer]:
     import torch
 
-    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    if meta:
-        state = {name: tensor.to("meta") for name, tensor in state.items()}
-        inputs = [tensor.to("meta") for tensor in inputs]
-    parameters = {name for name, _ in module.named_parameters()}
-    constants = {id(tensor): name in parameters for name, tensor in state.items()}
-    recorder = _Recorder(constants, inputs)
-    device = torch.device("meta") if meta else contextlib.nullcontext()
-    with torch.no_grad(), device, _paths(module, recorder.path), _listening(recorder):
-        torch.func.functional_call(module, state, tuple(inputs))
+    with torch.no_grad():
+        module = _stand_in(torch, module, meta)
+        device = torch.device("meta") if meta else contextlib.nullcontext()
+        inputs = [tensor.to("meta") if meta else tensor for tensor in inputs]
+        constants = {id(tensor): False for tensor in module.buffers()} | {id(p): True for p in module.parameters()}
+        recorder = _Recorder(constants, inputs)
+        with device:
+            module(*inputs)  # what a network computes once and keeps, such as a bias table, is not part of an inference
+            with _paths(module, recorder.path), _listening(recorder):
+                module(*inputs)
     return recorder.layers
+
+
+def _stand_in(torch: Any, module: Any, meta: bool) -> Any:
+    """A copy that shares the weights, or has shapes for weights: whatever it keeps to itself, the original is not."""
+    memo: dict[int, Any] = {}
+    for tensor in module.parameters():
+        memo[id(tensor)] = torch.nn.Parameter(tensor.to("meta"), requires_grad=False) if meta else tensor
+    for tensor in module.buffers():
+        memo[id(tensor)] = tensor.to("meta") if meta else tensor.clone()
+    return copy.deepcopy(module, memo)
 
 
 @contextlib.contextmanager

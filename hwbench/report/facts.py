@@ -196,24 +196,45 @@ def noise_floors(rows: Iterable[Row]) -> list[Fact]:
     return [Fact(target, units.percent(value, 2)) for target, value in found.items()]
 
 
+def _load(value: float | None) -> str:
+    return NOT_AVAILABLE if value is None else f"{value:.2f}"
+
+
+def _randomised(value: float | None) -> str:
+    """Linux's ``randomize_va_space`` (0 is off, 1 and 2 are on). Source: proc(5)."""
+    return NOT_AVAILABLE if value is None else "on" if value else "off"
+
+
 _ENVIRONMENT: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
     ("device.cpu_model", "Processor", whole),
+    ("device.product", "Product", whole),
     ("device.cores", "Cores", whole),
-    ("device.threads_available", "Hardware threads available", whole),
+    ("device.threads", "Hardware threads", whole),
+    ("device.threads_available", "… available", whole),
+    ("device.affinity", "… allowed", whole),
+    ("device.cpu_quota", "Processor quota", whole),
     ("device.memory_bytes", "Memory", units.size),
+    ("memory_available_bytes", "… available", units.size),
     ("device.machine", "Architecture", whole),
     ("device.os", "System", whole),
     ("device.kernel", "Kernel", whole),
+    ("device.hypervisor", "Virtual machine", whole),
     ("governor", "Frequency governor", whole),
+    ("turbo", "Turbo", whole),
     ("clock_hz.now", "Clock", hertz),
-    ("clock_hz.min", "Clock, lowest", hertz),
-    ("clock_hz.max", "Clock, highest", hertz),
+    ("clock_hz.min", "… lowest", hertz),
+    ("clock_hz.max", "… highest", hertz),
+    ("nominal_clock_hz", "Clock, nominal", hertz),
     ("temp_c", "Temperature", celsius),
     ("throttled", "Throttled", whole),
-    ("load_1m", "Load over 1 min", lambda value: NOT_AVAILABLE if value is None else f"{value:.2f}"),
-    ("aslr", "Address randomisation", whole),
+    ("throttled_since_boot", "… since boot", whole),
+    ("throttle_events", "Throttle events", whole),
+    ("load_1m", "Load over 1 min", _load),
+    ("aslr", "Address randomisation", _randomised),
     ("power_source", "Power source", whole),
 )
+# A reader has to see that these are not known; other fields that nobody could read are left out.
+_TOLD_WHEN_UNKNOWN = frozenset({"governor", "clock_hz.now", "temp_c", "throttled"})
 
 
 def environment(rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, list[str]]]]:
@@ -222,23 +243,27 @@ def environment(rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, list[st
     for row in rows:
         by_target.setdefault(row.target, []).append(_flat(mapping(row.source.get("environment"))))
     present = dict.fromkeys(key for flats in by_target.values() for flat in flats for key in flat)
+    if not present:
+        return list(by_target), []
     known = {key: (label, show) for key, label, show in _ENVIRONMENT}
-    ordered = [key for key in known if key in present] + sorted(key for key in present if key not in known)
     table = []
-    for key in ordered:
+    for key in [*known, *sorted(key for key in present if key not in known)]:
         label, show = known.get(key, (key.removeprefix("versions."), whole))
-        table.append((label, [_range([flat.get(key) for flat in flats], show) for flats in by_target.values()]))
+        values = [_range([flat.get(key) for flat in flats], show) for flats in by_target.values()]
+        if key in _TOLD_WHEN_UNKNOWN or any(value != NOT_AVAILABLE for value in values):
+            table.append((label, values))
     return list(by_target), table
 
 
 def _flat(source: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names; an empty list is nothing known, except of what throttled."""
     found: dict[str, Any] = {}
     for key, value in source.items():
         name = f"{prefix}{text(key)}"
         if isinstance(value, Mapping):
             found.update(_flat(value, f"{name}.") if prefix.count(".") < 3 else {})
         else:
-            found[name] = value
+            found[name] = None if value == [] and not name.startswith("throttled") else value
     return found
 
 
@@ -258,8 +283,10 @@ def _range(values: Sequence[Any], show: Callable[[float | None], str], *, most: 
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return " ".join(f"{text(key)}={_word(inner)}" for key, inner in list(value.items())[:8])
     if isinstance(value, list | tuple):
-        return ", ".join(text(item) for item in value) or "no"
+        return ", ".join(_word(item) for item in value[:16]) or "no"
     return text(value)
 
 

@@ -263,6 +263,7 @@ def _layers(layers: Layers) -> dict[str, Any]:
         **layers.texts,
         **{key: _rounded(column) for key, column in layers.numbers.items()},
         "shown_s": _rounded(layers.shown_s),
+        "below": [int(flag) for flag in layers.below],
         "whole_s": layers.whole_s,
         "residual_s": layers.residual_s,
         "ranked": layers.ranked,

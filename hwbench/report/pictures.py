@@ -151,7 +151,7 @@ def _front(rows: Sequence[Row], targets: Sequence[str]) -> Figure:
         _plain_log_ticks(axes)
     axes.set_xlabel(f"Latency, raw median and 95 % interval ({unit})")
     axes.set_ylabel("Published ImageNet top-1 (%)")
-    axes.legend(loc="lower right", fontsize=8)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     return figure
 
 
@@ -184,7 +184,7 @@ def _latency(rows: Sequence[Row], targets: Sequence[str]) -> Figure:
             elinewidth=1, capsize=2, label=target,
         )  # fmt: skip
     axes.set_yticks(range(len(order)), [_short(name) for name in order], fontsize=7.5)
-    axes.invert_yaxis()
+    axes.set_ylim(len(order) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"Latency, raw median and 95 % interval ({unit})")
     figure.legend(loc="outside lower center", fontsize=8, ncols=2)

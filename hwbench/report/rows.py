@@ -92,6 +92,7 @@ class Layers:
     Attributes:
         texts: ``name``, ``module``, ``op``, ``kind``.
         numbers: the columns of :data:`LAYER_NUMBERS` that any layer has.
+        below: which are shorter than the profiler can resolve.
         whole_s: what shares are of: corrected layers plus residual, the un-profiled latency of the same blocks.
         residual_s: un-profiled latency less the layers; negative when the correction left too much.
         rankable: false when the profiler slowed the model so much that layers may not be ranked.
@@ -99,6 +100,7 @@ class Layers:
 
     texts: Mapping[str, tuple[str, ...]]
     numbers: Mapping[str, tuple[float | None, ...]]
+    below: tuple[bool, ...]
     whole_s: float | None
     residual_s: float | None
     rankable: bool
@@ -281,6 +283,7 @@ def _layers(result: Mapping[str, Any]) -> Layers | None:
     return Layers(
         texts={key: tuple(text(row.get(key)) for row in rows) for key in LAYER_TEXTS},
         numbers={key: column for key, column in numbers.items() if any(v is not None for v in column)},
+        below=tuple(row.get("below_resolution") is True for row in rows),
         whole_s=whole if whole is not None and whole > 0 else None,
         residual_s=residual,
         rankable=slowdown is None or slowdown <= MAX_PROFILED_OVER_PLAIN,

@@ -29,14 +29,8 @@ _KINDS = {
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 _EXTRA_KINDS = {"clamp": "activation", "convert": "elementwise"}  # the rest of what XNNPACK adds moves data
-_SETTINGS = {
-    "TRANSPOSE": "perm",
-    "MEAN": "axes",
-    "SUM": "axes",
-    "REDUCE_MAX": "axes",
-    "REDUCE_MIN": "axes",
-    "PAD": "pads",
-}
+_SETTINGS = {"TRANSPOSE": "perm", "PAD": "pads", **dict.fromkeys(_KINDS["reduce"].split(), "axes")}
+_NOT_COST = frozenset({"potScaleInt16", "padding", "strideH", "strideW", "filterHeight", "filterWidth"})
 _LAYOUT = "nhwc"  # TFLite knows no other for images
 
 
@@ -159,7 +153,10 @@ def _matmul(view: _View, op: Operator) -> tuple[list[Tensor], list[Tensor], dict
 def _plain(view: _View, op: Operator) -> tuple[list[Tensor], list[Tensor], dict[str, Attribute]]:
     """Anything without MACs: settings (axes, shapes) are attributes, and only other constants are parameters."""
     values = [v for v in op.inputs if view.graph.values[v].setting is None or _KIND_OF.get(op.name) == "elementwise"]
-    fixed: dict[str, Attribute] = {name: value for name, value in op.options.items() if value not in (0, False)}
+    fixed: dict[str, Attribute] = {k: v for k, v in op.options.items() if k not in _NOT_COST and v not in (0, False)}
+    if _KIND_OF.get(op.name) == "pool":
+        size = (int(op.options.get("filterHeight", 1)), int(op.options.get("filterWidth", 1)))
+        fixed.update(_window(op, view.tensor(op.inputs[0]).shape[1:3], size))
     setting = next((s for v in op.inputs if (s := view.graph.values[v].setting) is not None), None)
     if op.name in _SETTINGS and setting is not None:
         fixed[_SETTINGS[op.name]] = setting

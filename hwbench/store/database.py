@@ -51,7 +51,8 @@ _CAUSES: tuple[tuple[tuple[str, ...], type[HwbenchError], str, str], ...] = (
         ("readonly", "read-only"),
         DeviceError,
         "is read-only",
-        "Give yourself write permission on the file and its folder, or set HWBENCH_DB to another file.",
+        "Give yourself write permission on the file and its folder, or set HWBENCH_DB to another file; only to read a "
+        "copy that stays as it is, use sqlite:///file:PATH?immutable=1&uri=true.",
     ),
     (
         ("is locked", "table is locked", "lock timeout", "locknotavailable"),
@@ -63,8 +64,7 @@ _CAUSES: tuple[tuple[tuple[str, ...], type[HwbenchError], str, str], ...] = (
         ("unable to open",),
         DeviceError,
         "cannot be opened",
-        "Check that its folder exists and can be written (WAL mode makes files beside it); for a copy on read-only "
-        "media use sqlite:///file:PATH?immutable=1&uri=true.",
+        "Check its permissions, and that its folder can be written: SQLite keeps a log beside the file.",
     ),
 )  # fmt: skip
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from ..errors import UsageError
 from ..caveats import Caveat
+from ..errors import UsageError
 from ..measurement import ModelKey, Session, plain
 from ..migrations import SESSIONS
 from ..target import Target

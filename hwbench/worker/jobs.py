@@ -73,6 +73,7 @@ class Jobs:
         min_samples: int,
         min_s: float,
         budget_s: float,
+        max_block: int = timing.MAX_BLOCK,
     ) -> Dict[str, Any]:
         """Interleaved blocks; ``handles`` maps the kind of block to an open session."""
         before = environment.counters()
@@ -84,6 +85,7 @@ class Jobs:
             min_samples,
             min_s,
             budget_s,
+            max_block,
         )
         result["counters"] = environment.difference(before, environment.counters())
         return result
@@ -140,7 +142,10 @@ class Jobs:
         meter = meters.choose(found)
         if meter is None:
             return meters.unavailable(found)
-        return meters.measure_energy(meter, self._workloads[handle].run, windows=windows)
+        try:
+            return meters.measure_energy(meter, self._workloads[handle].run, windows=windows)
+        finally:
+            meter.close()
 
     def do_environment(self) -> Dict[str, Any]:
         return environment.describe()

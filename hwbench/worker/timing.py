@@ -22,6 +22,7 @@ BLOCK_S = 0.05  # short enough that two anchors bracket the drift that was seen,
 ANCHOR_SAMPLES = 5
 ANCHOR_DROPPED = 2
 MIN_BLOCKS = 5
+MAX_BLOCK = 1000  # bounds what one block of a very small model puts on the wire
 MIN_SAMPLES_ON_BUDGET = 5  # methodology 3: the budget wins over the floors, but not below this
 ANCHOR_LIMIT = 1.5  # methodology 4: beyond any drift an anchor should have, the block is repeated
 MAX_REPEATED = 5
@@ -161,12 +162,12 @@ def anchor_group(anchor: Workload, clock: Clock) -> List[int]:
     return anchor.samples(ANCHOR_SAMPLES, clock)
 
 
-def plan(typical_s: float, min_samples: int, min_s: float, budget_s: float) -> Tuple[int, int]:
+def plan(typical_s: float, min_samples: int, min_s: float, budget_s: float, max_block: int) -> Tuple[int, int]:
     """(samples per block, blocks) for an inference of ``typical_s`` seconds.
 
     The floors hold unless they would pass the budget; then at least ``MIN_SAMPLES_ON_BUDGET`` samples remain.
     """
-    per_block = max(1, round(BLOCK_S / typical_s))
+    per_block = min(max(1, round(BLOCK_S / typical_s)), max_block)
     samples = max(min_samples, math.ceil(min_s / typical_s))
     blocks = max(MIN_BLOCKS, math.ceil(samples / per_block))
     block_cost_s = (per_block + dropped_after_switch(typical_s)) * typical_s
@@ -184,6 +185,7 @@ def measure(
     min_samples: int,
     min_s: float,
     budget_s: float,
+    max_block: int = MAX_BLOCK,
 ) -> Dict[str, Any]:
     """Blocks of each workload in turn, an anchor group between every two of them.
 
@@ -194,11 +196,12 @@ def measure(
         min_samples: samples wanted of each workload.
         min_s: seconds of samples wanted of each workload.
         budget_s: seconds that all blocks of one workload may take.
+        max_block: samples of a block at most.
 
     Returns:
         The recorder's arrays, ``"kept"`` run indices by kind, and the number of repeated blocks.
     """
-    per_block, rounds = plan(typical_s, min_samples, min_s, budget_s)
+    per_block, rounds = plan(typical_s, min_samples, min_s, budget_s, max_block)
     drop = dropped_after_switch(typical_s)
     recorder = Recorder()
     repeated = 0

@@ -45,7 +45,7 @@ function layout(t, more) {
 
 function draw(node, build) {
   drawn.set(node, build);
-  const { traces, layout: shape } = build(theme(), node);
+  const { traces, layout: shape } = build(theme(), node.clientWidth, node.clientHeight);
   return Plotly.react(node, traces, shape, configOf(shape));
 }
 
@@ -104,7 +104,7 @@ function placeNames(points, obstacles, place, box) {
 }
 
 function frontChart(data, state) {
-  return (t, node) => {
+  return (t, width, height) => {
     const shown = data.results.filter((r) => r.charted && state.targets.has(r.target) && (r.front || !state.frontOnly));
     const { factor, unit } = axisUnit(shown.map((r) => r.latency_s[0]));
     const xs = shown.flatMap((r) => r.latency_s.filter(isNumber)).map((v) => v / factor).filter((v) => v > 0);
@@ -113,7 +113,7 @@ function frontChart(data, state) {
     const range = state.log ? [Math.log10(least / 1.25), Math.log10(most * 1.25)] : [0, most * 1.06];
     const pad = Math.max(1, (Math.max(...ys) - Math.min(...ys)) * 0.09);
     const yRange = [Math.min(...ys) - pad, Math.max(...ys) + pad];
-    const size = [Math.max(100, node.clientWidth - 76), Math.max(100, node.clientHeight - 66)];
+    const size = [Math.max(100, width - 74), Math.max(100, height - 64)];
     const place = (r) => {
       const x = r.latency_s[0] / factor;
       return [((state.log ? Math.log10(x) : x) - range[0]) / (range[1] - range[0]) * size[0],
@@ -160,13 +160,13 @@ function targetTraces(mine, names, t, colour, symbol, factor) {
 /* One result. */
 
 function layersChart(result) {
-  return (t, node) => {
+  return (t, width) => {
     const l = result.layers;
     const order = l.shown_s.map((v, i) => i).filter((i) => isNumber(l.shown_s[i])).sort((a, b) => l.shown_s[b] - l.shown_s[a]);
-    const narrow = node.clientWidth < 600;
+    const narrow = width < 700;
     const bars = order.slice(0, MOST_LAYERS).map((i) => ({
       value: l.shown_s[i], kind: KINDS.has(l.kind[i]) ? l.kind[i] : "other",
-      words: [middle(l.module[i] || l.name[i], narrow ? 18 : 40), narrow ? "" : middle(l.op[i], 22)],
+      words: [middle(l.module[i] || l.name[i], width < 500 ? 18 : 40), width < 500 ? "" : middle(l.op[i], 22)],
       hover: layerHover(l, i),
     }));
     const rest = order.slice(MOST_LAYERS);

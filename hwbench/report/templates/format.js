@@ -9,8 +9,12 @@ function significant(value, digits) {
 }
 
 function scaled(value, steps, digits) {
-  const step = steps.find(([factor]) => Math.abs(value) >= factor) || steps[steps.length - 1];
-  return `${significant(value / step[0], digits)} ${step[1]}`;
+  for (const [factor, unit] of steps) {
+    const rounded = Number((value / factor).toExponential(digits - 1)); // before the unit is chosen: 999.99 ms is 1.000 s
+    if (Math.abs(rounded) >= 1) return `${significant(rounded, digits)} ${unit}`;
+  }
+  const [factor, unit] = steps[steps.length - 1];
+  return `${significant(value / factor, digits)} ${unit}`;
 }
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
@@ -19,9 +23,9 @@ const TIMES = [[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]];
 const format = {
   seconds: (v, digits = 4) => (isNumber(v) ? scaled(v, TIMES, digits) : NA),
   joules: (v) => (isNumber(v) ? scaled(v, [[1, "J"], [1e-3, "mJ"], [1e-6, "µJ"]], 3) : NA),
-  size: (v) => (!isNumber(v) ? NA : Math.abs(v) < 1024 ? `${v.toFixed(0)} B`
+  size: (v) => (!isNumber(v) ? NA : Math.abs(v) < 1023.5 ? `${v.toFixed(0)} B`
     : scaled(v, [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]], 3)),
-  count: (v) => (!isNumber(v) ? NA : Math.abs(v) < 1e3 ? v.toFixed(0) : scaled(v, [[1e9, "G"], [1e6, "M"], [1e3, "k"]], 3)),
+  count: (v) => (!isNumber(v) ? NA : Math.abs(v) < 999.5 ? v.toFixed(0) : scaled(v, [[1e9, "G"], [1e6, "M"], [1e3, "k"]], 3)),
   percent: (v, digits = 1) => (isNumber(v) ? `${(100 * v).toFixed(digits)} %` : NA),
   interval: (low, high) => (isNumber(low) && isNumber(high) ? `${format.seconds(low)} – ${format.seconds(high)}` : NA),
 };

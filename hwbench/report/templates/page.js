@@ -65,13 +65,16 @@ function startNavigation() {
   }
 }
 
+const PAPER_WIDTH = 650; // of A4 between the margins of page.css, in CSS pixels
+
 // Paper is light and narrow whatever the screen is.
 function startPrinting() {
   addEventListener("beforeprint", () => {
     document.documentElement.dataset.print = "";
     for (const [node, build] of drawn) {
-      const { traces, layout: shape } = build(theme(), node);
-      Plotly.react(node, traces, { ...shape, autosize: false, width: Math.min(node.clientWidth, 660) }, { ...CONFIG, displayModeBar: false });
+      const width = Math.min(node.clientWidth, PAPER_WIDTH);
+      const { traces, layout: shape } = build(theme(), width, node.clientHeight);
+      Plotly.react(node, traces, { ...shape, autosize: false, width }, { ...CONFIG, displayModeBar: false });
     }
   });
   addEventListener("afterprint", () => {

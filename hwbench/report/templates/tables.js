@@ -66,6 +66,7 @@ function layerTable(result) {
     const value = key === "share" ? share[i] : l[key][i];
     const cell = make(key === "name" ? "th" : "td", { className: show ? "num" : "", textContent: show ? show(value) : value || NA });
     if (key === "name") cell.scope = "row";
+    if (key === "latency_s" && l.below[i]) Object.assign(cell, { className: "num below", title: "below what the profiler can resolve" });
     if (show && isNumber(value)) cell.dataset.v = value;
     if (cell.textContent === NA) cell.classList.add("na");
     return cell;

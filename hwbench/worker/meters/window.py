@@ -264,13 +264,7 @@ def _summary(
         "high_j": high_j,
         "idle_w": statistics.fmean(value[2] for value in quoted),
         "sampler_w": sampler_w,
-        "rails": {
-            rail: {
-                "gross_j": statistics.fmean(value[0] / n for value, n in zip(values, counts)),
-                "net_j": statistics.fmean(value[1] / n for value, n in zip(values, counts)),
-            }
-            for rail, values in rails.items()
-        },
+        "rails": {rail: _per_inference(values, counts) for rail, values in rails.items()},
         "windows": [
             {
                 "gross_j": value[0],
@@ -282,4 +276,11 @@ def _summary(
             for value, (_, window, _) in zip(quoted, taken)
         ],
         "layers": [],
+    }
+
+
+def _per_inference(values: List[Tuple[float, float, float]], counts: List[int]) -> Dict[str, float]:
+    return {
+        "gross_j": statistics.fmean(value[0] / n for value, n in zip(values, counts)),
+        "net_j": statistics.fmean(value[1] / n for value, n in zip(values, counts)),
     }

@@ -7,6 +7,8 @@ attention are rows like any module's, and each row is one call whose cost a user
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import time
 from typing import Any, Dict, List, Tuple
 
@@ -65,21 +67,19 @@ def _chain(spec: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:
 def _timm(spec: Dict[str, Any], name: str) -> Tuple[Any, Tuple[Any, ...]]:
     import timm
 
-    arguments = dict(spec.get("arguments") or {})
-    tag = spec.get("tag")
-    module = timm.create_model(
-        name + "." + tag if tag and spec.get("pretrained") else name,
-        pretrained=bool(spec.get("pretrained")),
-        **arguments,
-    )
-    return module, ()
+    # The tag goes along without its weights too: it can decide the number of classes.
+    full = name + "." + spec["tag"] if spec.get("tag") else name
+    return timm.create_model(full, pretrained=bool(spec.get("pretrained")), **(spec.get("arguments") or {})), ()
 
 
 def _torchvision(spec: Dict[str, Any], name: str) -> Tuple[Any, Tuple[Any, ...]]:
     import torchvision
 
     weights = {"weights": "DEFAULT"} if spec.get("pretrained") else {"weights": None, "weights_backbone": None}
-    return _RawHeads(torchvision.models.get_model(name, **weights)), ()
+    model = torchvision.models.get_model(name, **weights)
+    if getattr(model, "aux_classifier", None) is not None:
+        model.aux_classifier = None
+    return _RawHeads(model), ()
 
 
 class _RawHeads(torch.nn.Module):
@@ -90,14 +90,19 @@ class _RawHeads(torch.nn.Module):
         self.model = model
 
     def forward(self, x: Any) -> Any:
-        if hasattr(self.model, "backbone") and hasattr(self.model, "head"):
+        if hasattr(self.model, "head"):
             return tuple(self.model.head(list(self.model.backbone(x).values())).values())
         return self.model(x)["out"]
 
 
 def _python(spec: Dict[str, Any], name: str) -> Tuple[Any, Tuple[Any, ...]]:
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last, so that nothing in it hides an installed package
     module, _, factory = name.partition(":")
-    built = getattr(importlib.import_module(module), factory)()
+    built = importlib.import_module(module)  # type: Any
+    for part in factory.split("."):
+        built = getattr(built, part)
+    built = built() if callable(built) and not isinstance(built, torch.nn.Module) else built
     return built if isinstance(built, tuple) else (built, ())
 
 
@@ -181,14 +186,17 @@ class Session:
         hooks that tell the module path are gone before anything is timed.
         """
         recorder, path = self._recorder, self._recorder.path
+        with torch.inference_mode():
+            self._module(*self._inputs)  # some models fill caches in their first inference and call more than later
         hooks = []
         for name, module in self._module.named_modules():
             if name:
                 hooks.append(module.register_forward_pre_hook(lambda _m, _a, name=name: path.append(name)))
                 hooks.append(module.register_forward_hook(lambda _m, _a, _o: (path.pop(), None)[1], always_call=True))
-        recorder.described = []
-        with torch.inference_mode(), recorder:
-            self._module(*self._inputs)
+        with torch.inference_mode():
+            recorder.described = []
+            with recorder:
+                self._module(*self._inputs)
         for hook in hooks:
             hook.remove()
         parameters = {id(p) for p in (*self._module.parameters(), *self._module.buffers())}

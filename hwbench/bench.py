@@ -29,7 +29,8 @@ from .target import Target
 
 DEFAULT_TIMEOUT_S = 180.0  # one job of a worker; the slowest catalog model needs under ten seconds on a small board
 ANCHOR_WARM_S = 0.3
-CHAIN_SAMPLES, CHAIN_S, CHAIN_WARM_S = 20, 0.06, 0.1
+CHAIN_SAMPLES, CHAIN_BLOCK, CHAIN_WARM_S = 80, 10, 0.1  # eight blocks of ten runs; a run has 50 or 150 events
+PROFILED_BLOCK = 60  # bounds the events that one profile holds
 ENERGY_WINDOWS = 5  # methodology 7
 ENERGY_TIMEOUT_S = 600.0  # five windows and six idle periods of up to 30 s each on the slowest gauge, and half again
 
@@ -94,12 +95,13 @@ class Bench:
             min_samples=limits.min_samples,
             min_s=limits.min_s,
             budget_s=limits.budget_s,
+            max_block=limits.max_block,
         )
 
     def layers(self, worker: Worker, artifact: Artifact, preset: Preset, beta: Beta) -> Taken:
         """One session of the layers pass: plain and profiled blocks in turn."""
         start = time.monotonic()
-        limits = Limits.of(preset)
+        limits = Limits.of(preset, PROFILED_BLOCK)
         data, arrays, profile = self._profiled(worker, artifact, limits)
         rows = self.runtime.layers(artifact, profile)
         live = live_bytes(rows)
@@ -135,7 +137,7 @@ class Bench:
         True cost of a node = (E₂ − E₁) / (n₂ − n₁) over two lengths; β = its mean duration − true cost; a line through
         the arities that the runtime offers. Every time is taken relative to the anchors around its block.
         """
-        limits = Limits(CHAIN_SAMPLES, CHAIN_S, 2.0, CHAIN_WARM_S)
+        limits = Limits(CHAIN_SAMPLES, 0.0, 2.0, CHAIN_WARM_S, CHAIN_BLOCK)
         by_arity: dict[int, list[tuple[int, float, float]]] = {}
         for chain in self.runtime.chains(self.target, self.cache):
             data, arrays, _ = self._profiled(worker, chain.artifact, limits)
@@ -186,12 +188,13 @@ class Limits:
     min_s: float
     budget_s: float
     warm_s: float
+    max_block: int = 1000
 
     @classmethod
-    def of(cls, preset: Preset) -> Limits:
+    def of(cls, preset: Preset, max_block: int = 1000) -> Limits:
         """A session's share of the preset; warming up may take a third of it, and at least half a second."""
         share_s = (preset.budget_s / preset.looks[0]) if preset.budget_s else 10.0 * preset.min_s
-        return cls(preset.min_samples, preset.min_s, share_s, max(0.5, share_s / 3))
+        return cls(preset.min_samples, preset.min_s, share_s, max(0.5, share_s / 3), max_block)
 
 
 @contextmanager
