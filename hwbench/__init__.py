@@ -28,14 +28,21 @@ _HOMES = {
     "LookupMiss": "errors",
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
-    from .api import measure, profile, profile_many
-    from .errors import DeviceError, HwbenchError, LookupMiss, MissingDependency, UsageError, WorkerError
-    from .measurement import Measurement
-    from .store import Store
-    from .target import Target
+    from .api import measure as measure
+    from .api import profile as profile
+    from .api import profile_many as profile_many
+    from .errors import DeviceError as DeviceError
+    from .errors import HwbenchError as HwbenchError
+    from .errors import LookupMiss as LookupMiss
+    from .errors import MissingDependency as MissingDependency
+    from .errors import UsageError as UsageError
+    from .errors import WorkerError as WorkerError
+    from .measurement import Measurement as Measurement
+    from .store import Store as Store
+    from .target import Target as Target
 
 
 def __getattr__(name: str) -> Any:

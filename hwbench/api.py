@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from .bench import DEFAULT_TIMEOUT_S
 from .cache import Cache
 from .campaign import Failure, Progress, Request, run
 from .catalog import from_module, resolve
 from .errors import UsageError, did_you_mean
 from .estimate import preset as find_preset
-from .bench import DEFAULT_TIMEOUT_S
 from .measurement import PASSES, Measurement
 from .store import Store
 from .target import Target
@@ -105,8 +105,8 @@ def measure(
     """Latency of one model on one target.
 
     Args:
-        model: a timm name (with or without a weights tag, with or without ``@SIZE``), a torchvision name of the catalog,
-            the path of an ``.onnx`` or ``.tflite`` file, ``python:package.module:factory``, or an ``nn.Module``.
+        model: a timm name (with or without a weights tag, with or without ``@SIZE``), a torchvision name of the
+            catalog, the path of an ``.onnx`` or ``.tflite`` file, ``python:package.module:factory``, or an ``nn.Module``.
         on: the target, e.g. ``"local-cpu/onnxruntime"``.
         inputs: shapes by input name; for an ``nn.Module`` its example inputs.
         preset: how much to measure.

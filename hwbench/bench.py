@@ -6,9 +6,10 @@ ready to be stored. Nothing here decides how often: that is the campaign's.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ from .target import Target
 
 DEFAULT_TIMEOUT_S = 180.0  # one job of a worker; the slowest catalog model needs under ten seconds on a small board
 ANCHOR_WARM_S = 0.3
+CHAIN_LENGTHS = (50, 150)  # methodology 6
 CHAIN_SAMPLES, CHAIN_BLOCK, CHAIN_WARM_S = 80, 10, 0.1  # eight blocks of ten runs; a run has 50 or 150 events
 PROFILED_BLOCK = 60  # bounds the events that one profile holds
 ENERGY_WINDOWS = 5  # methodology 7
@@ -139,12 +141,13 @@ class Bench:
         """
         limits = Limits(CHAIN_SAMPLES, 0.0, 2.0, CHAIN_WARM_S, CHAIN_BLOCK)
         by_arity: dict[int, list[tuple[int, float, float]]] = {}
-        for chain in self.runtime.chains(self.target, self.cache):
-            data, arrays, _ = self._profiled(worker, chain.artifact, limits)
+        for arity, length in itertools.product(self.runtime.arities, CHAIN_LENGTHS):
+            chain = self.runtime.chain(arity, length, self.target, self.cache)
+            data, arrays, _ = self._profiled(worker, chain, limits)
             scale = anchor_scale(data["blocks"])
             total_s = plain_total_s(data, arrays, scale)
             node_s = float(np.mean(layer_durations_s(data, arrays, scale)))
-            by_arity.setdefault(chain.arity, []).append((chain.length, total_s, node_s))
+            by_arity.setdefault(arity, []).append((length, total_s, node_s))
         if not by_arity:
             return Beta()
         points = []
@@ -177,7 +180,7 @@ class Bench:
     def anchor_s(self, worker: Worker) -> float:
         """Median of the anchor itself in a live worker, for the reference."""
         result = worker.ask("block", self.timeout_s, handle="anchor", anchor=None, n=50, drop=5)
-        return 1e-9 * statistics.median(result["samples_ns"])
+        return float(1e-9 * statistics.median(result["samples_ns"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +216,7 @@ def bench(target: Target, cache: Cache, timeout_s: float = DEFAULT_TIMEOUT_S) ->
         packages = ", ".join(sorted(need.partition(":")[2].replace("_", "-") for need in missing))
         raise UsageError(
             f"{device.name} cannot run {runtime.name}: it lacks {packages}.",
-            remedy=f"pip install 'hwbench[{runtime.name}]' into the device's Python; `hwbench doctor {device.name}` checks.",
+            remedy=f"pip install 'hwbench[{runtime.name}]' into its Python; `hwbench doctor {device.name}` checks.",
         )
     with device.connect() as channel:
         yield Bench(target, device, runtime, channel, cache, timeout_s)

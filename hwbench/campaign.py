@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import estimate, views
+from .bench import DEFAULT_TIMEOUT_S, Bench, Taken, bench
 from .cache import Cache, json_sha256
+from .closure import Beta
 from .errors import DeviceError, HwbenchError, WorkerError
 from .estimate import Preset
-from .closure import Beta
-from .bench import DEFAULT_TIMEOUT_S, Bench, Taken, bench
 from .measurement import PASSES, Measurement, ModelKey, Session
 from .remote import Worker
 from .runtimes import Artifact
@@ -164,9 +164,9 @@ class Campaign:
                         self._fail_item(side, item, error)
 
     def _sessions_at_most(self, pass_: str) -> int:
-        if pass_ == "latency":  # noqa: S105
+        if pass_ == "latency":
             return self.request.preset.looks[-1]
-        if pass_ == "layers":  # noqa: S105
+        if pass_ == "layers":
             return LAYER_SESSIONS.get(self.request.preset.name, 5)
         return 1
 
@@ -175,7 +175,7 @@ class Campaign:
         done = item.of(pass_)
         if any(session.index == index for session in done):
             return False
-        if pass_ != "latency":  # noqa: S105
+        if pass_ != "latency":
             return True
         if not item.stop and len(done) in self.request.preset.looks:
             figure = views.anchored(done, self.request.preset.level).estimate
@@ -187,7 +187,7 @@ class Campaign:
         """One fresh process (memory: one per model) that takes one session of each model still wanted."""
         order = random.Random(f"{self.id}/{pass_}/{index}")
         order.shuffle(wanted)
-        groups = [[item] for item in wanted] if pass_ == "memory" else [wanted]  # noqa: S105
+        groups = [[item] for item in wanted] if pass_ == "memory" else [wanted]
         for group in groups:
             todo = list(group)
             while todo:
@@ -201,7 +201,7 @@ class Campaign:
             side.reference = reference(side.bench, self.store)
         try:
             with side.bench.worker(seed, anchored=anchored) as worker:
-                beta = side.bench.calibrate(worker) if pass_ == "layers" else Beta()  # noqa: S105
+                beta = side.bench.calibrate(worker) if pass_ == "layers" else Beta()
                 share_s = (time.monotonic() - worker.started) / len(todo)
                 while todo:
                     item = todo[0]
@@ -219,11 +219,11 @@ class Campaign:
         return []
 
     def _take(self, side: _Side, worker: Worker, pass_: str, item: _Item, beta: Beta) -> Taken:
-        if pass_ == "latency":  # noqa: S105
+        if pass_ == "latency":
             return side.bench.latency(worker, item.artifact, self.request.preset)
-        if pass_ == "layers":  # noqa: S105
+        if pass_ == "layers":
             return side.bench.layers(worker, item.artifact, self.request.preset, beta)
-        if pass_ == "memory":  # noqa: S105
+        if pass_ == "memory":
             return side.bench.memory(worker, item.artifact)
         return side.bench.energy(worker, item.artifact)
 

@@ -40,7 +40,7 @@ CAVEATS: dict[str, tuple[str, str]] = {
         "Something warms up or another program starts; the anchored figure corrects what the anchor sees.",
     ),
     "disturbed": (
-        "Another program took the CPU: {switches} involuntary switches over {blocks} blocks, {repeated} blocks repeated.",
+        "Others took the CPU: {switches} involuntary switches over {blocks} blocks, {repeated} blocks repeated.",
         "Close other programs; compare the anchored figure rather than the raw one.",
     ),
     "off_reference": (

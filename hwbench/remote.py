@@ -147,7 +147,7 @@ class Worker:
         if number != self._jobs or ("ok" not in answer and not fault):
             raise WorkerError(
                 f"The worker for {self._target} printed something that is not an answer: {line[:80]!r}.",
-                remedy="A library writes to the descriptor the worker keeps for itself; report it with the model's name.",
+                remedy="A library writes where only the worker should; report it with the model's name.",
                 detail=self._channel.stderr_tail(self._process),
             )
         if fault:

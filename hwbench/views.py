@@ -185,9 +185,9 @@ def layer_rows(sessions: Sequence[Session], closed: closures.Closure | None) -> 
 
 def memory(sessions: Sequence[Session], layers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Weights, peak over the baseline, arena and activations, each apart; None when nothing is known."""
-    taken = [s.data for s in sessions if s.pass_ == "memory"]  # noqa: S105
-    arenas = [s.data.get("arena_peak_bytes") for s in sessions if s.data.get("arena_peak_bytes")]
-    live = max((row["live_bytes"] or 0 for row in layers), default=0) or None
+    taken = [s.data for s in sessions if s.pass_ == "memory"]
+    arenas = [int(s.data["arena_peak_bytes"]) for s in sessions if s.data.get("arena_peak_bytes")]
+    live = max((int(row["live_bytes"] or 0) for row in layers), default=0) or None
     if not taken:
         return {"live_activation_bytes": live, "arena_peak_bytes": max(arenas, default=None)} if live else None
     middle = sorted(taken, key=lambda data: data["peak_bytes"])[len(taken) // 2]

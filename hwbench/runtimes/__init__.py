@@ -55,21 +55,13 @@ class Artifact:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """A calibration chain: ``length`` equal nodes of ``arity`` (inputs + outputs), to tell a node's true cost."""
-
-    arity: int
-    length: int
-    artifact: Artifact
-
-
 class Runtime(Protocol):
     """Host half of a runtime; a module-level ``RUNTIME`` is registered under ``hwbench.runtimes``."""
 
     name: str
     precisions: tuple[str, ...]
     options: Mapping[str, str]  # option → what it does; bare options have no value
+    arities: tuple[int, ...]  # of its calibration chains; empty when per-layer time is not offered
     needs: frozenset[str]  # what a device must offer, e.g. {"python:onnxruntime"}
     session: Path  # the island module
 
@@ -82,8 +74,11 @@ class Runtime(Protocol):
     def anchor(self, target: Target, cache: Cache) -> Artifact:
         """The fixed reference workload of this runtime, about a millisecond of mixed convolutions."""
 
-    def chains(self, target: Target, cache: Cache) -> Sequence[Chain]:
-        """Calibration chains: two lengths for at least two arities. Empty when per-layer time is not offered."""
+    def chain(self, arity: int, length: int, target: Target, cache: Cache) -> Artifact:
+        """A calibration chain: ``length`` equal small nodes of ``arity`` inputs plus outputs, neither folded nor fused.
+
+        Where ``arities`` is empty it is never asked for.
+        """
 
     def layers(self, artifact: Artifact, profile: Mapping[str, Any]) -> list[Layer]:
         """Layers aligned with ``profile["nodes"]`` (what the session's ``finish`` returned)."""

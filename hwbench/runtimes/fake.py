@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..cache import Cache, json_sha256
 from ..kernel import Kernel, Layer, Tensor
 from ..target import Target
-from . import Artifact, Chain
+from . import Artifact
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
@@ -37,6 +37,7 @@ class FakeRuntime:
         "slow": "factor on every cost, for comparisons (1)",
         "fault": "load, run, crash, memory, hang, babble or print",
     }
+    arities = (2, 4)
     needs: frozenset[str] = frozenset()
     session = Path(__file__).parent.parent / "worker" / "sessions" / "fake.py"
 
@@ -55,12 +56,8 @@ class FakeRuntime:
     def anchor(self, target: Target, cache: Cache) -> Artifact:
         return _artifact([ANCHOR_S / 10] * 10)
 
-    def chains(self, target: Target, cache: Cache) -> Sequence[Chain]:
-        return [
-            Chain(arity, length, _artifact([CHAIN_NODE_S] * length, arity=arity))
-            for arity in (2, 4)
-            for length in (50, 150)
-        ]
+    def chain(self, arity: int, length: int, target: Target, cache: Cache) -> Artifact:
+        return _artifact([CHAIN_NODE_S] * length, arity=arity)
 
     def layers(self, artifact: Artifact, profile: Mapping[str, Any]) -> list[Layer]:
         macs = artifact.spec.get("layer_macs") or [0] * len(profile["nodes"])

@@ -19,7 +19,7 @@ from ..cache import Cache, file_sha256
 from ..errors import HwbenchError, MissingDependency, UsageError, WorkerError
 from ..kernel import Layer
 from ..target import Target
-from . import Artifact, Chain, export_key
+from . import Artifact, export_key
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
@@ -38,6 +38,7 @@ class LiteRt:
     name = "litert"
     precisions = ("fp32",)
     options: Mapping[str, str] = {"builtin": "TFLite's own kernels instead of the XNNPACK delegate"}
+    arities = (2, 4)
     needs = frozenset({"python:ai_edge_litert"})
     session = Path(__file__).parent.parent / "worker" / "sessions" / "litert.py"
 
@@ -94,17 +95,12 @@ class LiteRt:
 
         return self._made(cache, {"runtime": self.name, "anchor": ANCHOR_VERSION}, anchor)
 
-    def chains(self, target: Target, cache: Cache) -> Sequence[Chain]:
-        """Sigmoids (arity 2) and 1×1 convolutions with bias (arity 4), 50 and 150 of each. Raises MissingDependency."""
-        from .tflite_made import CHAIN_LENGTHS, chain
+    def chain(self, arity: int, length: int, target: Target, cache: Cache) -> Artifact:
+        """Sigmoids (arity 2) or 1×1 convolutions with bias (arity 4). Raises MissingDependency."""
+        from .tflite_made import chain
 
-        made = []
-        for arity in (2, 4):
-            for length in CHAIN_LENGTHS:
-                key = {"runtime": self.name, "chain": [arity, length], "version": CHAIN_VERSION}
-                artifact = self._made(cache, key, functools.partial(chain, arity, length))
-                made.append(Chain(arity, length, artifact))
-        return made
+        key = {"runtime": self.name, "chain": [arity, length], "version": CHAIN_VERSION}
+        return self._made(cache, key, functools.partial(chain, arity, length))
 
     def _made(self, cache: Cache, key: dict[str, Any], make: Callable[[], bytes]) -> Artifact:
         return self._artifact(cache.get(key, "made.tflite", lambda path: _write(path, make)))

@@ -95,7 +95,8 @@ class SourceGraph:
 
     def span(self, last: _Source, stop: Iterable[str]) -> list[_Source]:
         """Source nodes between the values in ``stop`` and ``last``, the ones a fused node holds; last one first."""
-        stops, todo, seen = set(stop), [last], []
+        stops, todo = set(stop), [last]
+        seen: list[_Source] = []
         while todo and len(seen) < 16:
             node = todo.pop()
             if node in seen:

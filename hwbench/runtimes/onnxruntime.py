@@ -16,13 +16,12 @@ from ..cache import Cache, file_sha256
 from ..errors import MissingDependency, UsageError, WorkerError
 from ..kernel import Layer
 from ..target import Target
-from . import Artifact, Chain, export_key
+from . import Artifact, export_key
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
 
 ANCHOR_VERSION = 1
-CHAIN_LENGTHS = (50, 150)  # methodology 6
 EXPORT_VERSION = 1  # raise it when the same model would be exported differently
 
 
@@ -32,6 +31,7 @@ class OnnxRuntime:
     name = "onnxruntime"
     precisions = ("fp32",)
     options: Mapping[str, str] = {}
+    arities = (2, 4)
     needs = frozenset({"python:onnxruntime"})
     session = Path(__file__).parent.parent / "worker" / "sessions" / "onnxruntime.py"
 
@@ -124,14 +124,9 @@ class OnnxRuntime:
         key = {"runtime": self.name, "anchor": ANCHOR_VERSION}
         return self._made(cache, key, _anchor_model)
 
-    def chains(self, target: Target, cache: Cache) -> Sequence[Chain]:
-        chains = []
-        for arity in (2, 4):
-            for length in CHAIN_LENGTHS:
-                key = {"runtime": self.name, "chain": [arity, length], "version": 1}
-                artifact = self._made(cache, key, lambda a=arity, n=length: chain_model(a, n))
-                chains.append(Chain(arity, length, artifact))
-        return chains
+    def chain(self, arity: int, length: int, target: Target, cache: Cache) -> Artifact:
+        key = {"runtime": self.name, "chain": [arity, length], "version": 1}
+        return self._made(cache, key, lambda: chain_model(arity, length))
 
     def _made(self, cache: Cache, key: dict[str, Any], make: Any) -> Artifact:
         from .onnx_graph import STRUCTURE, write_structure
@@ -227,7 +222,7 @@ def _anchor_model() -> Any:
 
 
 def chain_model(arity: int, length: int) -> Any:
-    """``length`` equal nodes in a row that the runtime neither folds nor fuses: arity 2 alternates Neg and Sin, arity 4 is Where.
+    """``length`` nodes in a row that are neither folded nor fused: arity 2 alternates Neg and Sin, arity 4 is Where.
 
     Arity counts inputs and outputs. The work of a node is a few µs, far below what a convolution costs, because the
     profiler's cost per event is what is sought.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import re
 import struct
@@ -191,5 +192,14 @@ def module_of(name: str, weighted: bool) -> str:
             the normalisation or activation that was fused into it.
     """
     found = list(sources(name))
+    if not found:
+        return ""
     working = [path for kind, path in found if weighted and _WORKING.search(kind)]
-    return working[-1] if working else found[0][1] if found else ""
+    # Operations with equal constants are merged, and then list each other's modules; ours is near the first source.
+    return max(working, key=lambda path: _shared(path, found[0][1]), default=found[0][1])
+
+
+def _shared(left: str, right: str) -> int:
+    """How many leading parts two dotted paths share."""
+    pairs = zip(left.split("."), right.split("."), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))

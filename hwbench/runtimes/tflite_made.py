@@ -11,8 +11,7 @@ from typing import Any
 
 from ..errors import MissingDependency
 
-CHAIN_LENGTHS = (50, 150)  # methodology 6
-_SUBCHAINS = 10
+_ROWS = 10
 
 
 def schema() -> Any:
@@ -139,14 +138,14 @@ def chain(arity: int, length: int) -> bytes:
     """
     builder = Builder()
     inputs, outputs = [], []
-    for row in range(_SUBCHAINS):
+    for row in range(_ROWS):
         if arity == 2:
             shape: tuple[int, ...] = (1, 24 + 4 * row, 16, 32)
         else:
             shape = (1, 1, 24 + 4 * row, 64)
         value = builder.tensor(f"x{row}", shape)
         inputs.append(value)
-        for index in range(length // _SUBCHAINS):
+        for index in range((length + row) // _ROWS):  # the rest goes to the rows of large nodes
             if arity == 2:
                 after = builder.tensor(f"y{row}/{index}", shape)
                 builder.op("LOGISTIC", [value], [after])

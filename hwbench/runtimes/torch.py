@@ -10,7 +10,7 @@ from ..cache import Cache, json_sha256
 from ..errors import MissingDependency, UsageError
 from ..kernel import Kernel, Layer, Tensor
 from ..target import Target
-from . import Artifact, Chain, versions
+from . import Artifact, versions
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
@@ -25,6 +25,7 @@ class TorchRuntime:
     name = "torch"
     precisions = ("fp32",)
     options: Mapping[str, str] = {}
+    arities = (2, 4)
     needs = frozenset({"python:torch"})
     session = Path(__file__).parent.parent / "worker" / "sessions" / "torch.py"
 
@@ -55,13 +56,9 @@ class TorchRuntime:
         spec = {"builder": "hwbench:anchor", "version": ANCHOR_VERSION}
         return Artifact("builder", json_sha256(spec), (), spec=spec)
 
-    def chains(self, target: Target, cache: Cache) -> Sequence[Chain]:
-        chains = []
-        for arity in (2, 4):
-            for length in (50, 150):  # methodology 6
-                spec = {"builder": "hwbench:chain", "arity": arity, "length": length}
-                chains.append(Chain(arity, length, Artifact("builder", json_sha256(spec), (), spec=spec)))
-        return chains
+    def chain(self, arity: int, length: int, target: Target, cache: Cache) -> Artifact:
+        spec = {"builder": "hwbench:chain", "arity": arity, "length": length}
+        return Artifact("builder", json_sha256(spec), (), spec=spec)
 
     def layers(self, artifact: Artifact, profile: Mapping[str, Any]) -> list[Layer]:
         """The device says which operators ran and for how long; the trace on this host says what they are."""

@@ -1,7 +1,7 @@
 """The fake session: seeded costs on a clock of its own, so that tests of everything above it are exact and quick.
 
-The clock is virtual: a run advances it by the model's cost, times what the machine's drift, the process's own effect and
-the sample's noise make of it. Faults are asked for by option, because a runtime that crashes, hangs or babbles is what
+The clock is virtual: a run advances it by the model's cost, times what the machine's drift, the process's own effect
+and the sample's noise make of it. Faults are asked for by option, because a runtime that crashes, hangs or babbles is what
 the host must survive.
 """
 
@@ -13,7 +13,7 @@ import random
 import signal
 import sys
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 _SEED = int(os.environ.get("HWBENCH_FAKE_SEED") or os.getpid())
 _random = random.Random(_SEED)
@@ -105,5 +105,5 @@ def _answer_fd() -> int:
     return 2
 
 
-def open(model: Dict[str, Any], settings: Dict[str, Any], profile: bool = False) -> Session:  # noqa: A001
+def open(model: Dict[str, Any], settings: Dict[str, Any], profile: bool = False) -> Session:
     return Session(model, settings, profile)

@@ -41,7 +41,7 @@ def _weights(path: str) -> Dict[str, Any]:
     schema = importlib.import_module("ai_edge_litert.schema_py_generated")
     names = {getattr(schema.TensorType, name): name for name in ("INT8", "UINT8", "INT4", "FLOAT16")}
     shares = {"fp32": 0, "int8": 0, "fp16": 0}
-    with io.open(path, "rb") as file:  # noqa: UP020  # this module's own open has another meaning
+    with io.open(path, "rb") as file:  # this module's own open has another meaning
         model = schema.Model.GetRootAs(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), 0)
     sizes = [max(b.DataLength(), b.Size()) for b in map(model.Buffers, range(model.BuffersLength()))]
     for graph in map(model.Subgraphs, range(model.SubgraphsLength())):

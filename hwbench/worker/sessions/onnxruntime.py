@@ -142,5 +142,5 @@ def _node(event: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def open(model: Dict[str, Any], settings: Dict[str, Any], profile: bool = False) -> Session:  # noqa: A001
+def open(model: Dict[str, Any], settings: Dict[str, Any], profile: bool = False) -> Session:
     return Session(model, settings, profile)

@@ -7,6 +7,7 @@ attention are rows like any module's, and each row is one call whose cost a user
 from __future__ import annotations
 
 import importlib
+import importlib.metadata as metadata
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ def probe() -> Dict[str, Any]:
     versions = {"torch": torch.__version__}
     for name in ("timm", "torchvision"):
         try:
-            versions[name] = importlib.import_module("importlib.metadata").version(name)
+            versions[name] = metadata.version(name)
         except Exception:  # noqa: BLE001 - an absent package is a fact, not a failure
             continue
     return {"versions": versions, "profiler": True}
@@ -248,7 +249,8 @@ class Session:
 
     def close(self) -> None:
         self._guard.__exit__(None, None, None)
-        self._module = self._inputs = self._recorder = None
+        self._module = self._recorder = None
+        self._inputs = ()
         del self.run
 
 
@@ -270,5 +272,5 @@ def _precision(parameters: List[Any]) -> str:
     return names.get(floats[0], floats[0]) if floats else "fp32"
 
 
-def open(model: Dict[str, Any], settings: Dict[str, Any], profile: bool = False) -> Session:  # noqa: A001
+def open(model: Dict[str, Any], settings: Dict[str, Any], profile: bool = False) -> Session:
     return Session(model, settings, profile)

@@ -1,0 +1,68 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from ..target import Target
+from ..units import parse_seconds
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+JSON: Decorator = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object a line.")
+
+
+def on(*, required: bool, multiple: bool = True) -> Decorator:
+    """``--on TARGET``."""
+    more = " Repeat it for more." if multiple else ""
+    return click.option(
+        "--on",
+        "on",
+        metavar="TARGET",
+        required=required,
+        multiple=multiple,
+        callback=targets if multiple else target,
+        help=f"Where to run, e.g. local-cpu/onnxruntime:fp32@2.{more}"
+        if required
+        else f"Only what ran there, e.g. local-cpu/onnxruntime.{more}",
+    )
+
+
+def targets(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[Target, ...]:
+    """Targets in the order given, each once."""
+    return tuple(dict.fromkeys(Target.parse(text) for text in value))
+
+
+def target(ctx: click.Context, param: click.Parameter, value: str | None) -> Target | None:
+    return None if value is None else Target.parse(value)
+
+
+def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """``90``, ``90s``, ``2m`` → seconds; more than none."""
+    if value is None:
+        return None
+    seconds = parse_seconds(f"{value}s" if value.replace(".", "", 1).isdigit() else value)
+    if seconds <= 0:
+        raise UsageError(f"{'/'.join(param.opts)} {value} leaves no time.", remedy="Give more than 0 seconds.")
+    return seconds
+
+
+def shapes(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
+    """``NAME=1,3,192,192`` → shape by input name; ``None`` without any."""
+    found: dict[str, tuple[int, ...]] = {}
+    for text in value:
+        name, equals, tail = text.rpartition("=")
+        try:
+            shape = tuple(int(part) for part in tail.split(","))
+        except ValueError:
+            shape = ()
+        if not (name and equals and shape):
+            raise UsageError(f"--input {text} is not a shape.", remedy="The form is --input NAME=1,3,224,224.")
+        if name in found:
+            raise UsageError(f"--input names '{name}' twice.", remedy="Give each input one shape.")
+        found[name] = shape
+    return found or None
