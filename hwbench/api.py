@@ -106,7 +106,8 @@ def measure(
 
     Args:
         model: a timm name (with or without a weights tag, with or without ``@SIZE``), a torchvision name of the
-            catalog, the path of an ``.onnx`` or ``.tflite`` file, ``python:package.module:factory``, or an ``nn.Module``.
+            catalog, the path of an ``.onnx`` or ``.tflite`` file, ``python:package.module:factory``, or an
+            ``nn.Module``.
         on: the target, e.g. ``"local-cpu/onnxruntime"``.
         inputs: shapes by input name; for an ``nn.Module`` its example inputs.
         preset: how much to measure.

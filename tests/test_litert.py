@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -142,17 +144,17 @@ def test_profiled_session_keeps_every_collected_run(network: Path) -> None:
 
 def test_runs_that_differ_are_an_error(network: Path) -> None:
     class Forgetful:
-        """The real library, which loses its last event after the first run."""
+        """The real library, which loses an operator's event after the first run."""
 
         def __init__(self, api: Any) -> None:
-            self.functions, self.lost = api.functions, 0
-            self.real = api
+            self.functions, self.runs, self.real = api.functions, 0, api
 
         def call(self, name: str, *arguments: Any) -> None:
             self.real.call(name, *arguments)
-            if name == "GetNumProfilerEvents" and self.lost:
-                arguments[1]._obj.value //= 2
-            self.lost += name == "GetNumProfilerEvents"
+            if name == "GetProfilerEvents":
+                self.runs += 1
+                for event in arguments[2] if self.runs > 1 else ():
+                    event.type = 0 if event.index == 1 else event.type
 
     opened = session.open({"path": str(network)}, SETTINGS, True)
     opened._api = Forgetful(opened._api)
@@ -196,25 +198,12 @@ def test_inputs_of_every_type(tmp_path: Path, dtype: str) -> None:
     opened.close()
 
 
-def test_an_open_batch_takes_the_shape_of_the_job(tmp_path: Path) -> None:
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    b = Builder()
-    x, y = b.tensor("x", (1, 16)), b.tensor("y", (1, 16))
-    b.op("LOGISTIC", [x], [y])
-    model = schema.ModelT.InitFromPackedBuf(b.finish([x], [y]), 0)
-    for tensor in model.subgraphs[0].tensors:
-        tensor.shapeSignature = np.array([-1, 16], np.int32)
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    path = _file(tmp_path, bytes(builder.Output()))
-    inputs = [{"name": "x", "shape": [1, 16], "dtype": "float32"}]
-    opened = session.open({"path": str(path), "inputs": inputs}, SETTINGS, False)
-    opened.run()
-    opened.close()
-    with pytest.raises(RuntimeError, match="open shape"):
-        session.open({"path": str(path)}, SETTINGS, False)
+def test_the_job_and_the_file_must_agree_on_shapes(network: Path) -> None:
+    inputs = [{"name": "x", "shape": [1, 32, 32, 3], "dtype": "float32"}]
+    session.open({"path": str(network), "inputs": inputs}, SETTINGS, False).close()
+    inputs[0]["shape"] = [2, 32, 32, 3]
+    with pytest.raises(RuntimeError, match="the job names"):
+        session.open({"path": str(network), "inputs": inputs}, SETTINGS, False)
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"\x1c\0\0\0TFL3" + b"\xff" * 64])
@@ -248,7 +237,7 @@ def test_without_the_library_plain_runs_take_the_interpreter(network: Path, monk
         opened.run()
         assert opened.info["path"] == "ai_edge_litert.interpreter"
         opened.close()
-        with pytest.raises(RuntimeError, match="cannot be timed: ai-edge-litert .* is older"):
+        with pytest.raises(RuntimeError, match="cannot be timed: ai-edge-litert"):
             session.open({"path": str(network)}, SETTINGS, True)
     finally:
         session._library.cache_clear()
@@ -256,11 +245,9 @@ def test_without_the_library_plain_runs_take_the_interpreter(network: Path, monk
 
 @pytest.mark.parametrize("crash", [False, True])
 def test_an_unknown_version_proves_itself_in_a_child(monkeypatch: pytest.MonkeyPatch, crash: bool) -> None:
-    import os
-
     monkeypatch.setattr(litert_capi, "FIRST_UNKNOWN", (1, 0))
     if crash:
-        monkeypatch.setattr(session, "_self_test", lambda api: os.abort())
+        monkeypatch.setattr(session, "_self_test", lambda api: os.kill(os.getpid(), signal.SIGKILL))
     session._library.cache_clear()
     try:
         api, why = session._library()

@@ -38,7 +38,7 @@ def _answer(out: TextIO, message: Dict[str, Any]) -> None:
 
 
 def _serve(out: TextIO) -> None:
-    lines = queue.Queue()  # type: queue.Queue[Any]
+    lines: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
     jobs = Jobs(PROTOCOL)
     while True:

@@ -18,10 +18,10 @@ class Jobs:
 
     def __init__(self, protocol: int) -> None:
         self._protocol = protocol
-        self._module = None  # type: Any
-        self._clock = time.perf_counter_ns  # type: timing.Clock
-        self._open = {}  # type: Dict[str, Any]
-        self._workloads = {}  # type: Dict[str, timing.Workload]
+        self._module: Any = None
+        self._clock: timing.Clock = time.perf_counter_ns
+        self._open: Dict[str, Any] = {}
+        self._workloads: Dict[str, timing.Workload] = {}
 
     def do(self, verb: str, arguments: Dict[str, Any]) -> Any:
         method = getattr(self, "do_" + verb, None)

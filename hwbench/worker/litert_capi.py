@@ -30,12 +30,12 @@ DTYPES = {
 }  # fmt: skip
 
 
-class Layout(ctypes.Structure):
+class _Layout(ctypes.Structure):
     _fields_ = [("rank", ctypes.c_uint32), ("dims", ctypes.c_int32 * 8), ("strides", ctypes.c_uint32 * 8)]
 
 
 class TensorType(ctypes.Structure):
-    _fields_ = [("element", ctypes.c_int32), ("layout", Layout)]
+    _fields_ = [("element", ctypes.c_int32), ("layout", _Layout)]
 
 
 class _Memory(ctypes.Structure):
@@ -89,10 +89,6 @@ _PROFILER_FUNCTIONS = {
     "GetNumProfilerEvents": (_P, POINTER(c_int)),
     "GetProfilerEvents": (_P, c_int, POINTER(Event)),
 }
-_RESIZE_FUNCTIONS = {
-    "CompiledModelResizeInputTensor": (_P, c_size_t, c_size_t, POINTER(c_int), c_size_t),
-    "GetCompiledModelOutputTensorLayouts": (_P, c_size_t, c_size_t, POINTER(Layout), ctypes.c_bool),
-}
 DESTROYED = ("TensorBuffer", "CompiledModel", "Options", "Model", "Environment")
 
 
@@ -122,11 +118,6 @@ class Api:
         handle = c_void_p()
         self.call(name, *arguments, byref(handle))
         return handle
-
-    def with_resizing(self) -> Api:
-        """The same library, with the functions that only files with open dimensions need."""
-        self._declare(_RESIZE_FUNCTIONS, c_int)
-        return self
 
     def environment(self) -> c_void_p:
         """An environment that registers the _CPU alone and logs from warnings on (where the version can be told to)."""

@@ -74,7 +74,7 @@ def warm_up(
     Source: pyperf's calibration of warm-ups, methodology section 2: at least 3 runs and 0.5 s, then 2 × 20 samples;
     at most 300 samples or 30 s. Runs too slow for 40 samples stop at the budget and are "not known to be steady".
     """
-    series = []  # type: List[int]
+    series: List[int] = []
     limit_ns = min(budget_s, WARM_MAX_S) * 1e9
     spent = 0
     while True:
@@ -101,12 +101,12 @@ class Recorder:
     """Samples in the order in which they were taken, with the block they belong to and the anchors around it."""
 
     def __init__(self) -> None:
-        self.samples_ns = []  # type: List[int]
-        self.block_of = []  # type: List[int]
-        self.anchor_ns = []  # type: List[int]
-        self.anchor_of = []  # type: List[int]
-        self.blocks = []  # type: List[Dict[str, Any]]
-        self.kept = {}  # type: Dict[str, List[int]]
+        self.samples_ns: List[int] = []
+        self.block_of: List[int] = []
+        self.anchor_ns: List[int] = []
+        self.anchor_of: List[int] = []
+        self.blocks: List[Dict[str, Any]] = []
+        self.kept: Dict[str, List[int]] = {}
         self.groups = 0
 
     def anchor(self, samples: Sequence[int]) -> float:

@@ -1,8 +1,8 @@
 """The fake session: seeded costs on a clock of its own, so that tests of everything above it are exact and quick.
 
 The clock is virtual: a run advances it by the model's cost, times what the machine's drift, the process's own effect
-and the sample's noise make of it. Faults are asked for by option, because a runtime that crashes, hangs or babbles is what
-the host must survive.
+and the sample's noise make of it. Faults are asked for by option, because a runtime that crashes, hangs or babbles is
+what the host must survive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 import signal
 import sys
 import time
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 _SEED = int(os.environ.get("HWBENCH_FAKE_SEED") or os.getpid())
 _random = random.Random(_SEED)
@@ -46,7 +46,7 @@ class Session:
         effect = float(options.get("spread") or 0.003)
         self._effect = 1.0 if model.get("role") == "anchor" else math.exp(_random.gauss(0.0, effect))
         self._profile = profile
-        self._runs = []  # type: List[List[int]]
+        self._runs: List[List[int]] = []
         self.info = {
             "provider": "fake",
             "precision": settings["precision"],

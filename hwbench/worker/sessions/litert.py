@@ -92,14 +92,14 @@ class CompiledSession:
         self._own("Options", options)
         compiled = self._own("CompiledModel", api.make("CreateCompiledModel", environment, model, options))
         signature = api.make("GetModelSignature", model, 0)
-        kinds = self._resized(compiled, self._kinds("Input", signature), shapes)
+        kinds = self._kinds("Input", signature)
+        have = [_shape(kind) for kind in kinds]
+        if shapes and shapes != have:
+            raise RuntimeError(f"the file takes inputs of {have}, and the job names {shapes}")
         inputs = self._buffers("Input", environment, compiled, kinds)
+        outputs = self._buffers("Output", environment, compiled, self._kinds("Output", signature))
         for index, (buffer, kind) in enumerate(zip(inputs, kinds)):
             self._fill(c_void_p(buffer), kind, _SEED + index)
-        kinds = self._kinds("Output", signature)
-        if any(min(_shape(kind), default=1) < 0 for kind in kinds):
-            self._settle(compiled, kinds)
-        outputs = self._buffers("Output", environment, compiled, kinds)
         self._arguments = (compiled, 0, len(inputs), inputs, len(outputs), outputs)
         self._invoke = api.functions["RunCompiledModel"]
         self.run: Callable[[], None] = self._run
@@ -118,37 +118,13 @@ class CompiledSession:
         }
 
     def _kinds(self, side: str, signature: c_void_p) -> List[capi.TensorType]:
-        """Element type and shape of each input or output; open dimensions are -1."""
+        """Type and shape of each input or output; open dimensions have the size that the file was exported at."""
         api, count = self._api, c_size_t()
         api.call(f"GetNumSignature{side}s", signature, byref(count))
         kinds = [capi.TensorType() for _ in range(count.value)]
         for index, kind in enumerate(kinds):
             api.call("GetRankedTensorType", api.make(f"GetSignature{side}TensorByIndex", signature, index), byref(kind))
         return kinds
-
-    def _resized(
-        self, compiled: c_void_p, kinds: List[capi.TensorType], shapes: List[Tuple[int, ...]]
-    ) -> List[capi.TensorType]:
-        """Give inputs with open dimensions the shapes that the job names."""
-        for index, kind in enumerate(kinds):
-            declared = _shape(kind)
-            if min(declared, default=1) >= 0:
-                continue
-            shape = shapes[index] if index < len(shapes) else ()
-            if len(shape) != len(declared) or any(have not in (-1, want) for have, want in zip(declared, shape)):
-                raise RuntimeError(f"input {index} has the open shape {declared}, and the job asks for {shape}")
-            self._api.with_resizing().call(
-                "CompiledModelResizeInputTensor", compiled, 0, index, (c_int * len(shape))(*shape), len(shape)
-            )
-            kind.layout.dims[: len(shape)] = shape
-        return kinds
-
-    def _settle(self, compiled: c_void_p, kinds: List[capi.TensorType]) -> None:
-        """Shapes of the outputs after inputs were resized."""
-        layouts = (capi.Layout * len(kinds))()
-        self._api.with_resizing().call("GetCompiledModelOutputTensorLayouts", compiled, 0, len(kinds), layouts, True)
-        for kind, layout in zip(kinds, layouts):
-            kind.layout = layout
 
     def _buffers(self, side: str, environment: c_void_p, compiled: c_void_p, kinds: List[capi.TensorType]) -> Any:
         buffers = []

@@ -111,10 +111,10 @@ def _by_run(events: List[Dict[str, Any]]) -> Any:
 
     Events are written in the order in which they end, so each run's nodes come before its ``model_run`` event.
     """
-    order = {}  # type: Dict[str, int]
-    nodes = []  # type: List[Dict[str, Any]]
-    runs = []  # type: List[Dict[str, int]]
-    current = {}  # type: Dict[str, int]
+    order: Dict[str, int] = {}
+    nodes: List[Dict[str, Any]] = []
+    runs: List[Dict[str, int]] = []
+    current: Dict[str, int] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             key = event["name"][: -len("_kernel_time")] + "#" + str(event["args"].get("node_index"))

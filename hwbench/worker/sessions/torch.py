@@ -32,7 +32,7 @@ def probe() -> Dict[str, Any]:
 def _anchor(spec: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:
     """Mixed 3×3, 1×1 and depthwise convolutions with batch norm: how eager mobile networks spend their time."""
     nn = torch.nn
-    layers = []  # type: List[Any]
+    layers: List[Any] = []
 
     def conv(cin: int, cout: int, kernel: int, stride: int, groups: int) -> None:
         layers.append(nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False))
@@ -59,7 +59,7 @@ def _chain(spec: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:
     """Equal small modules in a row; arity counts inputs and outputs of the operator."""
     shape = (1, 8, 16, 16)
     if spec["arity"] == 2:
-        parts = [torch.nn.ReLU() for _ in range(spec["length"])]  # type: List[Any]
+        parts: List[Any] = [torch.nn.ReLU() for _ in range(spec["length"])]
     else:
         parts = [_Where(torch.rand(shape) < 0.5, torch.randn(shape)) for _ in range(spec["length"])]
     return torch.nn.Sequential(*parts), (torch.randn(shape),)
@@ -100,7 +100,7 @@ def _python(spec: Dict[str, Any], name: str) -> Tuple[Any, Tuple[Any, ...]]:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last, so that nothing in it hides an installed package
     module, _, factory = name.partition(":")
-    built = importlib.import_module(module)  # type: Any
+    built: Any = importlib.import_module(module)
     for part in factory.split("."):
         built = getattr(built, part)
     built = built() if callable(built) and not isinstance(built, torch.nn.Module) else built
@@ -141,8 +141,8 @@ class _Recorder(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.marks = []  # type: List[int]
-        self.described = None  # type: Any
+        self.marks: List[int] = []
+        self.described: Any = None
         self.path = [""]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -160,10 +160,10 @@ class Session:
         self._module = module.eval()
         given = _inputs(model)
         self._inputs = given if given else inputs
-        self._recorder = None  # type: Any
-        self._runs = []  # type: List[List[int]]
-        self._nodes = []  # type: List[Dict[str, Any]]
-        self._last_mark = []  # type: List[int]
+        self._recorder: Any = None
+        self._runs: List[List[int]] = []
+        self._nodes: List[Dict[str, Any]] = []
+        self._last_mark: List[int] = []
         if profile:
             self._recorder = _Recorder()
             self._describe()

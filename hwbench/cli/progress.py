@@ -1,0 +1,75 @@
+"""Live progress on a terminal; nothing at all where stderr goes elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from .. import units
+from . import terminal
+
+if TYPE_CHECKING:
+    from ..campaign import Step
+
+
+@contextmanager
+def sessions() -> Iterator[Callable[[Step], None] | None]:
+    """A bar over the sessions of a campaign; ``None`` when nobody watches.
+
+    It is drawn when a session ends and at no other time: a clock that ticks beside a measurement is another program
+    that wants the CPU.
+    """
+    out = terminal.console(stderr=True)
+    if not out.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
+        console=out,
+        auto_refresh=False,
+        transient=True,
+    )
+    started_s = time.monotonic()
+    with bar:
+        task = bar.add_task("starting", total=None, left="")
+
+        def show(step: Step) -> None:
+            spent_s = time.monotonic() - started_s
+            left = f"about {units.seconds(spent_s / step.done * (step.total - step.done), 2)} left" if step.done else ""
+            bar.update(task, description=describe(step), completed=step.done, total=step.total, left=left)
+            bar.refresh()
+
+        yield show
+
+
+def describe(step: Step) -> str:
+    """What is measured now, and the latency so far with its interval."""
+    doing = "export" if step.pass_ == "prepare" else f"{step.pass_} {step.index + 1}"  # noqa: S105
+    if step.median_s is None:
+        figure = ""
+    else:
+        half = "" if step.half_width is None else f" ± {units.percent(step.half_width)}"
+        figure = f" · {units.seconds(step.median_s)}{half}"
+    return terminal.clean(f"{step.model} on {step.target} · {doing}{figure}")
+
+
+@contextmanager
+def pairs() -> Iterator[Callable[[int, float], None] | None]:
+    """A line over the pairs of a comparison; ``None`` when nobody watches."""
+    out = terminal.console(stderr=True)
+    if not out.is_terminal:
+        yield None
+        return
+
+    def show(done: int, ratio: float) -> None:
+        out.print(terminal.text(f"pair {done}: {100 * (ratio - 1):+.2f} %  ", "dim"), end="\r")
+
+    yield show
+    out.print(" " * 40, end="\r")

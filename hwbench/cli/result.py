@@ -1,0 +1,155 @@
+"""One result as a person reads it: figures with their intervals, layers, doubts with their remedies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .. import units
+from . import terminal
+
+Result = Mapping[str, Any]
+
+TOP_LAYERS = 10
+
+
+def show(out: Console, result: Result, layers: int | None = TOP_LAYERS) -> None:
+    """Print a result.
+
+    Args:
+        out: where to.
+        result: an object of ``profile --json``.
+        layers: how many layers, longest first; all in executed order when ``None``.
+    """
+    note = f" ({result['note']})" if result.get("note") else ""
+    out.print(terminal.text(f"{result['identity']}{note} on {result['target']}", "bold"), soft_wrap=True)
+    for name, value in facts(result):
+        out.print(Text(f"  {name:<10}", "dim") + terminal.text(value), soft_wrap=True)
+    if layers != 0 and result.get("layers"):
+        out.print(_layers(result, layers))
+    for doubt in result.get("caveats", ()):
+        out.print(Text("  caveat    ", "yellow") + terminal.text(f"{doubt['code']}: {doubt['text']}"), soft_wrap=True)
+        out.print(terminal.text(f"            {doubt['remedy']}", "dim"), soft_wrap=True)
+    out.print()
+
+
+def facts(result: Result) -> Iterator[tuple[str, str]]:
+    """Name and text of each figure that the result holds."""
+    latency = result.get("latency_s")
+    if latency:
+        count = f"{latency['sessions']} sessions, {latency['samples']} samples"
+        yield "latency", f"{interval(latency, 'median', 'low', 'high')}  ({count})"
+        if latency.get("uses_anchor"):
+            figure = interval(latency, "anchored", "anchored_low", "anchored_high")
+            yield "anchored", f"{figure}  (at {latency['anchor_ref']})"
+        else:
+            yield "anchored", "as above; why is among the caveats"
+        tails = {name: value for name, value in (latency.get("percentiles") or {}).items() if value is not None}
+        if tails:
+            yield "tails", ", ".join(f"{name} {units.seconds(value)}" for name, value in tails.items())
+    closure = result.get("closure")
+    if closure:
+        yield "closure", (
+            f"layers are {units.percent(closure['ratio'])} of the un-profiled latency, "
+            f"residual {units.seconds(closure['residual_s'])}"
+        )
+    if result.get("memory"):
+        yield "memory", _memory(result["memory"])
+    if result.get("energy"):
+        yield "energy", energy(result["energy"])
+    if result.get("macs") is not None:
+        yield "counts", f"{units.count(result['macs'])} MACs, {units.count(result.get('params'))} parameters"
+
+
+def interval(source: Mapping[str, Any], middle: str, low: str, high: str) -> str:
+    """``12.30 ms  [12.21 ms, 12.41 ms]``; the interval is named as missing where there are too few sessions."""
+    value = units.seconds(source[middle])
+    if source.get(low) is None or source.get(high) is None:
+        return f"{value}  (no interval)"
+    return f"{value}  [{units.seconds(source[low])}, {units.seconds(source[high])}]"
+
+
+_MEMORY = {
+    "weights_bytes": "weights",
+    "peak_bytes": "peak over the baseline",
+    "arena_peak_bytes": "arena",
+    "live_activation_bytes": "live activations",
+}
+
+
+def _memory(memory: Mapping[str, Any]) -> str:
+    if memory.get("unavailable"):
+        return f"unavailable: {memory['unavailable']}"
+    return ", ".join(
+        f"{label} {units.size(memory[key])}" for key, label in _MEMORY.items() if memory.get(key) is not None
+    )
+
+
+def energy(data: Mapping[str, Any]) -> str:
+    """Joules per inference with interval and method, or why there are none and what to do."""
+    if data.get("unavailable"):
+        return f"unavailable: {data['unavailable']}. {data.get('remedy') or ''}".strip()
+    bounds = f"[{units.joules(data.get('low_j'))}, {units.joules(data.get('high_j'))}]"
+    gross = units.joules(data.get("gross_j"))
+    return f"{units.joules(data.get('net_j'))} net  {bounds}, {gross} gross  ({data.get('method')})"
+
+
+def _layers(result: Result, most: int | None) -> Table:
+    """The longest layers, or all of them as they run; what is left out and the residual have rows of their own."""
+    rows: Sequence[Result] = result["layers"]
+    closure = result.get("closure") or {}
+    total_s = (closure.get("sum_s") or 0.0) + (closure.get("residual_s") or 0.0)
+    shown = rows if most is None else sorted(rows, key=lambda row: -row["latency_s"])[:most]
+    cells: list[tuple[object, ...]] = [
+        (
+            row.get("module") or row["name"],
+            row["op"],
+            units.seconds(row["latency_s"], 3),
+            units.percent(row["latency_s"] / total_s if total_s else None),
+            units.count(row.get("macs")),
+            units.size(row.get("output_bytes")),
+            "below resolution" if row.get("below_resolution") else "",
+        )
+        for row in shown
+    ]
+    rest = sum(row["latency_s"] for row in rows) - sum(row["latency_s"] for row in shown)
+    if len(shown) < len(rows):
+        share = units.percent(rest / total_s if total_s else None)
+        cells.append((f"{len(rows) - len(shown)} more", "", units.seconds(rest, 3), share, None, None, None))
+    if closure.get("residual_s") is not None:
+        share = units.percent(closure["residual_s"] / total_s if total_s else None)
+        cells.append(("residual", "", units.seconds(closure["residual_s"], 3), share, None, None, None))
+    heads = ("module", "op", "latency", "share", "MACs", "output", "")
+    return terminal.table(heads, cells, right=("latency", "share", "MACs", "output"))
+
+
+def overview(results: Sequence[Result]) -> Table:
+    """One row a result; a failure says what failed."""
+    heads = ("model", "target", "latency", "anchored", "±", "closure", "peak", "energy", "MACs", "caveats")
+    return terminal.table(heads, map(_row, results), right=("latency", "anchored", "±", "closure", "peak", "MACs"))
+
+
+def _row(result: Result) -> tuple[object, ...]:
+    name = f"{result['identity']} ({result['note']})" if result.get("note") else result["identity"]
+    if "error" in result:
+        blank = (None,) * 7
+        return (name, result["target"], terminal.text("failed", "red"), *blank[:6], result["error"]["message"])
+    latency, net = result.get("latency_s") or {}, result.get("energy") or {}
+    closure, memory = result.get("closure") or {}, result.get("memory") or {}
+    spread = latency.get("anchored_half_width")
+    return (
+        name,
+        result["target"],
+        units.seconds(latency["median"]) if latency else None,
+        units.seconds(latency["anchored"]) if latency else None,
+        None if spread is None else units.percent(spread),
+        units.percent(closure["ratio"]) if closure else None,
+        units.size(memory["peak_bytes"]) if memory.get("peak_bytes") is not None else None,
+        "unavailable" if net.get("unavailable") else units.joules(net["net_j"]) if net else None,
+        units.count(result.get("macs")),
+        ", ".join(doubt["code"] for doubt in result.get("caveats", ())),
+    )

@@ -1,0 +1,149 @@
+"""What the store holds, as results: the newest campaign of each model on each target, rebuilt from its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .catalog import entries
+from .errors import UsageError, did_you_mean
+from .measurement import Measurement, ModelKey, Session
+from .store import Failure, Store
+from .target import Target
+
+Failed = dict[str, Any]  # {"model", "identity", "target", "error"}, as `profile --json` prints it
+
+
+def results(
+    store: Store, model: str | None = None, target: Target | None = None
+) -> list[Measurement | Failed]:
+    """The newest campaign of each model on each target; oldest first.
+
+    A pair whose last attempt failed gives that failure too, behind what an earlier attempt measured (if any).
+
+    Args:
+        store: the open store.
+        model: only this one: a name (with or without a weights tag), a path, ``NAME@SIZE`` or an identity.
+        target: only this one.
+
+    Raises:
+        UsageError: the store holds nothing of that model or target; the nearest ones are named.
+    """
+    newest = _newest(store.sessions(target=target))
+    failures = _standing(store.failures(), newest, target)
+    pairs = {pair: session for pair, session in newest.items() if _is_meant(model, session.model.identity)}
+    failures = [failure for failure in failures if _is_meant(model, failure.model)]
+    if not pairs and not failures and (model is not None or target is not None):
+        raise _nothing(store, model, target)
+    found: list[Measurement | Failed] = [_rebuilt(store, session) for session in pairs.values()]
+    return [*found, *(_failed(failure) for failure in failures)]
+
+
+def of_all(
+    store: Store, models: Sequence[str] = (), targets: Sequence[Target] = ()
+) -> list[Measurement | Failed]:
+    """:func:`results` for several models and targets at once; an empty sequence asks for all."""
+    found = [
+        result for model in models or (None,) for target in targets or (None,) for result in results(store, model, target)
+    ]
+    return list({_name(result): result for result in found}.values())
+
+
+def as_dicts(found: Iterable[Measurement | Failed]) -> list[dict[str, Any]]:
+    """Results as the objects that ``profile --json`` prints."""
+    return [result.as_dict() if isinstance(result, Measurement) else result for result in found]
+
+
+def _name(result: Measurement | Failed) -> tuple[str, str, bool]:
+    if isinstance(result, Measurement):
+        return result.key.identity, str(result.target), True
+    return result["identity"], result["target"], False
+
+
+def _newest(sessions: Iterable[Session]) -> dict[tuple[str, Target], Session]:
+    """The last session of each model (by what a person calls it) on each target; they come in the order of adding."""
+    found: dict[tuple[str, Target], Session] = {}
+    for session in sessions:
+        found[session.model.identity, session.target] = session
+    return found
+
+
+def _standing(
+    failures: Iterable[Failure], newest: Mapping[tuple[str, Target], Session], target: Target | None
+) -> list[Failure]:
+    """The last failure of each pair, unless the pair was measured after it."""
+    last = {(failure.model, failure.target): failure for failure in failures}
+    kept = []
+    for (model, text), failure in last.items():
+        session = newest.get((model, Target.parse(text)))
+        later = session is not None and session.started_at >= failure.created_at
+        if not later and (target is None or text == str(target)):
+            kept.append(failure)
+    return kept
+
+
+def _rebuilt(store: Store, last: Session) -> Measurement:
+    key, target = last.model, last.target
+    sessions = store.sessions(key, target, campaign=last.campaign, arrays=True)
+    about = last.data.get("about") or {}
+    tag = str(about.get("tag") or "")
+    return Measurement(
+        key,
+        target,
+        sessions,
+        entry=_entry(key, tag),
+        note=str(about.get("note") or ""),
+        tag=tag,
+        pretrained=bool(about.get("pretrained")),
+    )
+
+
+def _entry(key: ModelKey, tag: str) -> Any:
+    """The catalog's facts. Accuracies and latencies of other weights than the entry's are not this model's."""
+    entry = entries().get(key.name)
+    if entry is None or tag in ("", entry.tag):
+        return entry
+    return replace(entry, tag=tag, accuracy=(), published=())
+
+
+def _failed(failure: Failure) -> Failed:
+    return {
+        "model": failure.model.rpartition("@")[0],
+        "identity": failure.model,
+        "target": failure.target,
+        "error": failure.error,
+        "failed_at": failure.created_at,
+    }
+
+
+def _is_meant(asked: str | None, identity: str) -> bool:
+    """Whether what a user typed names the model of an identity."""
+    if asked is None or asked == identity:
+        return True
+    name, _, shapes = identity.rpartition("@")
+    base, at, size = asked.rpartition("@")
+    if at and size.replace("x", "").isdigit():
+        height, _, width = size.partition("x")
+        if not f"x{shapes}".endswith(f"x{height}x{width or height}"):
+            return False
+    else:
+        base = asked
+    return name in (base, base.partition(".")[0], Path(base).as_posix())
+
+
+def _nothing(store: Store, model: str | None, target: Target | None) -> UsageError:
+    """Which of the two the store does not know, and what is near."""
+    targets = [str(known) for known in store.targets()] + [failure.target for failure in store.failures()]
+    if target is not None and str(target) not in targets:
+        return UsageError(
+            f"The store holds nothing of target '{target}'. {did_you_mean(str(target), dict.fromkeys(targets))}".strip(),
+            remedy=f"Measured so far: {', '.join(sorted(set(targets))) or 'nothing'}.",
+        )
+    names = dict.fromkeys(name for key in store.models() for name in (key.name, key.identity))
+    where = f" on '{target}'" if target is not None else ""
+    return UsageError(
+        f"The store holds nothing of model '{model}'{where}. {did_you_mean(str(model), names)}".strip(),
+        remedy=f"Measure it: hwbench profile {model} --on {target or 'TARGET'}; `hwbench show` lists what is there.",
+    )
