@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-TRIM = 0.2  # share cut off at either end of a short kernel's durations (methodology 3: integer ticks are no medians)
-SHORT_KERNEL_S = 20e-6
+TRIM = 0.25  # share of runs left out at either end: the middle half is what a median looks at
 RESOLUTION_S = 2e-6  # methodology 6: a layer below max(3 β, 2 µs) is below what the profiler resolves
 
 
@@ -59,16 +58,17 @@ def layer_durations_s(
 ) -> npt.NDArray[np.float64]:
     """Duration of each layer before any correction, shape (layers,).
 
-    Runs are divided by their block's scale. Kernels of 20 µs and more are medians over runs; shorter ones are trimmed
-    means, because profilers count whole microseconds and a median of ticks is a tick.
+    Runs are divided by their block's scale; every layer is then the mean over the *same* runs, those whose totals lie
+    in the middle half. So layers add up to what a typical run takes: a sum of medians of single layers lies 0.4 to
+    1.5 % below the median of sums (seen with LiteRT), because a disturbance hits one layer of a run and each layer's
+    median forgets it, while the run's total does not. A mean also reads whole-µs ticks, which a median of ticks cannot.
     """
     run_blocks = [i for i, block in enumerate(data["blocks"]) if block["kind"] == "profiled"]
     counts = [data["blocks"][i]["n"] for i in run_blocks]
     runs = arrays["durations_ns"] * 1e-9 / np.repeat(scale[run_blocks], counts)[:, None]
-    median = np.median(runs, axis=0)
+    order = np.argsort(runs.sum(axis=1))
     cut = int(TRIM * len(runs))
-    trimmed = np.sort(runs, axis=0)[cut : len(runs) - cut].mean(axis=0)
-    return np.asarray(np.where(median >= SHORT_KERNEL_S, median, trimmed), dtype=float)
+    return np.asarray(runs[order[cut : len(runs) - cut]].mean(axis=0), dtype=float)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,15 @@ from .catalog import entries
 from .errors import UsageError, did_you_mean
 from .measurement import Measurement, ModelKey, Session
 from .store import Failure, Store
+from .store.rows import epoch_s
 from .target import Target
 
+_NEVER = "1970-01-01"
 Failed = dict[str, Any]  # {"model", "identity", "target", "error"}, as `profile --json` prints it
 
 
-def results(
-    store: Store, model: str | None = None, target: Target | None = None
-) -> list[Measurement | Failed]:
-    """The newest campaign of each model on each target; oldest first.
+def results(store: Store, model: str | None = None, target: Target | None = None) -> list[Measurement | Failed]:
+    """The newest campaign of each model on each target, in the order in which they were first measured.
 
     A pair whose last attempt failed gives that failure too, behind what an earlier attempt measured (if any).
 
@@ -41,12 +41,13 @@ def results(
     return [*found, *(_failed(failure) for failure in failures)]
 
 
-def of_all(
-    store: Store, models: Sequence[str] = (), targets: Sequence[Target] = ()
-) -> list[Measurement | Failed]:
+def of_all(store: Store, models: Sequence[str] = (), targets: Sequence[Target] = ()) -> list[Measurement | Failed]:
     """:func:`results` for several models and targets at once; an empty sequence asks for all."""
     found = [
-        result for model in models or (None,) for target in targets or (None,) for result in results(store, model, target)
+        result
+        for model in models or (None,)
+        for target in targets or (None,)
+        for result in results(store, model, target)
     ]
     return list({_name(result): result for result in found}.values())
 
@@ -75,13 +76,19 @@ def _standing(
 ) -> list[Failure]:
     """The last failure of each pair, unless the pair was measured after it."""
     last = {(failure.model, failure.target): failure for failure in failures}
-    kept = []
-    for (model, text), failure in last.items():
-        session = newest.get((model, Target.parse(text)))
-        later = session is not None and session.started_at >= failure.created_at
-        if not later and (target is None or text == str(target)):
-            kept.append(failure)
-    return kept
+    measured = {(_without_batch(model), str(at)): session.started_at for (model, at), session in newest.items()}
+    return [
+        failure
+        for (model, at), failure in last.items()
+        if (target is None or at == str(target))
+        and epoch_s(measured.get((_without_batch(model), at), _NEVER)) < epoch_s(failure.created_at)
+    ]
+
+
+def _without_batch(identity: str) -> str:
+    """A session's identity holds the target's batch, a failure's holds 1: the artefact was perhaps never made."""
+    name, _, shapes = identity.rpartition("@")
+    return f"{name}@{','.join(shape.partition('x')[2] for shape in shapes.split(','))}"
 
 
 def _rebuilt(store: Store, last: Session) -> Measurement:
@@ -137,8 +144,9 @@ def _nothing(store: Store, model: str | None, target: Target | None) -> UsageErr
     """Which of the two the store does not know, and what is near."""
     targets = [str(known) for known in store.targets()] + [failure.target for failure in store.failures()]
     if target is not None and str(target) not in targets:
+        hint = did_you_mean(str(target), dict.fromkeys(targets))
         return UsageError(
-            f"The store holds nothing of target '{target}'. {did_you_mean(str(target), dict.fromkeys(targets))}".strip(),
+            f"The store holds nothing of target '{target}'. {hint}".strip(),
             remedy=f"Measured so far: {', '.join(sorted(set(targets))) or 'nothing'}.",
         )
     names = dict.fromkeys(name for key in store.models() for name in (key.name, key.identity))

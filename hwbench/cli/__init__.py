@@ -74,7 +74,9 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-@click.group(cls=_Lazy, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Lazy, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="The version.")
 def cli() -> None:
     """How long neural networks take on real hardware, layer by layer, and how far each number can be trusted."""

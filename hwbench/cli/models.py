@@ -104,9 +104,7 @@ def _check(found: Sequence[Entry], csv_path: Path | None, as_json: bool) -> None
         return
     out = terminal.console()
     heads = ("model", "MACs", "counter", "difference", "params", "published", "equal", "as listed", "note")
-    out.print(
-        terminal.table(heads, map(_cells, rows), right=("MACs", "counter", "difference", "params", "published"))
-    )
+    out.print(terminal.table(heads, map(_cells, rows), right=("MACs", "counter", "difference", "params", "published")))
     known = [row for row in rows if row.params_agree is not None]
     out.print(
         terminal.text(

@@ -51,7 +51,7 @@ def sessions() -> Iterator[Callable[[Step], None] | None]:
 
 def describe(step: Step) -> str:
     """What is measured now, and the latency so far with its interval."""
-    doing = "export" if step.pass_ == "prepare" else f"{step.pass_} {step.index + 1}"  # noqa: S105
+    doing = "export" if step.pass_ == "prepare" else f"{step.pass_} {step.index + 1}"
     if step.median_s is None:
         figure = ""
     else:

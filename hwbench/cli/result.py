@@ -53,9 +53,12 @@ def facts(result: Result) -> Iterator[tuple[str, str]]:
             yield "tails", ", ".join(f"{name} {units.seconds(value)}" for name, value in tails.items())
     closure = result.get("closure")
     if closure:
-        yield "closure", (
-            f"layers are {units.percent(closure['ratio'])} of the un-profiled latency, "
-            f"residual {units.seconds(closure['residual_s'])}"
+        yield (
+            "closure",
+            (
+                f"layers are {units.percent(closure['ratio'])} of the un-profiled latency, "
+                f"residual {units.seconds(closure['residual_s'])}"
+            ),
         )
     if result.get("memory"):
         yield "memory", _memory(result["memory"])
