@@ -25,7 +25,7 @@ Shapes = Mapping[str, Sequence[int]]
 def _model(model: Any, inputs: Any, pretrained: bool) -> Model:
     """A model from what users have: a name, a path, or an ``nn.Module`` with its inputs."""
     if not isinstance(model, str):
-        if inputs is None or isinstance(inputs, Mapping):
+        if inputs is None:
             raise UsageError(
                 f"A {type(model).__name__} comes with its inputs.",
                 remedy="hwbench.measure(module, inputs=(tensor,), on=…)",
@@ -35,8 +35,10 @@ def _model(model: Any, inputs: Any, pretrained: bool) -> Model:
 
 
 def check_passes(names: Iterable[str]) -> tuple[str, ...]:
-    """Passes in their fixed order. Raises UsageError for an unknown one."""
-    wanted = list(names)
+    """Passes in their fixed order. Raises UsageError for an unknown one, or none at all."""
+    wanted = [names] if isinstance(names, str) else list(names)
+    if not wanted:
+        raise UsageError("No pass was asked for.", remedy=f"Passes: {', '.join(PASSES)}.")
     for name in wanted:
         if name not in PASSES:
             hint = did_you_mean(name, PASSES)

@@ -21,10 +21,12 @@ from . import estimate, views
 from .bench import DEFAULT_TIMEOUT_S, Bench, Taken, bench
 from .cache import Cache, json_sha256
 from .closure import Beta
-from .errors import DeviceError, HwbenchError, WorkerError
+from .energy import EnergyFit
+from .errors import DeviceError, HwbenchError
 from .estimate import Preset
 from .measurement import PASSES, Measurement, ModelKey, Session
 from .remote import Worker
+from .results import energy_fit
 from .runtimes import Artifact
 from .store import AnchorReference, Store, anchor_key
 from .target import Target
@@ -161,7 +163,8 @@ class Campaign:
                     self._round(side, pass_, index, wanted)
                 except DeviceError as error:  # the device is gone: the others go on, and a resumed campaign comes back
                     for item in wanted:
-                        self._fail_item(side, item, error)
+                        if item.error is None and self._wants(item, pass_, index):
+                            self._fail_item(side, item, error)
 
     def _sessions_at_most(self, pass_: str) -> int:
         if pass_ == "latency":
@@ -197,23 +200,29 @@ class Campaign:
         """Take sessions in one process until they are done or it dies; returns what is left for the next one."""
         seed = random.Random(f"{self.id}/{side.bench.target}/{pass_}/{index}/{len(todo)}").randrange(2**31)
         anchored = pass_ in ("latency", "layers")
-        if anchored and side.reference is None:
-            side.reference = reference(side.bench, self.store)
+        start = time.monotonic()
         try:
+            if anchored and side.reference is None:
+                side.reference = reference(side.bench, self.store)
             with side.bench.worker(seed, anchored=anchored) as worker:
-                beta = side.bench.calibrate(worker) if pass_ == "layers" else Beta()
-                share_s = (time.monotonic() - worker.started) / len(todo)
+                profiled = pass_ == "layers" and worker.hello["probe"].get("profiler", True)
+                beta = side.bench.calibrate(worker) if profiled else Beta()
+                share_s = (time.monotonic() - start) / len(todo)
                 while todo:
                     item = todo[0]
                     self._tell(item.key.identity, side.bench.target, pass_, index, item)
                     try:
                         taken = self._take(side, worker, pass_, item, beta)
-                    except WorkerError as error:
+                    except DeviceError:
+                        raise
+                    except HwbenchError as error:
                         self._fail_item(side, item, error)
                         return todo[1:]  # the process may be gone or sick: the others get a fresh one
                     self._commit(side, worker, pass_, index, item, taken, share_s)
                     todo = todo[1:]
-        except WorkerError as error:  # it did not come up, or not even its anchor ran
+        except DeviceError:
+            raise
+        except HwbenchError as error:  # it did not come up, or not even its anchor ran
             for item in todo:
                 self._fail_item(side, item, error)
         return []
@@ -222,6 +231,8 @@ class Campaign:
         if pass_ == "latency":
             return side.bench.latency(worker, item.artifact, self.request.preset)
         if pass_ == "layers":
+            if not worker.hello["probe"].get("profiler", True):  # totals hold; the result says why it has no layers
+                return Taken({"layers": [], "info": {"why": worker.hello["probe"].get("why")}}, 0.0)
             return side.bench.layers(worker, item.artifact, self.request.preset, beta)
         if pass_ == "memory":
             return side.bench.memory(worker, item.artifact)
@@ -230,7 +241,9 @@ class Campaign:
     def _commit(
         self, side: _Side, worker: Worker, pass_: str, index: int, item: _Item, taken: Taken, share_s: float
     ) -> None:
-        data = {**taken.data, "macs": item.artifact.facts.get("macs"), "params": item.artifact.facts.get("params")}
+        about = {"tag": item.model.tag, "note": item.model.note, "pretrained": _pretrained(item.model)}
+        facts = {name: item.artifact.facts.get(name) for name in ("macs", "params")}
+        data = {**taken.data, **facts, "about": about}
         if side.reference is not None:
             data["anchor_ref"] = {"id": side.reference.id, "latency_s": side.reference.latency_s}
         environment = {**worker.hello["environment"], "versions": worker.hello["probe"]["versions"]}
@@ -249,33 +262,31 @@ class Campaign:
             arrays=dict(taken.arrays),
         )
         self.store.add(session)
-        self.store.clear_failure(self.id, item.model.identity, side.bench.target)
+        self.store.clear_failure(self.id, item.key.identity, side.bench.target)
         item.sessions.append(session)
         self._done += 1
 
-    def _fail(self, model: Model, target: Target, error: HwbenchError) -> None:
+    def _fail(self, model: Model, target: Target, error: HwbenchError, key: ModelKey | None = None) -> None:
         self._failures.append(Failure(model, target, error))
-        self.store.add_failure(self.id, model.identity, target, error)
+        if key is None:  # nothing was prepared; what would have run has the target's batch
+            key = ModelKey(model.name, tuple((n, (s[0] * target.batch, *s[1:])) for n, s, _ in model.inputs), "")
+        self.store.add_failure(self.id, key.identity, target, error)
 
     def _fail_item(self, side: _Side, item: _Item, error: HwbenchError) -> None:
         item.error = error
-        self._fail(item.model, side.bench.target, error)
+        self._fail(item.model, side.bench.target, error, item.key)
 
     def _results(self, sides: Sequence[_Side]) -> list[Measurement | Failure]:
         found: dict[tuple[str, Target], Measurement | Failure] = {
             (failure.model.identity, failure.target): failure for failure in self._failures
         }
         for side in sides:
-            for item in side.open_items():
-                found[item.model.identity, side.bench.target] = Measurement(
-                    item.key,
-                    side.bench.target,
-                    item.sessions,
-                    entry=item.model.entry,
-                    note=item.model.note,
-                    tag=item.model.tag,
-                    pretrained=bool((item.model.builder or {}).get("pretrained")),
-                )
+            target = side.bench.target
+            measured = {item.model.identity: _measurement(item, target) for item in side.open_items()}
+            if any(each.network_energy is not None for each in measured.values()):
+                fit = energy_fit(self.store, target)
+                measured = {item.model.identity: _measurement(item, target, fit) for item in side.open_items()}
+            found |= {(identity, target): each for identity, each in measured.items()}
         pairs = [(model.identity, target) for model in self.request.models for target in self.request.targets]
         return [found[pair] for pair in dict.fromkeys(pairs)]
 
@@ -291,6 +302,24 @@ class Campaign:
                 figure.value if figure else None, figure.half_width if figure else None,
             )
         )  # fmt: skip
+
+
+def _pretrained(model: Model) -> bool:
+    return bool((model.builder or {}).get("pretrained"))
+
+
+def _measurement(item: _Item, target: Target, fit: EnergyFit | None = None) -> Measurement:
+    model = item.model
+    return Measurement(
+        item.key,
+        target,
+        item.sessions,
+        entry=model.entry,
+        note=model.note,
+        tag=model.tag,
+        pretrained=_pretrained(model),
+        energy_fit=fit,
+    )
 
 
 def reference(opened: Bench, store: Store, *, new_version: bool = False) -> AnchorReference:

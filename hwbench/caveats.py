@@ -107,10 +107,6 @@ CAVEATS: dict[str, tuple[str, str]] = {
         "The model has no multiply-accumulates: a constant or empty graph.",
         "Check that the export kept the network.",
     ),
-    "summary_only": (
-        "The runtime gave a summary only, no samples.",
-        "Percentiles and drift cannot be told.",
-    ),
 }
 
 

@@ -23,6 +23,7 @@ from .bench import DEFAULT_TIMEOUT_S, Bench, bench
 from .cache import Cache
 from .campaign import Failure, Request, run
 from .errors import UsageError
+from .remote import Worker
 from .estimate import Verdict
 from .runtimes import Artifact
 from .store import Store
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 BUDGET_S = 120.0
 BLOCK_S = 0.03
 ROUNDS = 3  # of ABBA in one pair: twelve blocks
-WARM_S = 0.2
+WARM_S = 0.1
 NOISE_PAIRS = 20
 
 Progress = Callable[[int, float], None]  # pairs so far, ratio so far
@@ -171,10 +172,9 @@ def pair(a: Side, b: Side, random_: random.Random) -> tuple[float, Mapping[str, 
     """The log ratio b / a of one pair of fresh workers, and the environment they found."""
     with ExitStack() as stack:
         first, second = (a, b) if random_.random() < 0.5 else (b, a)
-        one = stack.enter_context(first.bench.worker(random_.randrange(2**31), anchored=False))
-        two = stack.enter_context(second.bench.worker(random_.randrange(2**31), cpus=one.cpus, anchored=False))
+        workers = _workers(first, second, random_, stack)
         typical = []
-        for worker, side in ((one, first), (two, second)):
+        for worker, side in zip(workers, (first, second), strict=True):
             worker.open("model", side.artifact, side.bench.timeout_s)
             warm = worker.ask("warm", side.bench.timeout_s, handle="model", budget_s=WARM_S)
             typical.append(max(1e-7, 1e-9 * statistics.median(warm["warmup_ns"][-20:])))
@@ -183,11 +183,22 @@ def pair(a: Side, b: Side, random_: random.Random) -> tuple[float, Mapping[str, 
             for turn in (0, 1, 1, 0):
                 n = max(1, round(BLOCK_S / typical[turn]))
                 drop = 2 if typical[turn] < 0.01 else 1 if typical[turn] < 0.1 else 0
-                answer = (one, two)[turn].ask("block", a.bench.timeout_s, handle="model", anchor=None, n=n, drop=drop)
+                answer = workers[turn].ask("block", a.bench.timeout_s, handle="model", anchor=None, n=n, drop=drop)
                 blocks[turn].append(1e-9 * statistics.median(answer["samples_ns"]))
-        environment = {**one.hello["environment"], "versions": one.hello["probe"]["versions"]}
+        hello = workers[0 if first is a else 1].hello  # always a's: noise floors are looked up by what it says
+        environment = {**hello["environment"], "versions": hello["probe"]["versions"]}
     log_ratio = estimate.abba_log_ratio(blocks[0], blocks[1])
     return (log_ratio if first is a else -log_ratio), environment
+
+
+def _workers(first: Side, second: Side, random_: random.Random, stack: ExitStack) -> tuple[Worker, Worker]:
+    """Fresh workers of both sides on the same CPUs; the one with fewer threads gets as many of them as it has."""
+    swapped = second.bench.target.threads > first.bench.target.threads
+    wide, narrow = (second, first) if swapped else (first, second)
+    one = stack.enter_context(wide.bench.worker(random_.randrange(2**31), anchored=False))
+    cpus = one.cpus and one.cpus[: narrow.bench.target.threads]
+    two = stack.enter_context(narrow.bench.worker(random_.randrange(2**31), cpus=cpus, anchored=False))
+    return (two, one) if swapped else (one, two)
 
 
 def _unpaired(
@@ -209,7 +220,8 @@ def _unpaired(
         logs.append(np.log([float(np.median(samples_s(session))) for session in result.of("latency")]))
     spreads = [values.var(ddof=1) / len(values) for values in logs]
     centre, variance = float(logs[1].mean() - logs[0].mean()), float(sum(spreads))
-    df = variance**2 / sum(s**2 / (len(v) - 1) for s, v in zip(spreads, logs, strict=True))
+    apart = sum(s**2 / (len(v) - 1) for s, v in zip(spreads, logs, strict=True))
+    df = variance**2 / apart if apart > 0 else float(len(logs[0]) + len(logs[1]) - 2)
     half = float(estimate.t_quantile(df, estimate.LEVEL)) * variance**0.5
     width = band if band is not None else estimate.LEAST_BAND
     name = estimate.VERDICTS[int(estimate.judge(np.float64(centre - half), np.float64(centre + half), width))]  # type: ignore[arg-type]
@@ -217,7 +229,7 @@ def _unpaired(
     sessions = min(len(values) for values in logs)
     verdict = Verdict(name, float(np.exp(centre)), low, high, sessions, estimate.LEVEL, width, None)
     spent_s = sum(result.device_time_s for result in results if not isinstance(result, Failure))
-    reason = "different hosts: unpaired, over sessions of both"
+    reason = "different devices: unpaired, over sessions of both"
     return Comparison(str(target_a), str(target_b), model.identity, verdict, False, reason, spent_s, ())
 
 

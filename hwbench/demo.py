@@ -22,12 +22,10 @@ MODELS = (
     "mobilenetv3_large_100",
     "mnasnet_small",
     "fbnetc_100",
-    "hardcorenas_a",
     "tinynet_c",
     "lcnet_100",
     "ghostnet_100",
     "efficientnet_lite0",
-    "efficientnet_b0",
     "resnet18",
     "deit_tiny_patch16_224",
 )

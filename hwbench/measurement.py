@@ -18,6 +18,8 @@ import numpy.typing as npt
 from . import views
 from .caveats import Caveat, caveat
 from .closure import Closure
+from .energy import EnergyFit, LayerEnergy, NetworkEnergy, apportion, with_layers
+from .errors import UsageError
 from .target import Target
 from .views import Latency
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PASSES = ("latency", "layers", "memory", "energy")
+_SHARED = ("macs", "params", "anchor_ref", "about")  # what a campaign adds to every session's data
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ class Measurement:
         note: what a reader must know about the model's identity (``"raw heads"``).
         tag: weights tag, empty for random weights without one.
         pretrained: whether the weights were trained ones.
+        energy_fit: joules per second, MAC and byte of the target, from many networks (:func:`hwbench.energy.fit`);
+            without one, layers share the energy by time.
     """
 
     def __init__(
@@ -110,9 +115,11 @@ class Measurement:
         note: str = "",
         tag: str = "",
         pretrained: bool = False,
+        energy_fit: EnergyFit | None = None,
     ) -> None:
         self.key, self.target, self.sessions = key, target, tuple(sessions)
         self.entry, self.note, self.tag, self.pretrained = entry, note, tag, pretrained
+        self._energy_fit = energy_fit
 
     def __repr__(self) -> str:
         view = self.latency
@@ -135,7 +142,18 @@ class Measurement:
 
     @cached_property
     def layer_rows(self) -> list[dict[str, Any]]:
-        """The layers as plain data, in executed order."""
+        """The layers as plain data, in executed order; with ``energy_j`` where the model's energy was measured."""
+        rows = self._timed_layers
+        if self.network_energy is None:
+            return rows
+        shares = self.layer_energy
+        return [
+            {**row, "energy_j": share.energy_j, "energy_method": share.method}
+            for row, share in zip(rows, shares, strict=True)
+        ]
+
+    @cached_property
+    def _timed_layers(self) -> list[dict[str, Any]]:
         return views.layer_rows(self.of("layers"), self.closure)
 
     @property
@@ -147,19 +165,39 @@ class Measurement:
 
     @cached_property
     def memory(self) -> dict[str, Any] | None:
-        return views.memory(self.sessions, self.layer_rows)
+        return views.memory(self.sessions, self._timed_layers)
+
+    @cached_property
+    def _total_energy(self) -> dict[str, Any] | None:
+        taken = self.of("energy")
+        return {key: value for key, value in taken[-1].data.items() if key not in _SHARED} if taken else None
+
+    @cached_property
+    def network_energy(self) -> NetworkEnergy | None:
+        """The measured energy beside the layers; None unless both were measured and the energy is above idle."""
+        if not self._timed_layers or not self._total_energy or "unavailable" in self._total_energy:
+            return None
+        result = {"identity": self.key.identity, "energy": self._total_energy, "layers": self._timed_layers}
+        try:
+            return NetworkEnergy.from_result(result)
+        except UsageError:  # nothing above idle to divide: the total says so by its interval
+            return None
+
+    @cached_property
+    def layer_energy(self) -> tuple[LayerEnergy, ...]:
+        """Energy of each layer with its interval and method; empty where there is none."""
+        return () if self.network_energy is None else apportion(self.network_energy, self._energy_fit)
 
     @cached_property
     def energy(self) -> dict[str, Any] | None:
         """The energy pass's answer: joules with their method, or ``{"unavailable": why, "remedy": …}``."""
-        taken = self.of("energy")
-        return dict(taken[-1].data) if taken else None
+        return None if self._total_energy is None else with_layers(self._total_energy, self.layer_energy)
 
     @cached_property
     def caveats(self) -> tuple[Caveat, ...]:
         """Every doubt about these numbers, each with its remedy."""
         found = views.latency_caveats(self.of("latency"), self.latency)
-        found += views.layer_caveats(self.layer_rows, self.closure)
+        found += views.layer_caveats(self.of("layers"), self._timed_layers, self.closure)
         found += views.common_caveats(self.sessions)
         if self.entry is not None and not self.pretrained:
             found.append(caveat("random_weights"))
@@ -192,7 +230,7 @@ class Measurement:
         if self.memory is not None:
             result["memory"] = self.memory
         if self.energy is not None:
-            result["energy"] = {k: v for k, v in self.energy.items() if k not in ("macs", "params", "anchor_ref")}
+            result["energy"] = self.energy
         result["caveats"] = [doubt.as_dict() for doubt in self.caveats]
         result["environment"] = self.sessions[-1].environment if self.sessions else {}
         result["device_time_s"] = self.device_time_s

@@ -26,6 +26,7 @@ from .target import Target
 PROTOCOL = 1
 START_TIMEOUT_S = 120.0  # importing a large runtime from a cold disk takes tens of seconds
 GRACE_S = 5.0  # the worker's own watchdog fires first; this is for a worker that lost it
+WATCHDOG_EXIT = 1  # the status with which faulthandler ends a process that is past its job's deadline
 MAX_ANSWER_BYTES = 256 << 20  # a profile of a thousand nodes and a thousand runs is below a tenth of that
 _CHUNK = 1 << 20
 
@@ -58,7 +59,7 @@ class Worker:
         seed: int | None = None,
     ) -> None:
         self._channel, self._runtime, self._target = channel, runtime, target
-        self._buffer = b""
+        self._buffer = bytearray()
         self._jobs = 0
         self.started = time.monotonic()
         random_ = random.Random(seed)
@@ -81,9 +82,10 @@ class Worker:
             self.hello: dict[str, Any] = self.ask(
                 "hello", START_TIMEOUT_S, session=runtime.session.stem, threads=target.threads, cpus=cpus
             )
-            if self.hello.get("protocol") != PROTOCOL:
+            spoken = self.hello.get("protocol") if isinstance(self.hello, dict) else None
+            if spoken != PROTOCOL:
                 raise WorkerError(
-                    f"The worker on {device.name} speaks protocol {self.hello.get('protocol')}, hwbench {PROTOCOL}.",
+                    f"The worker on {device.name} speaks protocol {spoken!r}, hwbench {PROTOCOL}.",
                     remedy="Empty the device's worker folder and try again.",
                 )
         except BaseException:
@@ -132,25 +134,24 @@ class Worker:
         """
         self._jobs += 1
         job = {"id": self._jobs, "do": verb, "deadline_s": timeout_s, **arguments}
+        line = json.dumps(job).encode() + b"\n"
+        asked = time.monotonic()
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(job).encode() + b"\n")
+            self._process.stdin.write(line)
             self._process.stdin.flush()
-        except OSError:
-            raise self._ended(verb, timeout_s) from None
-        line = self._line(verb, timeout_s)
-        try:
-            answer = json.loads(line)
-            number, fault = answer.get("id"), answer.get("error")
-        except (ValueError, AttributeError):
-            number, fault, answer = None, None, {}
-        if number != self._jobs or ("ok" not in answer and not fault):
+        except (OSError, ValueError):  # ValueError: an earlier job ended the process, and its stdin was closed
+            raise self._ended(verb, timeout_s, asked) from None
+        line = self._line(verb, timeout_s, asked)
+        answer = _answer(line)
+        fault = answer.get("error")
+        if answer.get("id") != self._jobs or ("ok" not in answer and not isinstance(fault, dict)):
             raise WorkerError(
                 f"The worker for {self._target} printed something that is not an answer: {line[:80]!r}.",
                 remedy="A library writes where only the worker should; report it with the model's name.",
                 detail=self._channel.stderr_tail(self._process),
             )
-        if fault:
+        if isinstance(fault, dict):
             raise WorkerError(
                 f"{self._runtime.name} failed in '{verb}': {fault.get('type')}: {str(fault.get('message'))[:500]}",
                 remedy=_remedy(str(fault.get("message"))),
@@ -158,37 +159,44 @@ class Worker:
             )
         return answer["ok"]
 
-    def _line(self, verb: str, timeout_s: float) -> bytes:
+    def _line(self, verb: str, timeout_s: float, asked: float) -> bytes:
         assert self._process.stdout is not None
-        end = time.monotonic() + timeout_s + GRACE_S
-        while b"\n" not in self._buffer:
+        end = asked + timeout_s + GRACE_S
+        searched = 0
+        while (at := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
             left = end - time.monotonic()
             if left <= 0 or not self._selector.select(left):
+                tail = self._channel.stderr_tail(self._process)
+                self._channel.stop(self._process, grace_s=0.0)
                 raise WorkerError(
-                    f"{self._runtime.name} did not return from '{verb}' within {timeout_s:.0f} s.",
+                    f"{self._runtime.name} did not return from '{verb}' within {timeout_s:g} s.",
                     remedy="Give more time with --timeout, or a smaller input; the process was ended.",
-                    detail=self._channel.stderr_tail(self._process),
+                    detail=tail,
                 )
             chunk = self._process.stdout.read(_CHUNK)
             if chunk == b"":
-                raise self._ended(verb, timeout_s)
+                raise self._ended(verb, timeout_s, asked)
             self._buffer += chunk or b""
             if len(self._buffer) > MAX_ANSWER_BYTES:
+                self._channel.stop(self._process, grace_s=0.0)
                 raise WorkerError(
                     f"The worker for {self._target} answered '{verb}' with more than {MAX_ANSWER_BYTES >> 20} MiB.",
                     remedy="Profile fewer runs (--preset quick) or a smaller model.",
                 )
-        line, _, self._buffer = self._buffer.partition(b"\n")
+        line = bytes(self._buffer[:at])
+        del self._buffer[: at + 1]
         return line
 
-    def _ended(self, verb: str, timeout_s: float) -> WorkerError:
+    def _ended(self, verb: str, timeout_s: float, asked: float) -> WorkerError:
         """What the end of the process means."""
+        late = time.monotonic() - asked >= timeout_s
         tail = self._channel.stderr_tail(self._process)
         code = self._channel.stop(self._process)
         name = self._runtime.name
-        if "Timeout (" in tail:
+        if late and code == WATCHDOG_EXIT:
             return WorkerError(
-                f"{name} did not return from '{verb}' within {timeout_s:.0f} s; the worker ended itself.",
+                f"{name} did not return from '{verb}' within {timeout_s:g} s; the worker ended itself.",
                 remedy="Give more time with --timeout, or a smaller input.",
                 detail=tail,
             )
@@ -200,7 +208,7 @@ class Worker:
             )
         if code < 0:
             return WorkerError(
-                f"{name} crashed during '{verb}' ({signal.Signals(-code).name}).",
+                f"{name} crashed during '{verb}' ({_signal(-code)}).",
                 remedy="Try another version of the runtime, or report the model to its developers.",
                 detail=tail,
             )
@@ -222,6 +230,26 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _answer(line: bytes) -> dict[str, Any]:
+    """The JSON object on a line, or an empty one: from there on it may be anything, NaN and Infinity included."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    try:
+        answer = json.loads(line, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no names of their own
+        return f"signal {number}"
 
 
 def _remedy(message: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalog import entries
+from .energy import EnergyFit, fit
 from .errors import UsageError, did_you_mean
 from .measurement import Measurement, ModelKey, Session
 from .store import Failure, Store
@@ -37,7 +38,8 @@ def results(store: Store, model: str | None = None, target: Target | None = None
     failures = [failure for failure in failures if _is_meant(model, failure.model)]
     if not pairs and not failures and (model is not None or target is not None):
         raise _nothing(store, model, target)
-    found: list[Measurement | Failed] = [_rebuilt(store, session) for session in pairs.values()]
+    fits: dict[Target, EnergyFit | None] = {}
+    found: list[Measurement | Failed] = [_rebuilt(store, session, fits) for session in pairs.values()]
     return [*found, *(_failed(failure) for failure in failures)]
 
 
@@ -91,9 +93,24 @@ def _without_batch(identity: str) -> str:
     return f"{name}@{','.join(shape.partition('x')[2] for shape in shapes.split(','))}"
 
 
-def _rebuilt(store: Store, last: Session) -> Measurement:
+def energy_fit(store: Store, target: Target) -> EnergyFit | None:
+    """Joules per second, MAC and byte of a target, over every network whose energy and layers the store holds.
+
+    None when they are too few; of several energies of one network the newest counts.
+    """
+    taken = (s for s in store.sessions(target=target, pass_="energy") if "unavailable" not in s.data)
+    networks = []
+    for session in {session.model.identity: session for session in taken}.values():
+        layers = store.sessions(session.model, target, "layers", session.campaign, arrays=True)
+        networks.append(Measurement(session.model, target, [*layers, session]).network_energy)
+    return fit([network for network in networks if network is not None])
+
+
+def _rebuilt(store: Store, last: Session, fits: dict[Target, EnergyFit | None]) -> Measurement:
     key, target = last.model, last.target
     sessions = store.sessions(key, target, campaign=last.campaign, arrays=True)
+    if target not in fits and any(s.pass_ == "energy" and "unavailable" not in s.data for s in sessions):
+        fits[target] = energy_fit(store, target)
     about = last.data.get("about") or {}
     tag = str(about.get("tag") or "")
     return Measurement(
@@ -104,6 +121,7 @@ def _rebuilt(store: Store, last: Session) -> Measurement:
         note=str(about.get("note") or ""),
         tag=tag,
         pretrained=bool(about.get("pretrained")),
+        energy_fit=fits.get(target),
     )
 
 

@@ -193,7 +193,10 @@ def closure(
                 here.append(False)
                 continue
             closed = result.closure
-            assert closed is not None
+            if closed is None:
+                rows.append({"model": result.key.name, "target": target, "error": "no per-layer time"})
+                here.append(False)
+                continue
             time_s = closed.layer_s.clip(min=0)
             named = sum(t for t, row in zip(time_s, result.layer_rows, strict=True) if row["module"])
             here.append(abs(closed.ratio - 1) <= within)
@@ -306,7 +309,7 @@ def repeat(
         )
     done = [row for row in rows if "error" not in row]
     notes = [_summary(name, part) for name, part in _groups(done) if part]
-    raw, anchored = (float(np.mean([r[f"{k}_difference"] for r in done])) for k in ("raw", "anchored"))
+    raw, anchored = (float(np.mean([r[f"{k}_difference"] for r in done] or [np.inf])) for k in ("raw", "anchored"))
     passed = bool(done) and anchored <= 0.015 and anchored <= 0.5 * raw
     columns = ["model", "group", "target", "raw_ms", "raw_difference", "anchored_difference", "slope", "error"]
     return Result(f"Repeat after {gap_s / 60:.0f} minutes, half of the blocks disturbed", columns, rows, passed, notes)

@@ -28,6 +28,10 @@ HEAVY, TOO_HEAVY = 1.25, 2.0  # methodology 6: profiled over plain, where to war
 CLOSES = 0.05  # the share by which the sum of layers may miss the un-profiled latency without a caveat
 OFF_REFERENCE = 0.05
 SWITCHES_PER_BLOCK = 2.0
+GROUPS_APART = 0.01  # as for drift: smaller differences between processes do not matter
+GROUPS_FEWEST, GROUPS_GAP = 8, 2.0
+"""Of eight sessions drawn from one normal distribution less than 1 % seem to fall into two groups of two or more whose
+gap is twice as wide as either group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,8 @@ def memory(sessions: Sequence[Session], layers: Sequence[Mapping[str, Any]]) -> 
     live = max((int(row["live_bytes"] or 0) for row in layers), default=0) or None
     if not taken:
         return {"live_activation_bytes": live, "arena_peak_bytes": max(arenas, default=None)} if live else None
-    middle = sorted(taken, key=lambda data: data["peak_bytes"])[len(taken) // 2]
+    known = sorted((data for data in taken if data.get("peak_bytes") is not None), key=lambda data: data["peak_bytes"])
+    middle = known[len(known) // 2] if known else taken[-1]
     return {
         "weights_bytes": middle.get("weights_bytes"),
         "baseline_bytes": middle.get("baseline_bytes"),
@@ -200,6 +205,11 @@ def memory(sessions: Sequence[Session], layers: Sequence[Mapping[str, Any]]) -> 
         "live_activation_bytes": live,
         "method": middle.get("method"),
     }
+
+
+def _fallbacks(session: Session) -> list[str]:
+    """What ran parts of the model beside the wanted provider: a session names it behind a plus."""
+    return str((session.data.get("info") or {}).get("provider") or "").split(" + ")[1:]
 
 
 def _throttling(session: Session) -> str:
@@ -228,6 +238,9 @@ def latency_caveats(sessions: Sequence[Session], view: Latency | None) -> list[C
     if least < preset.min_samples:
         found.append(caveat("budget_cut", samples=least, latency=units.seconds(view.median_s)))
     found += _disturbances(sessions)
+    spread = groups_apart([float(np.median(samples_s(s))) for s in sessions])
+    if spread is not None:
+        found.append(caveat("bimodal", spread=units.percent(spread)))
     offset = float(np.expm1(view.anchor.offset))
     if abs(offset) > OFF_REFERENCE:
         direction = "slower" if offset > 0 else "faster"
@@ -235,6 +248,18 @@ def latency_caveats(sessions: Sequence[Session], view: Latency | None) -> list[C
     if not view.anchor.uses_anchor:
         found.append(caveat("anchor_not_used", why=view.anchor.why))
     return found
+
+
+def groups_apart(medians_s: Sequence[float]) -> float | None:
+    """How far apart (relative) two groups of sessions lie; None when they are one group, or too few to tell."""
+    ordered = np.sort(np.log(medians_s))
+    if len(ordered) < GROUPS_FEWEST:
+        return None
+    split = 2 + int(np.argmax(np.diff(ordered)[1:-1]))  # at the widest gap that leaves two sessions on either side
+    low, high = ordered[:split], ordered[split:]
+    gap = float(high[0] - low[-1])
+    apart = float(np.expm1(np.median(high) - np.median(low)))
+    return apart if gap > GROUPS_GAP * max(np.ptp(low), np.ptp(high)) and apart > GROUPS_APART else None
 
 
 def _precision(figure: Estimate, preset: estimate.Preset, sessions: Sequence[Session]) -> Caveat:
@@ -276,10 +301,12 @@ def _disturbances(sessions: Sequence[Session]) -> list[Caveat]:
     return found
 
 
-def layer_caveats(rows: Sequence[Mapping[str, Any]], closed: closures.Closure | None) -> list[Caveat]:
-    """Doubts about a breakdown by layers."""
+def layer_caveats(
+    sessions: Sequence[Session], rows: Sequence[Mapping[str, Any]], closed: closures.Closure | None
+) -> list[Caveat]:
+    """Doubts about a breakdown by layers, from the sessions of a layers pass."""
     if closed is None:
-        return []
+        return [caveat("no_layers", why=_no_layers(sessions))] if sessions else []
     found = []
     ratio = closed.profiled_s / closed.total_s
     if ratio > TOO_HEAVY:
@@ -299,6 +326,11 @@ def layer_caveats(rows: Sequence[Mapping[str, Any]], closed: closures.Closure | 
     return found
 
 
+def _no_layers(sessions: Sequence[Session]) -> str:
+    why = (sessions[-1].data.get("info") or {}).get("why")
+    return str(why or "the profiler of its runtime reported none")
+
+
 def common_caveats(sessions: Sequence[Session]) -> list[Caveat]:
     """Doubts about the conditions that all passes share."""
     if not sessions:
@@ -308,6 +340,8 @@ def common_caveats(sessions: Sequence[Session]) -> list[Caveat]:
     effective = {(s.data.get("info") or {}).get("precision") for s in sessions} - {None, asked}
     for other in sorted(map(str, effective)):
         found.append(caveat("precision_changed", effective=other, asked=asked))
+    for other in sorted({name for s in sessions for name in _fallbacks(s)}):
+        found.append(caveat("fallback_provider", provider=other))
     fields = sorted(
         {text for s in sessions[1:] for text in environment.disagreements(sessions[0].environment, s.environment)}
     )

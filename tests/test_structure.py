@@ -30,13 +30,13 @@ LAYOUT = (
     ("anchored",),
     ("caveats",),
     ("closure",),
+    ("energy",),
     ("views", "measurement"),  # a measurement's views take its sessions
     ("catalog",),
     ("island",),  # packs the worker
     ("device",),
     ("runtimes",),
     ("remote",),
-    ("energy",),
     ("bench",),
     ("store", "migrations"),
     ("campaign",),

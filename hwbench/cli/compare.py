@@ -112,14 +112,14 @@ def compare(
     if as_json:
         terminal.json_line({**found.as_dict(), "failed": failed})
     else:
-        _print(found)
+        _print(found, str(on) if on is not None else str(model))
         if failed:
             terminal.console(stderr=True).print(terminal.text("--fail-if holds: exit code 6", "red"))
     if failed:
         click.get_current_context().exit(EXIT_VERDICT)
 
 
-def _print(found: Comparison) -> None:
+def _print(found: Comparison, where: str) -> None:
     from .. import units
     from . import terminal
 
@@ -128,7 +128,7 @@ def _print(found: Comparison) -> None:
     style = {"slower": "red", "faster": "green"}.get(verdict.name, "yellow")
     line = terminal.text(f"{found.b} ") + terminal.text(verdict.name, f"bold {style}")
     joint = " to " if verdict.name == "equivalent" else " against " if verdict.name == "inconclusive" else " than "
-    out.print(line + terminal.text(f"{joint}{found.a} ({found.target})"), soft_wrap=True)
+    out.print(line + terminal.text(f"{joint}{found.a} ({where})"), soft_wrap=True)
     how = "pairs of processes, interleaved" if found.paired else "sessions of each, unpaired"
     bounds = (
         "no interval"

@@ -32,9 +32,11 @@ def demo(context: dict[str, Any], fresh: bool, folder: Path) -> None:
     context["resume"] = "Every finished session is stored; the same command goes on, without --fresh."
     count = f"{len(library.MODELS)} models on {len(library.TARGETS)} runtimes"
     out = terminal.console()
-    out.print(terminal.text(f"Profiling {count}, preset {library.PRESET}: some ten minutes on two cores."))
+    out.print(terminal.text(f"Profiling {count}, preset {library.PRESET}: about a quarter of an hour on two cores."))
     with Store.open() as store, progress.sessions() as tell:
-        found = library.demo(store, folder=folder, fresh=fresh, progress=tell)
+        found = library.demo(
+            store, folder=folder, fresh=fresh, models=library.MODELS, targets=library.TARGETS, progress=tell
+        )
     out.print(result.overview(found.objects))
     for failure in found.failures:
         terminal.error(failure.error, f"{failure.model.identity} on {failure.target}")

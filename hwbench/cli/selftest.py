@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import UsageError, did_you_mean
+from ..target import Target
 from . import options
 
 TESTS = {
@@ -25,64 +28,77 @@ TESTS = {
 @click.command(epilog="\b\nTests:\n" + "\n".join(f"  {name:<10} {what}" for name, what in TESTS.items()))
 @click.argument("name", metavar="TEST")
 @options.on(required=False)
-@click.option("--model", "models", metavar="MODEL", multiple=True, help="What to run. Repeat it for more.")
-@click.option("--pairs", type=int, help="aa: pairs of processes.")
+@click.option("--model", metavar="MODEL", multiple=True, help="What to run. Repeat it for more.")
+@click.option("--pairs", type=click.IntRange(1), help="aa: comparisons of each kind.")
 @click.option("--gap", "gap_s", metavar="TIME", callback=options.duration, help="repeat: time between the two.")
 @click.option("--seed", type=int, help="Of everything that is drawn.")
-@click.option("--busy/--no-busy", default=None, help="Keep one core busy meanwhile.")
-@click.option("--campaigns", type=int, help="coverage: simulated campaigns; kill: campaigns that are killed.")
+@click.option("--busy/--no-busy", default=None, help="aa: keep one core busy meanwhile, or leave it free.")
+@click.option("--campaigns", type=click.IntRange(1), help="coverage: simulated campaigns.")
+@click.option("--times", type=click.IntRange(1), help="kill: campaigns that are killed.")
 @click.option("--preset", metavar="NAME", help="How much to measure: quick, default or rigorous.")
+@click.option("--csv", metavar="FILE", type=click.Path(path_type=Path), help="macs: timm's results-imagenet.csv.")
 @options.JSON
 def selftest(name: str, as_json: bool, **given: Any) -> None:
     """Run a TEST of hwbench itself and print its table. Exits with 1 when the test fails.
+
+    Each test takes the options that concern it, and has its own defaults for what is left out.
 
     \b
     Examples:
       hwbench selftest aa --on local-cpu/onnxruntime --pairs 100 --busy
       hwbench selftest coverage --campaigns 2000
     """
-    from .. import selftest as library
-    from . import terminal
-
     if name not in TESTS:
         hint = did_you_mean(name, TESTS)
         raise UsageError(f"There is no selftest '{name}'. {hint}".strip(), remedy=f"Tests: {', '.join(TESTS)}.")
+    from .. import selftest as library
+    from ..store import Store
+    from . import terminal
+
     test = getattr(library, name)
-    result = test(**_accepted(name, test, given), **_told(test))
+    takes = inspect.signature(test).parameters
+    arguments = _accepted(name, takes, given)
+    with ExitStack() as stack:
+        if "progress" in takes:
+            arguments["progress"] = terminal.note
+        if "store" in takes:
+            arguments["store"] = stack.enter_context(Store.open())
+        result = test(**arguments)
     if as_json:
-        fields = {key: getattr(result, key) for key in ("title", "columns", "rows", "notes", "passed")}
-        terminal.json_line({"selftest": name, **fields})
+        terminal.json_line({"selftest": name, **result.as_dict()})
     else:
         _print(result)
     if not result.passed:
         click.get_current_context().exit(1)
 
 
-def _accepted(name: str, test: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given; one that the test does not take is an error, one that it needs too."""
-    asked = {key: value for key, value in given.items() if value not in (None, ())}
-    takes = inspect.signature(test).parameters
-    for key in asked:
+def _accepted(name: str, takes: Mapping[str, inspect.Parameter], given: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, as the test takes them. Raises UsageError for one that it does not take."""
+    arguments = {}
+    for key, value in given.items():
+        if value in (None, ()):
+            continue
         if key not in takes:
+            others = ", ".join(_option(known) for known in takes if known in given)
             raise UsageError(
-                f"selftest {name} takes no {_option(key)}.",
-                remedy=f"It takes {', '.join(_option(key) for key in takes if key in given) or 'no options'}.",
+                f"selftest {name} takes no {_option(key)}.", remedy=f"It takes {others or 'no options of its own'}."
             )
-    for key, parameter in takes.items():
-        if parameter.default is inspect.Parameter.empty and key in given and key not in asked:
-            raise UsageError(f"selftest {name} needs {_option(key)}.", remedy=f"Add {_option(key)}.")
-    return asked
+        arguments[key] = _plain(name, key, value, single=isinstance(takes[key].default, str))
+    return arguments
+
+
+def _plain(name: str, key: str, value: Any, *, single: bool) -> Any:
+    """Targets as text, and one value alone where the test takes just one."""
+    if not isinstance(value, tuple):
+        return value
+    texts = tuple(str(item) if isinstance(item, Target) else item for item in value)
+    if single and len(texts) > 1:
+        raise UsageError(f"selftest {name} takes one {_option(key)}, not {len(texts)}.", remedy="Run it once for each.")
+    return texts[0] if single else texts
 
 
 def _option(key: str) -> str:
-    return {"models": "--model", "gap_s": "--gap"}.get(key, f"--{key}")
-
-
-def _told(test: Callable[..., Any]) -> dict[str, Any]:
-    """``progress``, for tests that say how far they are."""
-    from . import terminal
-
-    return {"progress": terminal.note} if "progress" in inspect.signature(test).parameters else {}
+    return f"--{key.removesuffix('_s')}"
 
 
 def _print(result: Any) -> None:
@@ -90,10 +106,10 @@ def _print(result: Any) -> None:
 
     out = terminal.console()
     out.print(terminal.text(result.title, "bold"), soft_wrap=True)
-    rows = [[_cell(row.get(column)) for column in result.columns] for row in result.rows]
-    numbers = {c for c in result.columns if any(isinstance(row.get(c), int | float) for row in result.rows)}
-    if rows:
-        out.print(terminal.table(result.columns, rows, right=numbers))
+    columns = [column for column in result.columns if any(row.get(column) is not None for row in result.rows)]
+    rows = [[_cell(row.get(column)) for column in columns] for row in result.rows]
+    numbers = {column for column in columns if any(isinstance(row.get(column), int | float) for row in result.rows)}
+    out.print(terminal.table(columns, rows, right=numbers))
     for note in result.notes:
         out.print(terminal.text(note), soft_wrap=True)
     out.print(terminal.text("PASS" if result.passed else "FAIL", "bold green" if result.passed else "bold red"))

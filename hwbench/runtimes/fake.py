@@ -1,4 +1,8 @@
-"""Host half of the fake runtime: any model, seeded costs, the same road as a real one. For tests and demonstrations."""
+"""Host half of the fake runtime: any model, seeded costs, the same road as a real one. For tests and demonstrations.
+
+A layer draws ``POWER_W`` while it runs, and ``J_PER_MAC`` and ``J_PER_BYTE`` on top for what it does; the island half
+deposits that into a made meter, so that energy can be followed from the meter to the layer.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,19 @@ from . import Artifact
 if TYPE_CHECKING:
     from ..catalog.model import Model
 
+Inputs = tuple[tuple[str, tuple[int, ...], str], ...]
 ANCHOR_S = 1e-3
 CHAIN_NODE_S = 2e-6
+POWER_W, J_PER_MAC, J_PER_BYTE = 1.5, 4e-11, 2e-10  # of the order of a small ARM core
 
 
-def _artifact(costs_s: Sequence[float], **spec: Any) -> Artifact:
+INPUTS = (("x", (1, 3, 224, 224), "float32"),)  # of what is no model
+
+
+def _artifact(costs_s: Sequence[float], inputs: Inputs = INPUTS, **spec: Any) -> Artifact:
     spec = {"builder": "fake", "costs_s": list(costs_s), **spec}
     facts = {"macs": spec.get("macs", 0), "params": spec.get("params", 0)}
-    return Artifact("builder", json_sha256(spec), (("x", (1, 3, 224, 224), "float32"),), spec=spec, facts=facts)
+    return Artifact("builder", json_sha256(spec), inputs, spec=spec, facts=facts)
 
 
 class FakeRuntime:
@@ -35,7 +44,8 @@ class FakeRuntime:
         "drift": "step of the machine's random walk per run (0)",
         "spread": "spread between processes (0.003)",
         "slow": "factor on every cost, for comparisons (1)",
-        "fault": "load, run, crash, memory, hang, babble or print",
+        "fault": "load, run, crash, memory, hang, babble, print or meter",
+        "fault-model": "the one model that has the fault (all, and the anchor)",
     }
     arities = (2, 4)
     needs: frozenset[str] = frozenset()
@@ -46,12 +56,22 @@ class FakeRuntime:
 
     def prepare(self, model: Model, target: Target, cache: Cache) -> Artifact:
         generator = random.Random(f"{model.identity}x{target.batch}")
-        total_s = 10 ** generator.uniform(-3.3, -2.0) * target.batch / target.threads**0.8
+        total_s = 10 ** generator.uniform(-3.3, -2.0) * target.batch
         weights = [generator.lognormvariate(0, 0.8) for _ in range(generator.randint(8, 24))]
-        slow = float(target.option("slow") or 1.0)
-        costs = [slow * total_s * weight / sum(weights) for weight in weights]
-        macs = [round(cost * 2e10) for cost in costs]
-        return _artifact(costs, macs=sum(macs), params=sum(macs) // 200, layer_macs=macs, weights_bytes=sum(macs) // 50)
+        alone_s = [total_s * weight / sum(weights) for weight in weights]  # on one thread
+        costs = [float(target.option("slow") or 1.0) * cost / target.threads**0.8 for cost in alone_s]
+        intensity = 10 ** generator.uniform(9.6, 10.6)  # MAC/s: some networks compute, others move memory
+        macs = [round(cost * intensity * generator.lognormvariate(0, 0.5)) for cost in alone_s]
+        depths = [generator.choice((8, 32, 128, 512)) for _ in alone_s]
+        spec: dict[str, Any] = {"layer_macs": macs, "depths": depths, "power_w": POWER_W}
+        kernels = [_kernel(count, depth) for count, depth in zip(macs, depths, strict=True)]
+        spec["work_j"] = sum(_work_j(kernel) for kernel in kernels)
+        if target.option("fault-model") == model.name:
+            spec["fault"] = target.option("fault")
+        spec["macs"] = sum(kernel.cost().macs for kernel in kernels)
+        spec["params"] = spec["macs"] // 200
+        inputs = tuple((name, (target.batch * shape[0], *shape[1:]), dtype) for name, shape, dtype in model.inputs)
+        return _artifact(costs, inputs, weights_bytes=4 * spec["params"], **spec)
 
     def anchor(self, target: Target, cache: Cache) -> Artifact:
         return _artifact([ANCHOR_S / 10] * 10)
@@ -60,13 +80,30 @@ class FakeRuntime:
         return _artifact([CHAIN_NODE_S] * length, arity=arity)
 
     def layers(self, artifact: Artifact, profile: Mapping[str, Any]) -> list[Layer]:
-        macs = artifact.spec.get("layer_macs") or [0] * len(profile["nodes"])
+        count = len(profile["nodes"])
+        macs, depths = (artifact.spec.get(name) or [1] * count for name in ("layer_macs", "depths"))
         rows = []
-        for i, (node, count) in enumerate(zip(profile["nodes"], macs, strict=True)):
-            out = Tensor((1, max(1, count // 64)))
-            kernel = Kernel("fake", "Work", "matmul", (Tensor((1, 64)),), (out,), (("k", 64),))
+        for i, (node, work, depth) in enumerate(zip(profile["nodes"], macs, depths, strict=True)):
+            kernel = _kernel(work, depth)
             rows.append(Layer(node["name"], f"stage{i // 4}.layer{i}", kernel, (f"v{i}",), (f"v{i + 1}",)))
         return rows
+
+    def layer_energy_j(self, artifact: Artifact) -> list[float]:
+        """What each layer of a prepared model truly draws above idle, J per inference."""
+        spec = artifact.spec
+        layers = zip(spec["costs_s"], spec["layer_macs"], spec["depths"], strict=True)
+        return [POWER_W * cost + _work_j(_kernel(work, depth)) for cost, work, depth in layers]
+
+
+def _kernel(macs: int, depth: int) -> Kernel:
+    """A matrix product of about so many MACs."""
+    out = Tensor((1, max(1, macs // depth)))
+    return Kernel("fake", "Work", "matmul", (Tensor((1, depth)),), (out,), (("k", depth),))
+
+
+def _work_j(kernel: Kernel) -> float:
+    cost = kernel.cost()
+    return J_PER_MAC * cost.macs + J_PER_BYTE * cost.moved_bytes
 
 
 RUNTIME = FakeRuntime()

@@ -1,8 +1,9 @@
 """From what ONNX Runtime executed back to where it came from.
 
 Two graphs meet here: the *source* (as exported, with module paths and weights' shapes) and the *optimised* one that the
-target's runtime made (what really ran). Facts relied on, seen with ONNX Runtime 1.31: nodes of the optimised graph
-have unique names; a node that survived keeps its name; an NCHWc node is called after the source value it computes plus
+target's runtime made (what really ran). Facts relied on, seen with ONNX Runtime 1.31: the optimised graph is
+saved in the order in which it is executed; a node that survived keeps its name; a node that had none is profiled under
+one that the saved graph lacks; an NCHWc node is called after the source value it computes plus
 ``_nchwc``; a fusion appends ``/WhatFused`` to the name of a source node; what is inserted (reorders, reshapes around
 Gemm) has a name of its own and inherits from its neighbours; node metadata is dropped.
 """
@@ -10,26 +11,19 @@ Gemm) has a name of its own and inherits from its neighbours; node metadata is d
 from __future__ import annotations
 
 import ast
-import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import WorkerError
 from ..kernel import Attribute, Kernel, Layer, Tensor
+from .onnx_totals import CONVS, MATMULS, contraction, strip
 
 STRUCTURE = "structure.onnx"
-_KEEP_BYTES = 256  # initializers up to this size keep their data in the structure file (axes, shapes)
-
 _DTYPES = {"float": "float32", "double": "float64"}
 
-# op → (index of the data input, index of the weight input)
-_CONVS = {"Conv": (0, 1), "FusedConv": (0, 1), "QLinearConv": (0, 3), "ConvInteger": (0, 1), "NhwcFusedConv": (0, 1)}
-_MATMULS = {
-    "Gemm": (0, 1), "FusedGemm": (0, 1), "MatMul": (0, 1), "FusedMatMul": (0, 1), "MatMulInteger": (0, 1),
-    "QLinearMatMul": (0, 3), "QGemm": (0, 3), "DynamicQuantizeMatMul": (0, 1), "MatMulIntegerToFloat": (0, 1),
-}  # fmt: skip
 _KINDS = {
     "conv_transpose": "ConvTranspose",
     "elementwise": "Add Sub Mul Div Pow Min Max Where Equal Less Greater And Or Not Neg Abs Sqrt Reciprocal Exp Log "
@@ -66,18 +60,17 @@ class SourceGraph:
         self.nodes = [
             _Source(n.name, n.op_type, _module_of(n, self.shapes), tuple(n.input), tuple(n.output)) for n in graph.node
         ]
-        self.by_name = {node.name: node for node in self.nodes}
+        self.by_name = {node.name: node for node in self.nodes if node.name}
         self.producer = {value: node for node in self.nodes for value in node.outputs if value}
         self.outputs = tuple(value.name for value in graph.output)
 
     @classmethod
     def load(cls, model: Path) -> SourceGraph:
-        """Read the structure kept beside an exported model, or the model itself (without external weights)."""
+        """Read the structure kept beside a model, or a model itself (without external weights)."""
         import onnx
 
-        structure = model.parent / STRUCTURE
         try:
-            return cls(onnx.load(str(structure if structure.exists() else model), load_external_data=False).graph)
+            return cls(onnx.load(str(model), load_external_data=False).graph)
         except Exception as error:
             raise WorkerError(
                 f"The graph of {model} cannot be read: {error}", remedy="Export the model again (hwbench … --fresh)."
@@ -86,11 +79,12 @@ class SourceGraph:
     def find(self, name: str) -> _Source | None:
         """The source node that an executed node's name speaks of."""
         plain = name.removesuffix("_nchwc")
-        stem = plain.split("/")[0]
-        for candidate in (name, plain, stem):
-            node = self.by_name.get(candidate) or self.producer.get(candidate)
-            if node is not None:
-                return node
+        for candidate in (name, plain, plain.removesuffix("_bn")):  # a lone batch norm's convolution is VALUE_bn_nchwc
+            while candidate:  # a fusion appends "/What" to the name, and the name may hold slashes of its own
+                node = self.by_name.get(candidate) or self.producer.get(candidate)
+                if node is not None:
+                    return node
+                candidate = candidate.rpartition("/")[0]
         return None
 
     def span(self, last: _Source, stop: Iterable[str]) -> list[_Source]:
@@ -111,40 +105,60 @@ def _module_of(node: Any, shapes: Mapping[str, Sequence[int]]) -> str:
 
     Folding a batch norm into a convolution leaves the norm's scopes on the node, while the weight keeps its name.
     """
-    if node.op_type in _CONVS or node.op_type == "ConvTranspose":
+    if node.op_type in CONVS or node.op_type == "ConvTranspose":
         weight = node.input[1] if len(node.input) > 1 else ""
         if weight in shapes and weight.endswith(".weight"):
             return str(weight.removesuffix(".weight"))
     for prop in node.metadata_props:
         if prop.key == "pkg.torch.onnx.name_scopes":
-            try:
-                scopes = ast.literal_eval(prop.value)
-            except (ValueError, SyntaxError):
-                return ""
-            named = [scope for scope in scopes[:-1] if isinstance(scope, str) and scope]
-            return named[-1] if named else "(root)"
+            return _from_scopes(prop.value)
     return _from_name(node.name)
 
 
-def _from_name(name: str) -> str:
-    """Older exporters write the module path into the node's name: ``/blocks/blocks.0/conv/Conv``."""
-    parts = [part for part in name.split("/") if part]
-    if len(parts) < 2:
+def _from_scopes(text: str) -> str:
+    """The exporter's list of scopes, outermost first and the operator last; a file may hold anything there."""
+    try:
+        scopes = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return ""
-    return parts[-2] if "." in parts[-2] else ".".join(parts[:-1])
+    if not isinstance(scopes, list):
+        return ""
+    named = [scope for scope in scopes[:-1] if isinstance(scope, str) and scope]
+    return named[-1] if named else "(root)"
 
 
-def write_structure(model: Any, path: Path) -> None:
-    """Save an ONNX model's graph without its large weights, for mapping and counting."""
-    import onnx
+def _from_name(name: str) -> str:
+    """Older exporters write the scopes into the node's name: ``/blocks/blocks.0/conv/Conv`` is ``blocks.0.conv``.
 
-    slim = onnx.ModelProto()
-    slim.CopyFrom(model)
-    for tensor in slim.graph.initializer:
-        if tensor.ByteSize() > _KEEP_BYTES:
-            for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "external_data"):
-                tensor.ClearField(field)
-    path.write_bytes(slim.SerializeToString())
+    A child of a sequence is called after its parent there, ``blocks.0``, so the parent is not said twice.
+    """
+    if not name.startswith("/"):
+        return ""
+    path: list[str] = []
+    for part in name.split("/")[1:-1]:
+        if path and part.startswith(path[-1] + "."):
+            path.pop()
+        path.append(part)
+    return ".".join(path) or "(root)"
+
+
+def save(model: Any, path: Path) -> None:
+    """Write a model, and beside it its graph without large weights for mapping and counting; it is stripped in place.
+
+    Raises:
+        WorkerError: the model is too large for one file.
+    """
+    from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
+
+    try:
+        path.write_bytes(model.SerializeToString())
+    except (EncodeError, ValueError) as error:
+        raise WorkerError(
+            f"The exported model does not fit into one ONNX file: {error}",
+            remedy="Files end at 2 GiB; use a smaller model.",
+        ) from error
+    strip(model)
+    (path.parent / STRUCTURE).write_bytes(model.SerializeToString())
 
 
 def layers(source: SourceGraph, optimised: Any, profiled: Sequence[Mapping[str, Any]]) -> list[Layer]:
@@ -155,20 +169,23 @@ def layers(source: SourceGraph, optimised: Any, profiled: Sequence[Mapping[str, 
         optimised: ``GraphProto`` that the target's runtime saved.
         profiled: the session's ``nodes`` (name, op, shapes as they ran).
     """
-    by_name = {node.name: node for node in optimised.node}
-    constants = {t.name: tuple(t.dims) for t in optimised.initializer}
+    constants = {t.name: Tensor(tuple(t.dims), _dtype(t.data_type), constant=True) for t in optimised.initializer}
+    known = _source_values(source, optimised)
     rows = []
-    for row in profiled:
-        node = by_name.get(str(row["name"]))
+    taken: set[str] = set()
+    for row, node in zip(profiled, _pairs(optimised, profiled), strict=True):
+        name = str(row["name"])
+        name = f"{name}#{row['index']}" if not name or name in taken else name
+        taken.add(name)
         if node is None:
-            rows.append(Layer(str(row["name"]), "", _bare_kernel(row)))
+            rows.append(Layer(name, "", _bare_kernel(row)))
             continue
-        origin = source.find(node.name) or next((source.producer[o] for o in node.output if o in source.producer), None)
-        held = source.span(origin, node.input) if origin else []
+        origin = _origin(source, node, known)
+        held = source.span(origin, [known.get(value, value) for value in node.input]) if origin else []
         main = _main(held, node.op_type) or origin
         rows.append(
             Layer(
-                name=node.name,
+                name=name,
                 module=main.module if main else "",
                 kernel=_kernel(node, row, constants, _weight_shape(main, source)),
                 inputs=tuple(v for v in node.input if v and v not in constants),
@@ -179,18 +196,80 @@ def layers(source: SourceGraph, optimised: Any, profiled: Sequence[Mapping[str, 
     return _inherit(rows)
 
 
+def _source_values(source: SourceGraph, optimised: Any) -> dict[str, str]:
+    """Value of the optimised graph → the source value it holds, in whatever layout; what is inserted passes it on."""
+    known: dict[str, str] = {}
+    for node in optimised.node:
+        for value in node.output:
+            if (plain := value.removesuffix("_nchwc")) in source.producer:
+                known[value] = plain
+    for node in optimised.node:
+        if node.op_type == "ReorderOutput" and node.output[0] in known:
+            known.setdefault(node.input[0], known[node.output[0]])
+    for node in optimised.node:
+        origin = source.find(node.name)
+        for value in node.output:
+            if origin is not None and origin.outputs:
+                known.setdefault(value, _after_sum(source, origin.outputs[0], node, known))
+            elif node.input:
+                known.setdefault(value, known.get(node.input[0], node.input[0]))
+    return known
+
+
+def _after_sum(source: SourceGraph, value: str, node: Any, known: Mapping[str, str]) -> str:
+    """A blocked convolution may add its fourth input; its name does not say so."""
+    if node.op_type != "Conv" or len(node.input) < 4:
+        return value
+    other = known.get(node.input[3], node.input[3])
+    sums = (n.outputs[0] for n in source.nodes if n.op in ("Add", "Sum") and {value, other} <= set(n.inputs))
+    return next(sums, value)
+
+
+def _origin(source: SourceGraph, node: Any, known: Mapping[str, str]) -> _Source | None:
+    """The last source node that an executed node holds; ``None`` for what the runtime put in."""
+    if node.op_type in ("ReorderInput", "ReorderOutput"):
+        return None
+    named = source.find(node.name)
+    if named is None and not any(value.removesuffix("_nchwc") in source.producer for value in node.output):
+        return None
+    return next((source.producer[known[v]] for v in node.output if known.get(v) in source.producer), named)
+
+
+def _pairs(optimised: Any, profiled: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The optimised graph's node of each profiled row, ``None`` for one inside another node's graph.
+
+    By position where the two agree on every operator, because names may be missing; else by names that are unique.
+    """
+    if [node.op_type for node in optimised.node] == [row["op"] for row in profiled]:
+        return list(optimised.node)
+    named = Counter(node.name for node in optimised.node)
+    by_name = {node.name: node for node in optimised.node if node.name and named[node.name] == 1}
+    found = [by_name.get(str(row["name"])) for row in profiled]
+    return [node if node and node.op_type == row["op"] else None for node, row in zip(found, profiled, strict=True)]
+
+
+def _dtype(elem_type: int) -> str:
+    import onnx
+
+    try:
+        return str(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
+    except KeyError:
+        return "float32"
+
+
 def _main(held: Sequence[_Source], op: str) -> _Source | None:
     """Of the source nodes in a fused one, the one that does the work."""
-    heavy = [n for n in held if n.op in _CONVS or n.op in _MATMULS or n.op == "ConvTranspose"]
-    if op in _CONVS or op in _MATMULS or op == "ConvTranspose":
-        return heavy[0] if heavy else None
+    heavy = [n for n in held if n.op in CONVS or n.op in MATMULS or n.op == "ConvTranspose"]
+    if op in CONVS or op in MATMULS or op == "ConvTranspose":
+        # A batch norm that follows no convolution runs as a 1×1 depthwise convolution.
+        return heavy[0] if heavy else next((n for n in held if n.op == "BatchNormalization"), None)
     return next((n for n in held if n.module), None)
 
 
 def _weight_shape(node: _Source | None, source: SourceGraph) -> tuple[int, ...] | None:
-    if node is None or node.op not in _CONVS or len(node.inputs) <= _CONVS[node.op][1]:
+    if node is None or node.op not in CONVS or len(node.inputs) <= CONVS[node.op][1]:
         return None
-    return source.shapes.get(node.inputs[_CONVS[node.op][1]])
+    return source.shapes.get(node.inputs[CONVS[node.op][1]])
 
 
 def _inherit(rows: list[Layer]) -> list[Layer]:
@@ -205,8 +284,7 @@ def _inherit(rows: list[Layer]) -> list[Layer]:
             if value in writer and not module[writer[value]]:
                 module[writer[value]] = module[i]
     return [
-        layer if layer.module == name else Layer(layer.name, name, layer.kernel, layer.inputs, layer.outputs)
-        for layer, name in zip(rows, module, strict=True)
+        layer if layer.module == name else replace(layer, module=name) for layer, name in zip(rows, module, strict=True)
     ]
 
 
@@ -240,29 +318,24 @@ def _attributes(node: Any) -> dict[str, Attribute]:
     return found
 
 
-def _kernel(node: Any, row: Mapping[str, Any], constants: Mapping[str, Any], weight: tuple[int, ...] | None) -> Kernel:
-    names = [v for v in node.input if v]
-    inputs = [
-        Tensor(t.shape, t.dtype, name in constants) for name, t in zip(names, _tensors(row["inputs"]), strict=False)
-    ]
+def _kernel(
+    node: Any, row: Mapping[str, Any], constants: Mapping[str, Tensor], weight: tuple[int, ...] | None
+) -> Kernel:
+    inputs = _inputs(node, row, constants)
     outputs = _tensors(row["outputs"])
     attributes = _attributes(node)
     kind = _KIND_OF.get(node.op_type, "other")
-    layout = "nchwc" if node.domain == "com.microsoft.nchwc" else ""
-    if node.op_type in _CONVS and len(inputs) > _CONVS[node.op_type][1] and outputs:
+    if node.op_type in CONVS and len(inputs) > CONVS[node.op_type][1] and outputs:
         kind = "conv"
-        inputs, outputs, extra = _conv(inputs, outputs, attributes, _CONVS[node.op_type][1], weight)
-        attributes = attributes | extra
+        inputs, outputs, extra = _conv(inputs, outputs, attributes, CONVS[node.op_type][1], weight)
+        attributes |= extra
     elif node.op_type == "ConvTranspose" and len(inputs) > 1:
         attributes["groups"] = attributes.pop("group", 1)
         attributes.setdefault("kernel_shape", inputs[1].shape[2:])
-    elif node.op_type in _MATMULS and inputs:
-        kind = "matmul"
-        transposed = bool(attributes.get("transA", 0))
-        shape = inputs[0].shape
-        attributes["k"] = shape[-2] if transposed and len(shape) > 1 else shape[-1]
     elif kind == "conv_transpose":
         kind = "other"
+    elif outputs and (k := contraction(node.op_type, attributes, [t.shape for t in inputs])) is not None:
+        kind, attributes["k"] = "matmul", k
     activation = str(attributes.pop("activation", ""))
     return Kernel(
         runtime="onnxruntime",
@@ -272,8 +345,24 @@ def _kernel(node: Any, row: Mapping[str, Any], constants: Mapping[str, Any], wei
         outputs=tuple(outputs),
         attributes=tuple(attributes.items()),
         activation=activation,
-        layout=layout,
+        layout="nchwc" if node.domain == "com.microsoft.nchwc" else "",
     )
+
+
+def _inputs(node: Any, row: Mapping[str, Any], constants: Mapping[str, Tensor]) -> list[Tensor]:
+    """What a node reads. The profile leaves out weights that the runtime has packed anew; the graph knows them."""
+    names = [v for v in node.input if v]
+    ran = _tensors(row["inputs"])
+    missing = max(0, len(names) - len(ran))
+    found = []
+    for name in names:
+        constant = constants.get(name)
+        if constant is not None and missing and (not ran or ran[0].shape != constant.shape):
+            missing -= 1
+            found.append(constant)
+        elif ran:
+            found.append(replace(ran.pop(0), constant=constant is not None))
+    return found
 
 
 def _conv(
@@ -285,11 +374,22 @@ def _conv(
 ) -> tuple[list[Tensor], list[Tensor], dict[str, Attribute]]:
     """Logical shapes of a convolution: NCHWc pads channels up to the vector's width, the counts must not."""
     ran = inputs[weight_at]
-    logical = weight if weight is not None and len(weight) == len(ran.shape) else ran.shape
+    fits = weight is not None and len(weight) == len(ran.shape) and weight[2:] == ran.shape[2:]
+    if weight is None or not fits or weight[0] > ran.shape[0] or weight[1] > ran.shape[1]:
+        weight = None  # not the weight that ran
+    logical = weight or ran.shape
     groups = int(attributes.pop("group", 1))  # type: ignore[arg-type]
     if weight is not None and groups > 1:
         groups = groups if logical[0] % groups == 0 and groups <= logical[0] else logical[0]
-    inputs = [Tensor(logical, t.dtype, t.constant) if i == weight_at else t for i, t in enumerate(inputs)]
+    padded, width = ran.shape[0], logical[0]
+    inputs = [
+        Tensor(logical, t.dtype, t.constant)
+        if i == weight_at
+        else replace(t, shape=(width,))
+        if t.constant and t.shape == (padded,)
+        else t
+        for i, t in enumerate(inputs)
+    ]
     first = outputs[0]
     outputs = [Tensor((first.shape[0], logical[0], *first.shape[2:]), first.dtype), *outputs[1:]]
     extra: dict[str, Attribute] = {
@@ -298,30 +398,3 @@ def _conv(
         "in_channels": logical[1] * groups,
     }
     return inputs, outputs, extra
-
-
-def graph_macs(model: Any) -> tuple[int, int]:
-    """(MACs, parameters) of a whole ONNX model from inferred shapes; parameters are its floating-point initializers."""
-    import onnx
-
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        shapes.setdefault(value.name, tuple(d.dim_value for d in value.type.tensor_type.shape.dim))
-    macs = 0
-    for node in graph.node:
-        if not node.output or node.output[0] not in shapes:
-            continue
-        out = math.prod(shapes[node.output[0]])
-        if node.op_type in _CONVS:
-            weight = shapes.get(node.input[_CONVS[node.op_type][1]], ())
-            macs += out * math.prod(weight[1:])
-        elif node.op_type == "ConvTranspose":
-            macs += math.prod(shapes.get(node.input[0], ())) * math.prod(shapes.get(node.input[1], ())[1:])
-        elif node.op_type in _MATMULS:
-            shape = shapes.get(node.input[0], ())
-            transposed = any(a.name == "transA" and a.i for a in node.attribute)
-            macs += out * (shape[-2] if transposed else shape[-1]) if shape else 0
-    floats = {1, 10, 11, 16}
-    params = sum(math.prod(t.dims) for t in graph.initializer if t.data_type in floats)
-    return macs, params

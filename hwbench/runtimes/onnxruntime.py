@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..catalog.model import Model
 
 ANCHOR_VERSION = 1
+MAX_GRAPH_BYTES = 256 << 20  # structure without weights; ten thousand nodes are a few MB
 EXPORT_VERSION = 1  # raise it when the same model would be exported differently
 
 
@@ -45,52 +46,78 @@ class OnnxRuntime:
                 remedy=f"Use --on {target.device}/litert.",
             )
         if model.path is not None:
-            return self._file(model, target)
+            return self._file(model, target, cache)
         packages = ("torch", "torchvision", "timm", "onnx", "onnxscript")
         key = export_key(self.name, EXPORT_VERSION, model, target, packages)
         path = cache.get(key, "model.onnx", lambda path: self._export(model, target, path))
         return self._artifact(path)
 
-    def _file(self, model: Model, target: Target) -> Artifact:
+    def _file(self, model: Model, target: Target, cache: Cache) -> Artifact:
         assert model.path is not None
         if target.batch != 1 and any(shape[:1] != (target.batch,) for _, shape, _ in model.inputs):
             raise UsageError(
                 f"{model.name} is a file with a fixed input; batch {target.batch} cannot be set from outside.",
                 remedy="Give its input with --input NAME=… or export the file at that batch.",
             )
-        return Artifact("onnx", file_sha256(model.path), model.inputs, model.path, facts=self._facts(model.path, model))
-
-    def _facts(self, path: Path, model: Model | None = None) -> dict[str, Any]:
         import onnx
 
-        from .onnx_graph import STRUCTURE, graph_macs
+        from .onnx_totals import precision, totals
 
-        structure = path.parent / STRUCTURE
-        proto = onnx.load(str(structure if model is None else path), load_external_data=False)
-        shapes = {name: shape for name, shape, _ in model.inputs} if model else {}
-        for value in proto.graph.input:
-            for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
-                dim.dim_value = size
-        macs, params = graph_macs(proto)
-        return {"macs": macs, "params": params, "path": str(path)}
+        proto = onnx.load(str(model.path), load_external_data=False)
+        path = self._whole(model.path, proto, cache)
+        spec = {"precision": precision(proto)}
+        macs, params = totals(proto, {name: shape for name, shape, _ in model.inputs})
+        facts = {"macs": macs, "params": params, "structure": str(model.path)}
+        return Artifact("onnx", file_sha256(path), model.inputs, path, spec, facts)
+
+    def _whole(self, path: Path, proto: Any, cache: Cache) -> Path:
+        """The model as one file, which is what travels: itself, or a copy that holds its external data."""
+        import onnx
+        from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+
+        found = [t for t in proto.graph.initializer if uses_external_data(t)]
+        if not found:
+            return path
+        beside = sorted({entry.value for t in found for entry in t.external_data if entry.key == "location"})
+        key = {
+            "runtime": self.name,
+            "whole": file_sha256(path),
+            "data": {name: file_sha256(path.parent / name) for name in beside},
+        }
+
+        def join(out: Path) -> None:
+            from .onnx_graph import save
+
+            whole = onnx.ModelProto()
+            whole.CopyFrom(proto)
+            load_external_data_for_model(whole, str(path.parent))
+            save(whole, out)
+
+        return cache.get(key, "model.onnx", join)
 
     def _artifact(self, path: Path) -> Artifact:
+        """An exported model that lies in the cache with its structure."""
         import onnx
 
         from .onnx_graph import STRUCTURE
+        from .onnx_totals import precision, totals
 
-        graph = onnx.load(str(path.parent / STRUCTURE), load_external_data=False).graph
-        constants = {t.name for t in graph.initializer}
+        structure = path.parent / STRUCTURE
+        proto = onnx.load(str(structure), load_external_data=False)
+        constants = {t.name for t in proto.graph.initializer}
         inputs = tuple(
             (
                 value.name,
                 tuple(d.dim_value for d in value.type.tensor_type.shape.dim),
                 onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
             )
-            for value in graph.input
+            for value in proto.graph.input
             if value.name not in constants
         )
-        return Artifact("onnx", file_sha256(path), inputs, path, facts=self._facts(path))
+        spec = {"precision": precision(proto)}
+        macs, params = totals(proto)
+        facts = {"macs": macs, "params": params, "structure": str(structure)}
+        return Artifact("onnx", file_sha256(path), inputs, path, spec, facts)
 
     def _export(self, model: Model, target: Target, path: Path) -> None:
         try:
@@ -99,7 +126,7 @@ class OnnxRuntime:
             raise MissingDependency(
                 f"Exporting {model.name} to ONNX needs torch.", remedy="pip install 'hwbench[onnx-export]'"
             ) from error
-        from .onnx_graph import STRUCTURE, write_structure
+        from .onnx_graph import save
 
         assert model.build is not None
         module, inputs = model.build(target.batch)
@@ -117,8 +144,7 @@ class OnnxRuntime:
                 remedy=f"Try --on {target.device}/torch, or export it yourself and give the .onnx file.",
                 detail=str(error)[-2000:],
             ) from error
-        write_structure(proto, path.parent / STRUCTURE)
-        path.write_bytes(proto.SerializeToString())
+        save(proto, path)
 
     def anchor(self, target: Target, cache: Cache) -> Artifact:
         key = {"runtime": self.name, "anchor": ANCHOR_VERSION}
@@ -129,23 +155,37 @@ class OnnxRuntime:
         return self._made(cache, key, lambda: chain_model(arity, length))
 
     def _made(self, cache: Cache, key: dict[str, Any], make: Any) -> Artifact:
-        from .onnx_graph import STRUCTURE, write_structure
+        from .onnx_graph import save
 
-        def build(path: Path) -> None:
-            model = make()
-            write_structure(model, path.parent / STRUCTURE)
-            path.write_bytes(model.SerializeToString())
-
-        return self._artifact(cache.get(key, "model.onnx", build))
+        return self._artifact(cache.get(key, "model.onnx", lambda path: save(make(), path)))
 
     def layers(self, artifact: Artifact, profile: Mapping[str, Any]) -> list[Layer]:
-        import onnx
-
+        """See :meth:`hwbench.runtimes.Runtime.layers`. Raises WorkerError for a profile that is none."""
         from .onnx_graph import SourceGraph, layers
 
-        assert artifact.path is not None
-        optimised = onnx.ModelProto.FromString(zlib.decompress(base64.b64decode(profile["graph"]))).graph
-        return layers(SourceGraph.load(artifact.path), optimised, profile["nodes"])
+        source = SourceGraph.load(Path(artifact.facts["structure"]))
+        try:
+            return layers(source, _unpacked(profile["graph"]), profile["nodes"])
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise WorkerError(
+                f"The profile that onnxruntime gave cannot be read: {type(error).__name__}: {str(error)[:200]}",
+                remedy="Report it with the model and the device's version of onnxruntime.",
+            ) from error
+
+
+def _unpacked(packed: str) -> Any:
+    """The graph that came from the device. Raises ValueError when it is none, or larger than a file can be."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    inflate = zlib.decompressobj()
+    try:
+        data = inflate.decompress(base64.b64decode(packed, validate=True), MAX_GRAPH_BYTES)
+        if not inflate.eof:
+            raise ValueError(f"its graph is cut off or larger than {MAX_GRAPH_BYTES >> 20} MiB")
+        return onnx.ModelProto.FromString(data).graph
+    except (zlib.error, DecodeError) as error:
+        raise ValueError(f"its graph is damaged ({error})") from error
 
 
 @contextlib.contextmanager

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache, json_sha256
-from ..errors import MissingDependency, UsageError
+from ..catalog.operators import describe, op_name
+from ..errors import MissingDependency, UsageError, WorkerError
 from ..kernel import Kernel, Layer, Tensor
 from ..target import Target
 from . import Artifact, versions
@@ -43,10 +47,10 @@ class TorchRuntime:
                 f"{model.name} lives in this process, and the torch worker is another one.",
                 remedy="Give a factory it can import: python:package.module:factory.",
             )
-        inputs = tuple((n, (shape[0] * target.batch, *shape[1:]), d) for n, shape, d in model.inputs)
+        module, examples, rows = _traced(model, target)
+        inputs = tuple((n, tuple(t.shape), d) for (n, _, d), t in zip(model.inputs, examples, strict=True))
         spec = {**model.builder, "versions": versions(*_PACKAGES)}
         identity = {"spec": spec, "inputs": [[n, list(s), d] for n, s, d in inputs]}
-        module, rows = _traced(model, target)
         macs = sum(row.kernel.cost().macs for row in rows)
         params = sum(p.numel() for p in module.parameters())
         facts = {"macs": macs, "params": params, "rows": rows}
@@ -61,41 +65,85 @@ class TorchRuntime:
         return Artifact("builder", json_sha256(spec), (), spec=spec)
 
     def layers(self, artifact: Artifact, profile: Mapping[str, Any]) -> list[Layer]:
-        """The device says which operators ran and for how long; the trace on this host says what they are."""
-        traced: Sequence[Layer] = artifact.facts.get("rows", ())
-        nodes = profile["nodes"]
-        if len(traced) == len(nodes) and all(_same(row, node) for row, node in zip(traced, nodes, strict=True)):
-            return [
-                Layer(str(node["name"]), row.module, row.kernel, row.inputs, row.outputs, row.sources)
-                for row, node in zip(traced, nodes, strict=True)
-            ]
-        return [_bare(node) for node in nodes]
+        """The device says which operators ran and for how long; the trace on this host says what they are.
+
+        Raises:
+            WorkerError: the profile is none.
+        """
+        try:
+            return _aligned(artifact.facts.get("rows", ()), profile["nodes"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise WorkerError(
+                f"The profile that torch gave cannot be read: {type(error).__name__}: {str(error)[:200]}",
+                remedy="Report it with the model and the device's version of torch.",
+            ) from error
 
 
-def _traced(model: Model, target: Target) -> tuple[Any, list[Layer]]:
-    """The module, and its operators as a trace on this host sees them."""
+def _aligned(traced: Sequence[Layer], nodes: Sequence[Mapping[str, Any]]) -> list[Layer]:
+    """One layer per node.
+
+    Where trace and device disagree (another version of a library, or an operator that the trace opens because products
+    hide in it), the node is described by its shapes, with the MACs of the traced operators in its place.
+    """
+    keys = [(row.module, row.kernel.op, tuple(t.shape for t in row.kernel.outputs)) for row in traced]
+    ran = [(n["module"], _op(n), tuple(tuple(shape) for shape, _, _ in n["outputs"])) for n in nodes]
+    found: list[Layer] = []
+    for tag, i1, i2, j1, j2 in SequenceMatcher(None, keys, ran, autojunk=False).get_opcodes():
+        if tag == "equal":
+            pairs = zip(traced[i1:i2], nodes[j1:j2], strict=True)
+            found += [replace(row, name=str(node["name"])) for row, node in pairs]
+            continue
+        here = Counter(str(node["module"]) for node in nodes[j1:j2])
+        for node in nodes[j1:j2]:
+            alone = here[str(node["module"])] == 1
+            hidden = [row for row in traced[i1:i2] if alone and row.module == node["module"]]
+            found.append(_described(node, hidden))
+    return found
+
+
+def _op(node: Mapping[str, Any]) -> str:
+    return op_name(str(node["op"]).rpartition(".")[2])
+
+
+def _traced(model: Model, target: Target) -> tuple[Any, tuple[Any, ...], list[Layer]]:
+    """The module, its example inputs, and its operators as a trace on this host sees them."""
     assert model.build is not None
     try:
         from ..catalog import trace
 
         module, inputs = model.build(target.batch)
-        return module, trace.kernels(module, inputs)
+        return module, inputs, trace.kernels(module, inputs)
     except ImportError as error:
         raise MissingDependency(
             f"Building {model.name} needs {error.name}.", remedy="pip install 'hwbench[torch]'"
         ) from error
 
 
-def _same(row: Layer, node: Mapping[str, Any]) -> bool:
-    shapes = [list(t.shape) for t in row.kernel.outputs]
-    return row.module == node["module"] and shapes == [shape for shape, _, _ in node["outputs"]]
+def _described(node: Mapping[str, Any], hidden: Sequence[Layer]) -> Layer:
+    """A node from what the device alone can say of it, its name and shapes.
 
-
-def _bare(node: Mapping[str, Any]) -> Layer:
-    """What the device alone can say of an operator: its name and shapes, and no MACs."""
-    sides = [tuple(Tensor(tuple(s), d, bool(c)) for s, d, c in node[side]) for side in ("inputs", "outputs")]
-    kernel = Kernel("torch", str(node["op"]).rpartition(".")[2], "other", sides[0], sides[1])
-    return Layer(str(node["name"]), str(node["module"]), kernel)
+    Products that hide inside one operator are counted per element of its output, so that its MACs are theirs.
+    """
+    inputs, outputs = (
+        tuple(Tensor(tuple(int(n) for n in s), str(d), bool(c)) for s, d, c in node[side])
+        for side in ("inputs", "outputs")
+    )
+    op = _op(node)
+    known: dict[str, Any] = {}
+    if op.startswith("conv") and len(inputs) > 1:
+        channels = outputs[0].shape if "transpose" in op else inputs[0].shape
+        known["groups"] = max(1, channels[1] // max(1, inputs[1].shape[1]))
+    try:
+        kernel = describe(op, inputs, known, outputs)
+    except (UsageError, IndexError):
+        kernel = Kernel("torch", op, "other", inputs, outputs)
+    macs = sum(row.kernel.cost().macs for row in hidden)
+    if macs and kernel.kind == "other" and outputs[0].numel:
+        per_element = round(macs / outputs[0].numel)
+        kernel = Kernel("torch", op, "matmul", inputs, outputs, (("k", per_element),))
+    read = tuple(v for row in hidden[:1] for v in row.inputs)
+    written = tuple(v for row in hidden[-1:] for v in row.outputs)
+    return Layer(str(node["name"]), str(node["module"]), kernel, read, written, tuple(row.name for row in hidden))
 
 
 RUNTIME = TorchRuntime()

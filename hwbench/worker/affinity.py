@@ -10,13 +10,16 @@ LOOK_S = 0.1  # ten scheduler ticks: enough to tell a busy core from an idle one
 
 
 def _idle_ticks(procfs: str) -> Dict[int, int]:
-    """Idle plus iowait ticks by CPU, from ``/proc/stat``."""
+    """Idle plus iowait ticks by CPU, from ``/proc/stat``; of none where a sandbox hides or empties that file."""
     ticks = {}
-    with open(os.path.join(procfs, "stat"), encoding="ascii") as file:
-        for line in file:
-            name, *values = line.split()
-            if name.startswith("cpu") and name != "cpu":
-                ticks[int(name[3:])] = int(values[3]) + int(values[4])
+    try:
+        with open(os.path.join(procfs, "stat"), encoding="ascii", errors="replace") as file:
+            for line in file:
+                name, *values = line.split() or [""]
+                if name.startswith("cpu") and name != "cpu":
+                    ticks[int(name[3:])] = int(values[3]) + int(values[4])
+    except (OSError, ValueError, IndexError):
+        return {}
     return ticks
 
 
@@ -36,9 +39,22 @@ def idlest(n: int, procfs: str = "/proc") -> List[int]:
 
 
 def pin(threads: int, cpus: Optional[List[int]] = None) -> Optional[List[int]]:
-    """Restrict this process to ``cpus``, or to the idlest ones; returns them, ``None`` where the system cannot pin."""
+    """Restrict this process to ``cpus``, or to the idlest ones.
+
+    Returns:
+        The CPUs it is then on, which a cpuset may have made fewer; ``None`` where the system cannot pin, or forbids it.
+
+    Raises:
+        ValueError: this process may use none of ``cpus``.
+    """
     if not hasattr(os, "sched_setaffinity"):  # macOS
         return None
     chosen = cpus or idlest(threads)
-    os.sched_setaffinity(0, chosen)
-    return chosen
+    try:
+        os.sched_setaffinity(0, chosen)
+    except PermissionError:  # a sandbox
+        return None
+    except OSError as error:
+        allowed = sorted(os.sched_getaffinity(0))
+        raise ValueError("cannot run on CPUs %s; this process may use %s" % (chosen, allowed)) from error
+    return sorted(os.sched_getaffinity(0))

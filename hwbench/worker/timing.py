@@ -72,7 +72,8 @@ def warm_up(
     """Run until the two-window test says steady; returns the whole series in ns and whether it got there.
 
     Source: pyperf's calibration of warm-ups, methodology section 2: at least 3 runs and 0.5 s, then 2 × 20 samples;
-    at most 300 samples or 30 s. Runs too slow for 40 samples stop at the budget and are "not known to be steady".
+    at most 300 samples or 30 s. Inferences below 1.7 ms make 300 runs before 0.5 s have passed; the test is then asked
+    once, there. Runs too slow for 40 samples stop at the budget and are "not known to be steady".
     """
     series: List[int] = []
     limit_ns = min(budget_s, WARM_MAX_S) * 1e9
@@ -82,7 +83,9 @@ def warm_up(
         spent += series[-1]
         if len(series) >= WARM_MIN_RUNS and spent >= min(WARM_MIN_S * 1e9, limit_ns) and statistics.is_steady(series):
             return series, True
-        if len(series) >= WARM_MAX_RUNS or (spent >= limit_ns and len(series) >= 2):
+        if len(series) >= WARM_MAX_RUNS:  # a short inference gets here before 0.5 s have passed
+            return series, statistics.is_steady(series)
+        if spent >= limit_ns and len(series) >= 2:
             return series, False
 
 
@@ -110,18 +113,32 @@ class Recorder:
         self.groups = 0
 
     def anchor(self, samples: Sequence[int]) -> float:
-        """Add one group of anchor samples; returns its median in seconds."""
+        """Add one group of anchor samples, also of a round that is then repeated; returns its median in seconds."""
         self.anchor_ns.extend(samples)
         self.anchor_of.extend([self.groups] * len(samples))
         self.groups += 1
         return stdlib_statistics.median(samples) * 1e-9
 
-    def block(self, kind: str, samples: Sequence[int], before_s: float, after_s: float, first_run: int) -> None:
-        """Add one block; ``first_run`` is the index of its first sample among all runs of its session."""
+    def block(
+        self, kind: str, samples: Sequence[int], before_s: float, after_s: float, first_run: int, group: int
+    ) -> None:
+        """Add one block.
+
+        ``first_run`` is the index of its first sample among all runs of its session, ``group`` that of the anchor group
+        right before it; the next group is right behind it. Without repeated rounds block i has group i.
+        """
         self.samples_ns.extend(samples)
         self.block_of.extend([len(self.blocks)] * len(samples))
         self.kept.setdefault(kind, []).extend(range(first_run, first_run + len(samples)))
-        self.blocks.append({"kind": kind, "n": len(samples), "anchor_before_s": before_s, "anchor_after_s": after_s})
+        self.blocks.append(
+            {
+                "kind": kind,
+                "n": len(samples),
+                "anchor_before_s": before_s,
+                "anchor_after_s": after_s,
+                "anchor_group": group,
+            }
+        )
 
     def as_dict(self) -> Dict[str, Any]:
         return {
@@ -220,7 +237,7 @@ def measure(
                 after = recorder.anchor(anchor_group(anchor, clock))
                 floor = min(floor, before, after)
                 disturbed = disturbed or max(before, after) > ANCHOR_LIMIT * floor
-                staged.append((kind, samples, before, after, first))
+                staged.append((kind, samples, before, after, first, recorder.groups - 2))
                 before = after
             if disturbed and repeated < MAX_REPEATED:
                 repeated += 1

@@ -15,6 +15,9 @@ import sys
 import time
 from typing import Any, Dict, List
 
+from ..meters.meter import MeterError
+from ..meters.simulated import SimulatedMeter
+
 _SEED = int(os.environ.get("HWBENCH_FAKE_SEED") or os.getpid())
 _random = random.Random(_SEED)
 _now_ns = [1_000_000_000]
@@ -29,6 +32,30 @@ def clock_ns() -> int:
     return _now_ns[0]
 
 
+class VirtualMeter(SimulatedMeter):
+    """A meter on the virtual clock, over the power model that the models' specs carry."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 1e-9 * _now_ns[0], wander_w=0.01, noise=0.005, seed=_SEED)
+        self.broken = False
+
+    def clock(self) -> float:
+        """Seconds; a look takes 10 us, so that waiting for the meter's next millisecond takes a hundred looks."""
+        _now_ns[0] += 10_000
+        return 1e-9 * _now_ns[0]
+
+    def sleep(self, duration_s: float) -> None:
+        _now_ns[0] += int(1e9 * max(0.0, duration_s))
+
+    def read(self) -> Dict[str, float]:
+        if self.broken:
+            raise MeterError("the made meter does not answer", "Leave the option fault=meter out.")
+        return super().read()
+
+
+METER = VirtualMeter()
+
+
 def probe() -> Dict[str, Any]:
     return {"versions": {"fake": "1"}, "profiler": True}
 
@@ -36,15 +63,21 @@ def probe() -> Dict[str, Any]:
 class Session:
     def __init__(self, model: Dict[str, Any], settings: Dict[str, Any], profile: bool) -> None:
         spec, options = model["spec"], settings["options"]
-        self._fault = options.get("fault")
+        # A fault is every model's and the anchor's, or that of the one model whose spec carries it.
+        self._fault = spec.get("fault") if "fault-model" in options else options.get("fault")
+        if self._fault == "meter":
+            METER.broken = True
         if self._fault == "load":
             raise RuntimeError("fake: this model cannot be loaded")
         self._costs = [float(cost) for cost in spec["costs_s"]]
         self._slope = float(spec.get("slope", 1.0))
+        self._power_w, self._work_j = float(spec.get("power_w", 0.0)), float(spec.get("work_j", 0.0))
         self._noise = float(options.get("noise") or 0.005)
         self._walk = float(options.get("drift") or 0.0)
         effect = float(options.get("spread") or 0.003)
-        self._effect = 1.0 if model.get("role") == "anchor" else math.exp(_random.gauss(0.0, effect))
+        # One draw a process and model: its plain and its profiled session share the process's memory layout.
+        drawn = random.Random("%d %r" % (_SEED, self._costs)).gauss(0.0, effect)
+        self._effect = 1.0 if model.get("role") == "anchor" else math.exp(drawn)
         self._profile = profile
         self._runs: List[List[int]] = []
         self.info = {
@@ -65,6 +98,7 @@ class Session:
             self._runs.append([int(1e9 * cost) for cost in costs])
         outside = EVENT_OUTSIDE_S * len(costs) if self._profile else 0.0
         _now_ns[0] += int(1e9 * (sum(costs) + outside))
+        METER.deposit(self._power_w * (sum(costs) + outside) + self._work_j)
 
     def _fail(self) -> None:
         if self._fault == "crash":

@@ -32,14 +32,17 @@ def probe() -> Dict[str, Any]:
     }
 
 
-def _fill(shape: List[int], dtype: str) -> numpy.ndarray:
+def _fill(name: str, shape: List[int], kind: str) -> numpy.ndarray:
     """Seeded data in the range a normalised image has; integers stay small enough to be token or class indices."""
+    dtype = _NUMPY.get(kind)
+    if dtype is None:
+        raise TypeError("input '%s' is a %s, which numpy has no type for" % (name, kind))
     random = numpy.random.default_rng(0)
     if dtype.startswith("float"):
-        return random.standard_normal(shape).astype(dtype)
+        return numpy.asarray(random.standard_normal(shape), dtype=dtype)
     if dtype == "bool":
-        return random.random(shape) < 0.5
-    return random.integers(0, 100 if dtype != "int8" else 64, size=shape).astype(dtype)
+        return numpy.asarray(random.random(shape) < 0.5)
+    return numpy.asarray(random.integers(0, 100 if dtype != "int8" else 64, size=shape), dtype=dtype)
 
 
 class Session:
@@ -67,18 +70,18 @@ class Session:
         binding = self._session.io_binding()
         for entry in self._session.get_inputs():
             shape = shapes.get(entry.name, entry.shape)
-            binding.bind_cpu_input(entry.name, _fill(list(shape), _NUMPY[entry.type]))
+            binding.bind_cpu_input(entry.name, _fill(entry.name, list(shape), entry.type))
         for entry in self._session.get_outputs():
             binding.bind_output(entry.name)
         run, bound = self._session.run_with_iobinding, binding
         self.run = lambda: run(bound)
-        weights = os.path.getsize(model["path"])
         self.info = {
             "provider": self._session.get_providers()[0],
             "providers": self._session.get_providers(),
-            "precision": _precision([entry.type for entry in self._session.get_inputs()]),
+            # The CPU provider computes in the precision that the file's weights have, and the host has read them.
+            "precision": (model.get("spec") or {}).get("precision") or "fp32",
             "threads": settings["threads"],
-            "weights_bytes": weights,
+            "weights_bytes": os.path.getsize(model["path"]),
         }
 
     def finish(self) -> Dict[str, Any]:
@@ -100,10 +103,6 @@ class Session:
         del self.run
         self._session = None
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _precision(types: List[str]) -> str:
-    return "fp32" if "tensor(float)" in types else types[0] if types else "unknown"
 
 
 def _by_run(events: List[Dict[str, Any]]) -> Any:

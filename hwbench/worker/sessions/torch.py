@@ -104,7 +104,17 @@ def _python(spec: Dict[str, Any], name: str) -> Tuple[Any, Tuple[Any, ...]]:
     for part in factory.split("."):
         built = getattr(built, part)
     built = built() if callable(built) and not isinstance(built, torch.nn.Module) else built
-    return built if isinstance(built, tuple) else (built, ())
+    return _unpacked(built)
+
+
+def _unpacked(built: Any) -> Tuple[Any, Tuple[Any, ...]]:
+    """A module and its example inputs in the order given; shapes among them are left to the job."""
+    if not isinstance(built, tuple):
+        return built, ()
+    module, example = built
+    if isinstance(example, torch.Tensor):
+        return module, (example,)
+    return module, tuple(example.values() if isinstance(example, dict) else example or ())
 
 
 _BUILDERS = {"timm": _timm, "torchvision": _torchvision, "python": _python}
@@ -132,6 +142,27 @@ def _inputs(model: Dict[str, Any]) -> Tuple[Any, ...]:
     return tuple(made)
 
 
+def _chosen(wanted: Tuple[Any, ...], examples: Tuple[Any, ...], batch: int) -> Tuple[Any, ...]:
+    """The inputs of a run: a factory's own examples where they have the wanted shape, for a module may depend on them.
+
+    Random indices, for instance, may lie outside its table.
+    """
+    if not wanted:
+        return examples
+    if len(examples) != len(wanted):
+        return wanted
+    chosen = []
+    for made, example in zip(wanted, examples):
+        if isinstance(example, torch.Tensor):
+            example = example.detach()
+            if batch > 1 and example.dim():
+                example = example.repeat(batch, *[1] * (example.dim() - 1))
+            if example.shape == made.shape and example.dtype == made.dtype:
+                made = example
+        chosen.append(made)
+    return tuple(chosen)
+
+
 class _Recorder(TorchFunctionMode):
     """Marks the end of every operator called from Python; describes them once, on a run of its own.
 
@@ -149,7 +180,7 @@ class _Recorder(TorchFunctionMode):
         out = func(*args, **kwargs) if kwargs else func(*args)
         self.marks.append(time.perf_counter_ns())
         if self.described is not None:
-            self.described.append((func, self.path[-1], args, out))
+            self.described.append((func, self.path[-1], (args, list(kwargs.values()) if kwargs else ()), out))
         return out
 
 
@@ -158,8 +189,7 @@ class Session:
         torch.set_num_threads(settings["threads"])
         module, inputs = _build(model)
         self._module = module.eval()
-        given = _inputs(model)
-        self._inputs = given if given else inputs
+        self._inputs = _chosen(_inputs(model), inputs, settings.get("batch") or 1)
         self._recorder: Any = None
         self._runs: List[List[int]] = []
         self._nodes: List[Dict[str, Any]] = []

@@ -1,0 +1,156 @@
+"""What a whole ONNX model adds up to: multiply-accumulates, parameters, and the precision that it computes in."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..catalog.operators import describe
+from ..kernel import Tensor
+
+_KEEP_BYTES = 256  # initializers up to this size keep their data in the structure file (axes, shapes)
+
+
+# op → (index of the data input, index of the weight input)
+CONVS = {"Conv": (0, 1), "FusedConv": (0, 1), "QLinearConv": (0, 3), "ConvInteger": (0, 1), "NhwcFusedConv": (0, 1)}
+MATMULS = {
+    "Gemm": (0, 1), "FusedGemm": (0, 1), "MatMul": (0, 1), "FusedMatMul": (0, 1), "MatMulInteger": (0, 1),
+    "QLinearMatMul": (0, 3), "QGemm": (0, 3), "DynamicQuantizeMatMul": (0, 1), "MatMulIntegerToFloat": (0, 1),
+}  # fmt: skip
+_HEAVY = {*CONVS, *MATMULS, "ConvTranspose", "Einsum", "Attention", "MultiHeadAttention"}
+_FLOATS = {1: "fp32", 10: "fp16", 11: "fp64", 16: "bf16"}  # Source: onnx.proto, TensorProto.DataType
+_INTEGERS = {2: "int8", 3: "int8", 21: "int4", 22: "int4"}  # the unsigned kinds too
+_QUANTISED = {"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
+
+
+def totals(model: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> tuple[int | None, int]:
+    """MACs of one inference and number of parameters.
+
+    Args:
+        model: a ``ModelProto``; it is changed (weights are dropped, dimensions filled in).
+        shapes: of the inputs, where the file leaves dimensions open.
+
+    Returns:
+        MACs, ``None`` when a product's shape cannot be inferred; parameters, which are the floating-point weights that
+        are no single constants, and the quantised ones of two dimensions or more.
+    """
+    import onnx.inliner
+
+    params = sum(
+        math.prod(t.dims)
+        for t in model.graph.initializer
+        if (t.data_type in _FLOATS and t.dims) or (t.data_type in _INTEGERS and len(t.dims) > 1)
+    )
+    strip(model)
+    _bind(model.graph, shapes or {})
+    try:
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):  # the runtime may take it all the same
+        graph = model.graph
+    return _macs(graph), params
+
+
+def strip(model: Any) -> None:
+    """Drop the data of large weights, in place; their shapes stay."""
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() > _KEEP_BYTES or tensor.external_data:
+            for field in (
+                "raw_data", "float_data", "int32_data", "int64_data", "uint64_data", "double_data", "external_data",
+                "data_location",
+            ):  # fmt: skip
+                tensor.ClearField(field)
+
+
+def contraction(op: str, attributes: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> int | None:
+    """Multiply-accumulates behind each output element of a matrix product in any guise; ``None`` for what is none.
+
+    Source: the definitions of the operators. ``com.microsoft.Attention`` projects its input to query, key and value
+    before the two products of attention, so an output element costs 3·hidden + 2·positions.
+    """
+    if not shapes:
+        return None
+    first = shapes[0]
+    if op in MATMULS:
+        if not attributes.get("transA") or len(first) < 2:
+            return first[-1] if first else 1
+        return first[0] if attributes.get("transBatchA") else first[-2]
+    if op == "Einsum" and len(shapes) == 2:
+        operands = [Tensor(tuple(shape)) for shape in shapes]
+        k = describe("einsum", [str(attributes.get("equation")), *operands], {}, operands[0]).attribute("k")
+        return k if isinstance(k, int) else None
+    if op == "Attention" and len(shapes) > 1 and len(first) == 3 and len(shapes[1]) == 2:
+        return 3 * first[-1] + 2 * first[-2]
+    if op in ("Attention", "MultiHeadAttention") and len(shapes) > 2 and len(shapes[1]) in (3, 4):
+        # q·kᵀ costs q·kv·d for each head and the product with v costs q·kv·dᵥ, for q·dᵥ outputs.
+        depth, width = shapes[1][-1], shapes[2][-1]
+        return shapes[1][-2] * (depth + width) // max(1, width)
+    return None
+
+
+def _bind(graph: Any, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Give open dimensions their values, and forget what was inferred while they were open."""
+    opened = False
+    for value in graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
+            opened = opened or dim.dim_value != size
+            dim.dim_value = size
+    if opened:
+        del graph.value_info[:]
+        for value in graph.output:
+            value.type.tensor_type.ClearField("shape")
+
+
+def _macs(graph: Any) -> int | None:
+    known: dict[str, tuple[int, ...]] = {t.name: tuple(t.dims) for t in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kind = value.type.tensor_type
+        if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim):
+            known.setdefault(value.name, tuple(dim.dim_value for dim in kind.shape.dim))
+    total = 0
+    for node in graph.node:
+        if node.op_type in _HEAVY:
+            macs = _node_macs(node, known)
+            if macs is None:
+                return None
+            total += macs
+    return total
+
+
+def _node_macs(node: Any, known: Mapping[str, tuple[int, ...]]) -> int | None:
+    import onnx
+
+    shapes = [known.get(name) for name in node.input if name]
+    out = known.get(node.output[0])
+    if out is None or None in shapes[: CONVS.get(node.op_type, (0, 1))[1] + 1]:
+        return None
+    found = [shape for shape in shapes if shape is not None]
+    if node.op_type in CONVS:
+        return math.prod(out) * math.prod(found[CONVS[node.op_type][1]][1:])
+    if node.op_type == "ConvTranspose":
+        return math.prod(found[0]) * math.prod(found[1][1:])
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    if isinstance(attributes.get("equation"), bytes):
+        attributes["equation"] = attributes["equation"].decode(errors="replace")
+    k = contraction(node.op_type, attributes, found)
+    return None if k is None else math.prod(out) * k
+
+
+def precision(model: Any) -> str:
+    """The precision that most weights are kept in; integers only count where activations are quantised as well.
+
+    Integer weights that are expanded before they are used are arithmetic in floating point.
+    """
+    quantised = any(n.op_type in _QUANTISED or n.op_type.startswith(("QLinear", "QGemm")) for n in model.graph.node)
+    names = {**_FLOATS, **(_INTEGERS if quantised else {})}
+    weights: Counter[str] = Counter()
+    for tensor in model.graph.initializer:
+        if tensor.data_type in names:
+            weights[names[tensor.data_type]] += math.prod(tensor.dims)
+    if weights:
+        return weights.most_common(1)[0][0]
+    kinds = [_FLOATS.get(value.type.tensor_type.elem_type) for value in model.graph.input]
+    return next((kind for kind in kinds if kind), "fp32")

@@ -1,0 +1,129 @@
+"""The front door: names, modules and errors, as a user of the library meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from inprocess import in_process
+from test_measurement import check_shape
+
+import hwbench
+from hwbench import api
+from hwbench.cache import Cache
+from hwbench.campaign import Failure
+from hwbench.errors import UsageError, WorkerError
+from hwbench.measurement import PASSES, Measurement
+from hwbench.store import Store
+
+FAKE = "local-cpu/fake"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "a.db") as opened:
+        yield opened
+
+
+def test_the_first_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWBENCH_DB", str(tmp_path / "user.db"))
+    monkeypatch.setenv("HWBENCH_CACHE", str(tmp_path / "cache"))
+    in_process(monkeypatch)
+    found = hwbench.measure("mobilenetv2_100", on=FAKE)
+    assert found.latency is not None
+    assert found.latency.interval_s is not None
+    assert found.latency.interval_s[0] < found.latency.median_s < found.latency.interval_s[1]
+    assert isinstance(found.caveats, tuple)
+    assert {s.pass_ for s in found.sessions} == {"latency"}
+    with Store.open() as kept:
+        assert len(kept.sessions()) == len(found.sessions) >= 8
+
+
+def test_profile_adds_layers_as_a_data_frame(store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_process(monkeypatch)
+    found = hwbench.profile("resnet18", on=FAKE, preset="quick", store=store, cache=cache)
+    check_shape(found.as_dict(), PASSES)
+    assert found.closure is not None
+    assert found.layers["latency_s"].sum() == pytest.approx(found.closure.layer_s.sum())
+
+
+def test_a_module_with_its_inputs_is_measured_for_real(store: Store, cache: Cache) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten())
+    found = hwbench.profile(
+        net,
+        on="local-cpu/onnxruntime",
+        inputs=(torch.zeros(1, 3, 32, 32),),
+        preset="quick",
+        passes=("memory",),
+        store=store,
+        cache=cache,
+    )
+    assert found.key.identity.startswith("module:Sequential-")
+    assert found.key.identity.endswith("@1x3x32x32")
+    assert found.as_dict()["macs"] == 30 * 30 * 8 * 3 * 9
+    check_shape(found.as_dict(), ("memory",))
+
+
+def test_a_module_without_inputs_is_refused(store: Store, cache: Cache) -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(UsageError, match="comes with its inputs") as caught:
+        hwbench.measure(torch.nn.Identity(), on=FAKE, store=store, cache=cache)
+    assert "inputs=" in str(caught.value.remedy)
+
+
+def test_a_modules_inputs_may_be_shapes_by_name(store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    in_process(monkeypatch)
+    net = torch.nn.Flatten()
+    found = api.measure(net, FAKE, inputs={"x": (1, 3, 4, 4)}, preset="quick", store=store, cache=cache)
+    assert found.key.identity.endswith("@1x3x4x4")
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "options", "message"),
+    [
+        ("resnet18", FAKE, {"passes": ("latnecy",)}, "no pass 'latnecy'. Did you mean latency"),
+        ("resnet18", FAKE, {"passes": ()}, "No pass was asked for"),
+        ("resnet18", FAKE, {"preset": "quik"}, "no preset 'quik'. Did you mean quick"),
+        ("resnet81", FAKE, {}, "no model 'resnet81'. Did you mean"),
+        ("resnet18", "local-cpu", {}, "'local-cpu' is not a target"),
+        ("resnet18", "local-cpu/fakes", {}, "no runtime 'fakes'. Did you mean fake"),
+        ("resnet18", "lokal-cpu/fake", {}, "no device 'lokal-cpu'. Did you mean local-cpu"),
+        ("resnet18", "local-cpu/fake:fp8", {}, "fake cannot run fp8"),
+        ("resnet18", "local-cpu/fake+slwo=2", {}, "no option 'slwo'. Did you mean slow"),
+    ],
+)
+def test_what_is_unknown_is_named_with_what_was_meant(
+    store: Store, cache: Cache, model: str, target: str, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        api.profile(model, target, store=store, cache=cache, **options)  # type: ignore[arg-type]
+    assert message in caught.value.message
+    assert caught.value.remedy
+    assert store.sessions() == []
+
+
+def test_one_pass_may_be_named_alone_and_their_order_is_fixed() -> None:
+    assert api.check_passes("memory") == ("memory",)
+    assert api.check_passes(["energy", "latency"]) == ("latency", "energy")
+
+
+def test_many_gives_a_failure_where_one_raises(store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_process(monkeypatch)
+    target = "local-cpu/fake+fault=load+fault-model=resnet18"
+    bad, good = api.profile_many(
+        ["resnet18", "resnet50", "resnet18"], [target, target], preset="quick", passes=["memory"], store=store,
+        cache=cache,
+    )  # fmt: skip
+    assert isinstance(bad, Failure)
+    assert isinstance(good, Measurement)
+    with pytest.raises(WorkerError, match="cannot be loaded"):
+        api.profile("resnet18", target, passes=["memory"], store=store, cache=cache)

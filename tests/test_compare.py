@@ -1,0 +1,207 @@
+"""Comparisons: verdicts over seeded worker pairs of the fake runtime, and what keeps them fair."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inprocess import InProcessWorker, in_process, made_model
+
+from hwbench import compare, estimate
+from hwbench.bench import bench
+from hwbench.cache import Cache
+from hwbench.errors import UsageError, WorkerError
+from hwbench.store import Store
+from hwbench.target import Target
+
+FAKE = Target.parse("local-cpu/fake")
+SLOWER = Target.parse("local-cpu/fake+slow=1.03")
+SECOND = """
+kind = "local"
+description = "The same machine under another name"
+"""
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "a.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> type[InProcessWorker]:
+    return in_process(monkeypatch)
+
+
+@pytest.fixture
+def second_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    folder = tmp_path / "devices"
+    folder.mkdir()
+    (folder / "second.toml").write_text(SECOND)
+    monkeypatch.setenv("HWBENCH_DEVICES", str(folder))
+    return "second"
+
+
+@pytest.mark.parametrize(("other", "allowed"), [(SLOWER, {"slower"}), (FAKE, {"equivalent"})])
+def test_verdicts_over_seeds(
+    workers: type[InProcessWorker], store: Store, cache: Cache, other: Target, allowed: set[str]
+) -> None:
+    tally: Counter[str] = Counter()
+    for seed in range(6):
+        found = compare.compare_targets(FAKE, other, made_model("one"), store, seed=seed, cache=cache)
+        tally[found.verdict.name] += 1
+        assert found.paired
+        assert found.verdict.low is not None
+        assert found.verdict.high is not None
+        assert found.verdict.low < found.verdict.ratio < found.verdict.high
+        assert len(found.log_ratios) == found.verdict.pairs
+    assert set(tally) <= allowed | {"inconclusive"}
+    assert sum(tally[name] for name in allowed) >= 5
+
+
+def test_the_other_way_round_it_is_faster(workers: type[InProcessWorker], store: Store, cache: Cache) -> None:
+    found = compare.compare_targets(SLOWER, FAKE, made_model("one"), store, seed=3, cache=cache)
+    assert found.verdict.name == "faster"
+    assert found.verdict.ratio == pytest.approx(1 / 1.03, abs=0.006)
+
+
+def test_the_same_seed_gives_the_same_numbers(workers: type[InProcessWorker], store: Store, cache: Cache) -> None:
+    one, two = (
+        compare.compare_models(made_model("one"), made_model("one"), FAKE, store, seed=4, cache=cache).log_ratios
+        for _ in range(2)
+    )
+    assert one == two
+
+
+def test_both_sides_go_first_about_as_often(workers: type[InProcessWorker], store: Store, cache: Cache) -> None:
+    opened: list[float] = []
+
+    def note(worker: InProcessWorker, verb: str, arguments: dict[str, Any]) -> None:
+        if verb == "open":
+            opened.append(arguments["settings"]["options"].get("slow", 0))
+
+    workers.faults.append(note)
+    with bench(FAKE, cache) as a, bench(SLOWER, cache) as b:
+        artifact = a.runtime.prepare(made_model("one"), FAKE, cache)
+        sides = [compare.Side(str(each.target), each, artifact) for each in (a, b)]
+        random_ = random.Random(0)
+        for _ in range(20):
+            compare.pair(sides[0], sides[1], random_)
+    firsts = Counter(opened[::2])
+    assert min(firsts.values()) >= 5
+    assert len(opened) == 40
+
+
+def test_targets_with_different_threads_share_cpus_and_each_has_its_own_number(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    seen: set[tuple[int, tuple[int, ...]]] = set()
+
+    def note(worker: InProcessWorker, verb: str, arguments: dict[str, Any]) -> None:
+        if verb == "open":
+            seen.add((worker.target.threads, tuple(worker.hello["cpus"])))
+
+    workers.faults.append(note)
+    wide = FAKE.with_(threads=2)
+    found = compare.compare_targets(FAKE, wide, made_model("one"), store, seed=1, cache=cache)
+    assert seen == {(1, (0,)), (2, (0, 1))}
+    assert found.verdict.name == "faster"
+
+
+def test_a_noise_floor_widens_the_band_in_its_own_environment_only(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    noisy = Target.parse("local-cpu/fake+spread=0.02")
+    floor = compare.noise_floor(noisy, store, pairs=8, seed=2, cache=cache)
+    assert floor["noise_floor"] > 0.005
+    assert floor["pairs"] == 8
+    model = made_model("one")
+    found = compare.compare_models(model, model, noisy, store, seed=1, cache=cache)
+    assert found.verdict.band == pytest.approx(max(0.01, 2 * floor["noise_floor"]))
+    other = compare.compare_models(model, model, FAKE, store, seed=1, cache=cache)
+    assert other.verdict.band == estimate.LEAST_BAND
+    workers.environment["governor"] = "another"
+    changed = compare.compare_models(model, model, noisy, store, seed=1, cache=cache)
+    assert changed.verdict.band == estimate.LEAST_BAND
+    told = compare.compare_models(model, model, noisy, store, seed=1, band=0.2, cache=cache)
+    assert told.verdict.band == 0.2
+
+
+def test_the_band_is_looked_up_by_what_the_first_target_says(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    """Whichever side happens to start first."""
+    workers.faults.append(
+        lambda worker, verb, _: (
+            worker.hello["probe"]["versions"].update(fake=str(worker.target.options)) if verb == "open" else None
+        )
+    )
+    compare.noise_floor(FAKE, store, pairs=5, seed=2, cache=cache)
+    facts: set[str] = set()
+    with bench(FAKE, cache) as a, bench(SLOWER, cache) as b:
+        artifact = a.runtime.prepare(made_model("one"), FAKE, cache)
+        for seed in range(8):
+            sides = compare.Side("a", a, artifact), compare.Side("b", b, artifact)
+            facts.add(str(compare.pair(*sides, random.Random(seed))[1]["versions"]))
+    assert len(facts) == 1
+
+
+def test_too_few_pairs_make_no_noise_floor(store: Store, cache: Cache) -> None:
+    with pytest.raises(UsageError, match="4 pairs are too few"):
+        compare.noise_floor(FAKE, store, pairs=4, cache=cache)
+
+
+def test_two_devices_are_compared_by_their_sessions_and_it_says_so(
+    workers: type[InProcessWorker], store: Store, cache: Cache, second_device: str
+) -> None:
+    slow = Target.parse(f"{second_device}/fake+slow=1.2")
+    found = compare.compare_targets(FAKE, slow, made_model("one"), store, cache=cache)
+    assert not found.paired
+    assert "unpaired" in found.reason
+    assert found.verdict.name == "slower"
+    assert found.verdict.low is not None
+    assert found.verdict.high is not None
+    assert found.verdict.low < 1.2 < found.verdict.high
+    assert found.verdict.pairs >= 8
+    assert {s.target.device for s in store.sessions()} == {"local-cpu", "second"}
+    assert found.device_time_s == pytest.approx(sum(s.device_time_s for s in store.sessions()))
+
+
+def test_a_side_that_fails_is_an_error(
+    workers: type[InProcessWorker], store: Store, cache: Cache, second_device: str
+) -> None:
+    broken = Target.parse("local-cpu/fake+fault=load")
+    with pytest.raises(WorkerError):
+        compare.compare_targets(FAKE, broken, made_model("one"), store, cache=cache)
+    with pytest.raises(WorkerError):
+        compare.compare_targets(FAKE, broken.with_(device="second"), made_model("one"), store, cache=cache)
+    assert store.comparisons() == []
+
+
+def test_verdicts_are_kept_as_plain_data(workers: type[InProcessWorker], store: Store, cache: Cache) -> None:
+    found = compare.compare_models(made_model("one"), made_model("two"), FAKE, store, seed=0, cache=cache)
+    (kept,) = store.comparisons()
+    assert kept.key == {"a": "one@1x3x8x8", "b": "two@1x3x8x8", "target": str(FAKE)}
+    assert kept.data["verdict"]["name"] == found.verdict.name in ("faster", "slower")
+    assert kept.data["log_ratios"] == list(found.log_ratios)
+
+
+def test_the_budget_ends_it_after_the_first_look(workers: type[InProcessWorker], store: Store, cache: Cache) -> None:
+    noisy = Target.parse("local-cpu/fake+spread=0.2")
+    told: list[int] = []
+    model = made_model("one")
+    found = compare.compare_models(
+        model, model, noisy, store, budget_s=0.0, seed=0, cache=cache, progress=lambda pairs, _: told.append(pairs)
+    )
+    assert found.reason == "the budget ended"
+    assert found.verdict.pairs == estimate.PAIR_LOOKS[0]
+    assert told == [1, 2, 3, 4, 5]

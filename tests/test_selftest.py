@@ -1,0 +1,156 @@
+"""The self-tests' tables and bars, with parameters so small that only their road is tested."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inprocess import InProcessWorker, in_process
+
+from hwbench import selftest
+from hwbench.cache import Cache
+from hwbench.measurement import plain
+from hwbench.selftest import Result
+from hwbench.store import Store
+
+FAKE = "local-cpu/fake"
+MODELS = ("resnet18", "mobilenetv2_100")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "a.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> type[InProcessWorker]:
+    return in_process(monkeypatch)
+
+
+def check(result: Result, rows: int) -> None:
+    assert len(result.rows) == rows
+    assert all(set(row) <= set(result.columns) for row in result.rows)
+    json.dumps(plain(result.as_dict()), allow_nan=False)
+    assert result.title
+
+
+def test_aa_tells_equal_from_three_per_cent(workers: type[InProcessWorker], store: Store, cache: Cache) -> None:
+    told: list[str] = []
+    result = selftest.aa(on=FAKE, pairs=2, busy=False, seed=1, store=store, cache=cache, progress=told.append)
+    check(result, 2)
+    same, longer = result.rows
+    assert same["median_ratio"] == pytest.approx(1.0, abs=0.01)
+    assert longer["median_ratio"] == pytest.approx(1.03, abs=0.01)
+    assert (longer["slower"], same["slower"] + same["faster"]) == (2, 0)
+    assert result.passed
+    assert len(told) == 2
+
+
+def test_aa_fails_where_processes_differ_more_than_it_can_tell(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    result = selftest.aa(on=f"{FAKE}+spread=0.3", pairs=1, busy=False, seed=1, store=store, cache=cache)
+    assert not result.passed
+
+
+def test_closure_holds_on_a_made_profiler_and_a_failure_does_not_close(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    result = selftest.closure(on=[FAKE], model=MODELS, store=store, cache=cache)
+    check(result, 2)
+    assert result.passed
+    assert all(abs(row["ratio"] - 1) < 0.05 and row["module_share"] == pytest.approx(1) for row in result.rows)
+    broken = f"{FAKE}+fault=load+fault-model=resnet18"
+    result = selftest.closure(on=[broken], model=MODELS, store=store, cache=cache)
+    assert not result.passed
+    assert "error" in result.rows[0]
+
+
+def test_closure_without_layers_is_a_row_that_does_not_close(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    workers.probe["profiler"] = False
+    result = selftest.closure(on=[FAKE], model=MODELS[:1], store=store, cache=cache)
+    assert result.rows[0]["error"] == "no per-layer time"
+    assert not result.passed
+
+
+@pytest.mark.parametrize(("spread", "passed"), [("0.0001", True), ("0.05", False)])
+def test_precision_is_met_or_not(
+    workers: type[InProcessWorker], store: Store, cache: Cache, spread: str, passed: bool
+) -> None:
+    result = selftest.precision(on=[f"{FAKE}+spread={spread}"], model=MODELS, store=store, cache=cache)
+    check(result, 2)
+    assert result.passed is passed
+    assert [row["met"] for row in result.rows] == [passed] * 2
+
+
+def test_repeat_compares_two_rounds(
+    workers: type[InProcessWorker], store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = selftest.repeat(
+        on=[f"{FAKE}+drift=0.002"], model=MODELS, preset="quick", gap_s=0.0, store=store, cache=cache
+    )
+    check(result, 2)
+    assert all(row["raw_difference"] > 0 for row in result.rows)
+    assert any(note.startswith("all: 2 models") for note in result.notes)
+
+
+def test_repeat_of_nothing_but_failures_is_not_passed(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    result = selftest.repeat(
+        on=[f"{FAKE}+fault=load"], model=MODELS[:1], preset="quick", gap_s=0.0, store=store, cache=cache
+    )
+    assert not result.passed
+    assert "error" in result.rows[0]
+
+
+def test_coverage_has_a_row_for_every_preset_and_scenario() -> None:
+    result = selftest.coverage(campaigns=50)
+    overall = [row for row in result.rows if row["scenario"] == "all"]
+    assert overall
+    assert all(0.8 < row["coverage"] <= 1 for row in overall)
+    assert set(result.columns) <= set(result.rows[0])
+
+
+def test_a_killed_campaign_loses_nothing_that_was_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = selftest._CHILD
+    for old, new in (
+        ('("mobilenetv2_100", "resnet18", "mnasnet_100")', '("mobilenetv2_100", "resnet18")'),
+        ('("local-cpu/fake", "local-cpu/fake:fp32@2")', '("local-cpu/fake",)'),
+        ('("latency", "layers", "memory")', '("memory",)'),
+    ):
+        assert old in child
+        child = child.replace(old, new)
+    monkeypatch.setattr(selftest, "_CHILD", child)
+    result = selftest.kill(times=1)
+    check(result, 1)
+    assert result.passed
+    (row,) = result.rows
+    assert (row["integrity"], row["committed_lost"], row["resumed_set_equal"]) == ("ok", 0, True)
+
+
+def test_kill_does_not_pass_when_nothing_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        selftest, "_CHILD", "from hwbench.store import Store\nimport sys\nStore.open(sys.argv[1]).close()"
+    )
+    assert not selftest.kill(times=1).passed
+
+
+def test_the_neighbour_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    popen = selftest.subprocess.Popen
+    monkeypatch.setattr(selftest.subprocess, "Popen", lambda *a, **k: made.append(popen(*a, **k)) or made[-1])
+    with selftest.neighbour():
+        assert made[0].poll() is None
+    assert made[0].returncode is not None

@@ -1,0 +1,282 @@
+"""Views over sessions, and every doubt that travels with them: each code of the table has a case that raises it."""
+
+from __future__ import annotations
+
+import ast
+import string
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hwbench
+from hwbench import views
+from hwbench.caveats import CAVEATS, caveat
+from hwbench.measurement import Measurement, ModelKey, Session
+from hwbench.target import Target
+
+KEY = ModelKey("made", (("x", (1, 3, 8, 8)),), "sha")
+TARGET = Target.parse("local-cpu/fake")
+REFERENCE = {"id": "local-cpu/fake:fp32@1#1", "latency_s": 1e-3}
+ENVIRONMENT = {"governor": "performance", "versions": {"fake": "1"}, "device": {"cpu_model": "made"}}
+
+
+def latency_session(
+    index: int = 0,
+    *,
+    latency_s: float = 2e-3,
+    spread: float = 0.002,
+    blocks: int = 6,
+    per_block: int = 20,
+    anchor_s: float = 1e-3,
+    walk: float = 0.0,
+    factors: Any = None,
+    preset: str = "quick",
+    environment: dict[str, Any] | None = None,
+    **data: Any,
+) -> Session:
+    """A session of ``blocks`` blocks whose samples are exact up to ``spread``; ``factors`` scale single blocks."""
+    random = np.random.default_rng(index)
+    factors = np.ones(blocks) if factors is None else np.asarray(factors, dtype=float)
+    level = np.exp(np.cumsum(random.normal(0, walk, blocks + 1))) if walk else np.ones(blocks + 1)
+    own = np.exp(random.normal(0, spread))
+    samples = [
+        latency_s * own * factors[b] * np.exp(random.normal(0, 0.001, per_block)) * np.sqrt(level[b] * level[b + 1])
+        for b in range(blocks)
+    ]
+    return Session(
+        uid=f"{index}",
+        campaign="c",
+        model=KEY,
+        target=TARGET,
+        pass_="latency",
+        index=index,
+        preset=preset,
+        started_at="2026-01-01T00:00:00+00:00",
+        device_time_s=1.0,
+        environment=environment or ENVIRONMENT,
+        data={
+            "blocks": [
+                {
+                    "kind": "plain",
+                    "n": per_block,
+                    "anchor_before_s": anchor_s * level[b],
+                    "anchor_after_s": anchor_s * level[b + 1],
+                }
+                for b in range(blocks)
+            ],
+            "steady": True,
+            "anchor_ref": REFERENCE,
+            **data,
+        },
+        arrays={
+            "samples_ns": np.round(1e9 * np.concatenate(samples)).astype(np.int64),
+            "block_of": np.repeat(np.arange(blocks, dtype=np.int32), per_block),
+        },
+    )
+
+
+def sessions(n: int = 3, **changes: Any) -> list[Session]:
+    return [latency_session(index, **changes) for index in range(n)]
+
+
+def layers_session(
+    layers_s: tuple[float, ...] = (6e-4, 4e-4),
+    *,
+    plain_s: float = 1e-3,
+    profiled_s: float = 1.01e-3,
+    modules: tuple[str, ...] = ("a", "b"),
+    **data: Any,
+) -> Session:
+    blocks = [
+        {"kind": kind, "n": 10, "anchor_before_s": 1e-3, "anchor_after_s": 1e-3} for kind in ("plain", "profiled") * 3
+    ]
+    rows = [
+        {"name": f"l{i}", "module": module, "op": "Work", "kind": "matmul", "macs": 10, "arity": 2, "events": 1,
+         "live_bytes": 100 * (i + 1)}
+        for i, module in enumerate(modules)
+    ]  # fmt: skip
+    totals = np.repeat([plain_s, profiled_s] * 3, 10)
+    return Session(
+        "layers", "c", KEY, TARGET, "layers", 0, "quick", "2026-01-01T00:00:00+00:00", 1.0, ENVIRONMENT,
+        {"blocks": blocks, "layers": rows, "beta": {"b0_s": 0.0, "b1_s": 0.0}, **data},
+        {
+            "samples_ns": np.round(totals * 1e9).astype(np.int64),
+            "block_of": np.repeat(np.arange(6, dtype=np.int32), 10),
+            "durations_ns": np.round(np.tile(layers_s, (30, 1)) * 1e9).astype(np.int64),
+        },
+    )  # fmt: skip
+
+
+def doubts(found: list[Session], **about: Any) -> dict[str, str]:
+    return {c.code: c.text for c in Measurement(KEY, TARGET, found, **about).caveats}
+
+
+def slow_tail() -> list[Session]:
+    found = sessions()
+    for session in found:
+        session.arrays["samples_ns"][::20] *= 3
+    return found
+
+
+def changed(**environment: Any) -> list[Session]:
+    return [*sessions(2), latency_session(2, environment={**ENVIRONMENT, **environment})]
+
+
+DRIFTING = np.linspace(0.95, 1.05, 12)
+CASES: dict[str, Callable[[], list[Session]]] = {
+    "precision_not_met": lambda: sessions(spread=0.1),
+    "few_sessions": lambda: sessions(2),
+    "not_steady": lambda: [*sessions(2), latency_session(2, steady=False)],
+    "budget_cut": lambda: sessions(per_block=2),
+    "drift": lambda: sessions(blocks=12, factors=DRIFTING),
+    "disturbed": lambda: sessions(counters={"involuntary_switches": 40}),
+    "off_reference": lambda: sessions(anchor_s=1.2e-3),
+    "anchor_not_used": sessions,
+    "bimodal": lambda: [latency_session(i, latency_s=2e-3 if i % 2 else 2.2e-3, preset="default") for i in range(8)],
+    "outliers": slow_tail,
+    "profiler_heavy": lambda: [layers_session(profiled_s=1.5e-3)],
+    "layers_not_ranked": lambda: [layers_session(profiled_s=2.5e-3)],
+    "closure": lambda: [layers_session((3e-4, 4e-4))],
+    "below_resolution": lambda: [layers_session((1e-3, 1e-6))],
+    "no_module_path": lambda: [layers_session(modules=("a", ""))],
+    "no_layers": lambda: [replace(layers_session(), data={"layers": [], "info": {"why": "it has no profiler"}})],
+    "precision_changed": lambda: sessions(info={"precision": "fp16"}),
+    "fallback_provider": lambda: sessions(info={"provider": "xnnpack + builtin ops"}),
+    "throttled": lambda: sessions(counters={"throttle_events": 3.0}),
+    "environment_changed": lambda: changed(governor="powersave"),
+    "zero_macs": lambda: sessions(macs=0),
+}
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_a_made_case_raises_the_caveat(code: str) -> None:
+    assert code in doubts(CASES[code]())
+
+
+def test_every_caveat_of_the_table_has_a_case() -> None:
+    assert set(CASES) | {"random_weights"} == set(CAVEATS)
+    assert "random_weights" in doubts([], entry=object())
+    assert "random_weights" not in doubts([], entry=object(), pretrained=True)
+
+
+def test_a_quiet_measurement_carries_no_doubt() -> None:
+    quiet = sessions(8, spread=0.001, walk=0.003, preset="default")
+    assert doubts(quiet) == {}
+    assert doubts([layers_session()]) == {}
+
+
+def test_every_call_of_caveat_gives_exactly_the_fields_of_its_sentences() -> None:
+    calls = 0
+    for path in Path(hwbench.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "caveat":
+                code = node.args[0]
+                assert isinstance(code, ast.Constant), f"{path.name}:{node.lineno}"
+                texts = CAVEATS[str(code.value)]
+                fields = {name for text in texts for _, name, _, _ in string.Formatter().parse(text) if name}
+                assert {keyword.arg for keyword in node.keywords} == fields, f"{path.name}:{node.lineno}"
+                calls += 1
+    assert calls >= len(CAVEATS)
+
+
+def test_a_caveat_without_its_values_is_a_fault_of_ours() -> None:
+    with pytest.raises(KeyError):
+        caveat("drift")
+    with pytest.raises(KeyError):
+        caveat("no such doubt")
+
+
+@pytest.mark.parametrize(
+    ("case", "part"),
+    [
+        ("precision_not_met", "after 3 sessions; the preset wanted ±2"),
+        ("not_steady", "1 of 3 sessions"),
+        ("disturbed", "120 involuntary switches over 18 blocks"),
+        ("off_reference", "slower than when"),
+        ("environment_changed", "governor: performance ≠ powersave"),
+        ("throttled", "3 throttle events"),
+        ("precision_changed", "fp16 although fp32"),
+        ("fallback_provider", "ran on builtin ops"),
+        ("layers_not_ranked", "2.50×"),
+    ],
+)
+def test_the_sentence_says_what_was_found(case: str, part: str) -> None:
+    assert part in doubts(CASES[case]())[case]
+
+
+@pytest.mark.parametrize("field", ["governor", "versions"])
+def test_sessions_under_other_conditions_do_not_belong_into_one_number(field: str) -> None:
+    assert field in doubts(changed(**{field: None}))["environment_changed"]
+
+
+def test_precision_not_met_says_what_it_would_take_or_that_nothing_would() -> None:
+    by_code = {c.code: c for c in Measurement(KEY, TARGET, sessions(3, spread=0.1)).caveats}
+    assert "sessions" in by_code["precision_not_met"].remedy
+    far = sessions(3, anchor_s=3e-3, walk=0.0005)
+    by_code = {c.code: c for c in Measurement(KEY, TARGET, far).caveats}
+    assert "More sessions would not do" in by_code["precision_not_met"].remedy
+
+
+def test_the_latency_is_the_median_of_session_medians_and_its_interval_brackets_it() -> None:
+    found = sessions(5, spread=0.01)
+    view = views.latency(found)
+    assert view is not None
+    assert view.median_s == pytest.approx(np.median([np.median(s.arrays["samples_ns"]) * 1e-9 for s in found]))
+    assert view.interval_s is not None
+    assert view.interval_s[0] < view.median_s < view.interval_s[1]
+    assert view.samples == sum(len(s.arrays["samples_ns"]) for s in found)
+    assert view.reference_id == REFERENCE["id"]
+
+
+def test_two_sessions_have_no_interval_and_few_samples_no_percentile() -> None:
+    view = views.latency(sessions(2, blocks=5, per_block=2))
+    assert view is not None
+    assert view.interval_s is None
+    assert view.anchored_interval_s is None
+    assert view.percentiles["p99.9"] is None
+
+
+def test_profiled_blocks_never_enter_a_total() -> None:
+    session = layers_session(plain_s=1e-3, profiled_s=9e-3)
+    assert views.samples_s(session) == pytest.approx(1e-3)
+    assert views.block_medians_s(session) == pytest.approx([1e-3] * 3)
+
+
+def test_layers_of_another_graph_are_left_out() -> None:
+    old, new = layers_session((1e-3,), modules=("a",)), layers_session()
+    closed = views.closure([old, new, new])
+    assert closed is not None
+    assert closed.sessions == 2
+    assert [row["name"] for row in views.layer_rows([old, new, new], closed)] == ["l0", "l1"]
+
+
+def memory_session(peak: int | None, arena: int | None = None) -> Session:
+    data = {"peak_bytes": peak, "baseline_bytes": 10, "weights_bytes": 5, "arena_peak_bytes": arena}
+    return replace(layers_session(), pass_="memory", data=data, arrays={})
+
+
+def test_memory_keeps_its_parts_apart_and_unknown_ones_unknown() -> None:
+    rows = [{"live_bytes": 100}, {"live_bytes": 300}, {"live_bytes": None}]
+    found = views.memory([memory_session(3), memory_session(1), memory_session(2)], rows)
+    assert found is not None
+    assert (found["peak_bytes"], found["live_activation_bytes"], found["arena_peak_bytes"]) == (2, 300, None)
+    assert views.memory([], []) is None
+    assert views.memory([], rows) == {"live_activation_bytes": 300, "arena_peak_bytes": None}
+    unknown = views.memory([memory_session(None), memory_session(2, arena=7)], [])
+    assert unknown is not None
+    assert (unknown["live_activation_bytes"], unknown["arena_peak_bytes"]) == (None, 7)
+
+
+@pytest.mark.parametrize(("medians", "apart"), [([1.0] * 8, None), ([1.0, 1.1] * 3, None), ([1.0, 1.1] * 4, 0.1)])
+def test_groups_of_sessions_are_seen_from_eight_on(medians: list[float], apart: float | None) -> None:
+    assert views.groups_apart(medians) == pytest.approx(apart)
+
+
+def test_one_group_is_hardly_ever_taken_for_two() -> None:
+    random = np.random.default_rng(1)
+    calls = [views.groups_apart(list(np.exp(random.normal(0, 0.05, 8)))) for _ in range(2000)]
+    assert sum(call is not None for call in calls) < 40
