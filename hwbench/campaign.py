@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -211,6 +212,7 @@ class Campaign:
                 while todo:
                     item = todo[0]
                     self._tell(item.key.identity, side.bench.target, pass_, index, item)
+                    started_at = datetime.now(timezone.utc).isoformat()
                     try:
                         taken = self._take(side, worker, pass_, item, beta)
                     except DeviceError:
@@ -218,7 +220,7 @@ class Campaign:
                     except HwbenchError as error:
                         self._fail_item(side, item, error)
                         return todo[1:]  # the process may be gone or sick: the others get a fresh one
-                    self._commit(side, worker, pass_, index, item, taken, share_s)
+                    self._commit(side, worker, pass_, index, item, taken, started_at, share_s)
                     todo = todo[1:]
         except DeviceError:
             raise
@@ -239,7 +241,15 @@ class Campaign:
         return side.bench.energy(worker, item.artifact)
 
     def _commit(
-        self, side: _Side, worker: Worker, pass_: str, index: int, item: _Item, taken: Taken, share_s: float
+        self,
+        side: _Side,
+        worker: Worker,
+        pass_: str,
+        index: int,
+        item: _Item,
+        taken: Taken,
+        started_at: str,
+        share_s: float,
     ) -> None:
         about = {"tag": item.model.tag, "note": item.model.note, "pretrained": _pretrained(item.model)}
         facts = {name: item.artifact.facts.get(name) for name in ("macs", "params")}
@@ -255,7 +265,7 @@ class Campaign:
             pass_=pass_,
             index=index,
             preset=self.request.preset.name,
-            started_at=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
+            started_at=started_at,
             device_time_s=taken.device_time_s + share_s,
             environment=environment,
             data=data,

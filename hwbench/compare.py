@@ -23,8 +23,8 @@ from .bench import DEFAULT_TIMEOUT_S, Bench, bench
 from .cache import Cache
 from .campaign import Failure, Request, run
 from .errors import UsageError
-from .remote import Worker
 from .estimate import Verdict
+from .remote import Worker
 from .runtimes import Artifact
 from .store import Store
 from .target import Target

@@ -260,4 +260,4 @@ def _remedy(message: str) -> str:
         return "Install the missing package into the device's Python; `hwbench doctor` says which."
     if "not implemented" in lowered or "unsupported" in lowered or "opset" in lowered:
         return "Another runtime or a newer version of this one may know the operator."
-    return "The trace below comes from the runtime; check the model with the runtime's own tools."
+    return "The trace above comes from the runtime; check the model with the runtime's own tools."

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -37,6 +38,17 @@ def mark(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("HWBENCH_CACHE", str(cache))
     yield mark
     assert running(mark) == []
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A store in which one model was measured, to be copied."""
+    path = tmp_path_factory.mktemp("measured") / "results.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HWBENCH_DB", str(path))
+        patch.setenv("HWBENCH_CACHE", str(cache))
+        assert main(["profile", "resnet18", "--on", FAKE, *QUICK]) == 0
+    return path
 
 
 def running(mark: str) -> list[str]:
@@ -288,9 +300,8 @@ def elsewhere(code: str, **options: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_full_disk_loses_nothing_that_was_committed(mark: str, tmp_path: Path) -> None:
-    profile = ("profile", "resnet18", "--on", FAKE, *QUICK)
-    assert main(list(profile)) == 0  # fills the cache, and the store with three sessions
+def test_a_full_disk_loses_nothing_that_was_committed(mark: str, measured: Path, tmp_path: Path) -> None:
+    shutil.copy(measured, tmp_path)
     with Store.open(tmp_path / "results.db") as store:
         before = len(store.sessions())
     limit = (tmp_path / "results.db").stat().st_size + 4096
@@ -342,8 +353,8 @@ def test_an_extra_that_is_not_installed(
     check(done.stderr, "", re.escape(extra))
 
 
-def test_a_report_without_its_extra(mark: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert main(["profile", "resnet18", "--on", FAKE, *QUICK]) == 0
+def test_a_report_without_its_extra(mark: str, measured: Path, tmp_path: Path) -> None:
+    shutil.copy(measured, tmp_path)
     for names, words in (({"jinja2"}, ()), ({"matplotlib"}, ("--format", "png"))):
         code = _WITHOUT.replace("{names}", repr(names))
         done = elsewhere(code, words=("report", "-o", str(tmp_path / "r"), *words))
@@ -351,8 +362,8 @@ def test_a_report_without_its_extra(mark: str, monkeypatch: pytest.MonkeyPatch, 
         check(done.stderr, "not installed", re.escape("hwbench[report]"))
 
 
-def test_output_that_cannot_be_written(refused: Callable[..., None], tmp_path: Path) -> None:
-    assert main(["profile", "resnet18", "--on", FAKE, *QUICK]) == 0
+def test_output_that_cannot_be_written(refused: Callable[..., None], measured: Path, tmp_path: Path) -> None:
+    shutil.copy(measured, tmp_path)
     (tmp_path / "file").write_text("x")
     refused(("export", "--format", "csv", "-o", str(tmp_path / "file" / "x.csv")), 3, "cannot be written", "folder")
     refused(("report", "-o", str(tmp_path / "file" / "page")), 2, "a part of that path is a file", "folder")

@@ -138,6 +138,32 @@ def test_a_fused_node_holds_nothing_of_the_node_before_it() -> None:
     assert found[4].kernel.cost().macs == 64 * 8
 
 
+def test_a_sum_and_an_activation_inside_a_convolution_belong_to_it() -> None:
+    source = _graph(
+        [_node("Conv", ["x", "a.weight"], ["a"], "conv_a", ["", "a", "n"]),
+         _node("Conv", ["a", "b.weight"], ["b"], "conv_b", ["", "b", "n"]),
+         _node("Add", ["b", "a"], ["s"], "add", ["", "n"]),
+         _node("Relu", ["s"], ["r"], "relu", ["", "act", "n"]),
+         _node("Conv", ["r", "c.weight"], ["y"], "conv_c", ["", "c", "n"])],
+        [_weight("a.weight", (8, 3, 1, 1)), _weight("b.weight", (8, 8, 1, 1)), _weight("c.weight", (8, 8, 1, 1))],
+    )  # fmt: skip
+    ran = _graph(
+        [_node("Conv", ["x", "w1"], ["t1"], "a_nchwc", domain=NCHWC),
+         _node("Conv", ["t1", "w2", "", "t1"], ["t2"], "b_nchwc", domain=NCHWC, activation="Relu"),
+         _node("Conv", ["t2", "w3"], ["t3"], "y_nchwc", domain=NCHWC)],
+        [_weight("w1", (8, 3, 1, 1)), _weight("w2", (8, 8, 1, 1)), _weight("w3", (8, 8, 1, 1))],
+    )  # fmt: skip
+    big = (1, 8, 8, 8)
+    rows = [
+        _row("a_nchwc", "Conv", [(1, 3, 8, 8), (8, 3, 1, 1)], big),
+        _row("b_nchwc", "Conv", [big, (8, 8, 1, 1), big], big),
+        _row("y_nchwc", "Conv", [big, (8, 8, 1, 1)], big),
+    ]
+    found = layers(SourceGraph(source), ran, rows)
+    assert [layer.module for layer in found] == ["a", "b", "c"]
+    assert [set(layer.sources) for layer in found] == [{"conv_a"}, {"conv_b", "add", "relu"}, {"conv_c"}]
+
+
 def test_rows_out_of_step_with_the_graph_go_by_name() -> None:
     inner = _row("inside_a_loop", "Sin", [(4,)], (4,), 9)
     found = layers(SourceGraph(SOURCE), BLOCKED, [inner, *ROWS[1:], ROWS[5]])

@@ -333,10 +333,13 @@ def answering(channel: Watched, cache: Cache, tmp_path: Path):
         (tmp_path / "answer").write_bytes(answer + b"\n" if answer else b"")
         script.write_text(
             f"#!{sys.executable} -S\n"
-            "import sys\n"
+            "import sys, time\n"
             f"{'sys.stdin.readline()' if asks else ''}\n"
-            f"sys.stdout.buffer.write(open({str(tmp_path / 'answer')!r}, 'rb').read())\n"
-            "sys.stdout.flush()\n"
+            f"answer = open({str(tmp_path / 'answer')!r}, 'rb').read()\n"
+            "for part in (answer[:5], answer[5:-1], answer[-1:]):\n"  # an answer may come in any pieces
+            "    sys.stdout.buffer.write(part)\n"
+            "    sys.stdout.flush()\n"
+            "    time.sleep(0.03)\n"
             f"{'' if answer else f'sys.exit({status})'}\n"
             "sys.stdin.read()\n"
         )

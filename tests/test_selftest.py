@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,16 +142,20 @@ def test_a_killed_campaign_loses_nothing_that_was_committed(monkeypatch: pytest.
 
 
 def test_kill_does_not_pass_when_nothing_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        selftest, "_CHILD", "from hwbench.store import Store\nimport sys\nStore.open(sys.argv[1]).close()"
-    )
+    child = "from hwbench.store import Store\nimport sys\nStore.open(sys.argv[1]).close()"
+    monkeypatch.setattr(selftest, "_CHILD", child)
     assert not selftest.kill(times=1).passed
 
 
 def test_the_neighbour_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
-    popen = selftest.subprocess.Popen
-    monkeypatch.setattr(selftest.subprocess, "Popen", lambda *a, **k: made.append(popen(*a, **k)) or made[-1])
+    made: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def noted(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        made.append(popen(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", noted)
     with selftest.neighbour():
         assert made[0].poll() is None
     assert made[0].returncode is not None

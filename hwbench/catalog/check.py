@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import MissingDependency, UsageError
 from .build import timm_builder, torchvision_builder
 from .entry import Entry, entries
 from .resolve import resolve
@@ -80,10 +80,14 @@ def check(csv_path: Path | None = None, names: Iterable[str] | None = None) -> I
 
 
 def _row(entry: Entry, published_params_m: float | None) -> Row:
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependency(
+            "Counting the catalog again needs torch.", remedy="pip install 'hwbench[torch]'"
+        ) from error
     spec = resolve(entry.name).builder
-    assert spec is not None  # noqa: S101  catalog names always have a builder
+    assert spec is not None
     builder = timm_builder if entry.source == "timm" else torchvision_builder
     with torch.device("meta"):
         module, _ = builder(spec, checked=True)(1)

@@ -217,12 +217,14 @@ def _source_values(source: SourceGraph, optimised: Any) -> dict[str, str]:
 
 
 def _after_sum(source: SourceGraph, value: str, node: Any, known: Mapping[str, str]) -> str:
-    """A blocked convolution may add its fourth input; its name does not say so."""
+    """A blocked convolution may add its fourth input, then activate; its name does not say so."""
     if node.op_type != "Conv" or len(node.input) < 4:
         return value
     other = known.get(node.input[3], node.input[3])
     sums = (n.outputs[0] for n in source.nodes if n.op in ("Add", "Sum") and {value, other} <= set(n.inputs))
-    return next(sums, value)
+    value = next(sums, value)
+    activation = next((a.s.decode(errors="replace") for a in node.attribute if a.name == "activation"), "")
+    return next((n.outputs[0] for n in source.nodes if n.op == activation and value in n.inputs), value)
 
 
 def _origin(source: SourceGraph, node: Any, known: Mapping[str, str]) -> _Source | None:
