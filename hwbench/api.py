@@ -55,6 +55,7 @@ def profile_many(
     passes: Iterable[str] = PASSES,
     pretrained: bool = False,
     reuse: bool = False,
+    resume: bool = False,
     store: Store | None = None,
     progress: Progress | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -69,7 +70,8 @@ def profile_many(
         preset: how much to measure: ``quick``, ``default``, ``rigorous`` or ``mlperf-mobile``.
         passes: any of ``latency``, ``layers``, ``memory``, ``energy``.
         pretrained: download trained weights instead of making random ones.
-        reuse: go on with the sessions that an equal request left in the store.
+        reuse: take what an equal request under equal conditions left in the store, and measure the rest.
+        resume: go on with the newest equal request that was cut off.
         store: where sessions go; the default store when ``None``.
         progress: told of every session.
         timeout_s: limit of one job in a worker.
@@ -86,7 +88,7 @@ def profile_many(
     )
     with ExitStack() as stack:
         opened = store or stack.enter_context(Store.open())
-        return run(request, opened, reuse=reuse, cache=cache, progress=progress, timeout_s=timeout_s)
+        return run(request, opened, reuse=reuse, resume=resume, cache=cache, progress=progress, timeout_s=timeout_s)
 
 
 def _distinct(models: Sequence[Any], inputs: Any, pretrained: bool) -> tuple[Model, ...]:

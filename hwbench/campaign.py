@@ -25,12 +25,13 @@ from .closure import Beta
 from .energy import EnergyFit
 from .errors import DeviceError, HwbenchError
 from .estimate import Preset
-from .measurement import PASSES, Measurement, ModelKey, Session
+from .measurement import PASSES, Measurement, ModelKey, Session, plain
 from .remote import Worker
 from .results import energy_fit
 from .runtimes import Artifact
 from .store import AnchorReference, Store, anchor_key
 from .target import Target
+from .worker.environment import steady
 
 if TYPE_CHECKING:
     from .catalog.model import Model
@@ -356,6 +357,7 @@ def run(
     store: Store,
     *,
     reuse: bool = False,
+    resume: bool = False,
     cache: Cache | None = None,
     progress: Progress | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -366,7 +368,8 @@ def run(
     Args:
         request: models, targets, preset and passes.
         store: where every session goes.
-        reuse: go on with the sessions that an equal request left in the store, instead of measuring anew.
+        reuse: take what an equal request under equal conditions left in the store, and measure the rest.
+        resume: go on with the newest equal request that was cut off; without one, measure anew.
         cache: of exported artefacts.
         progress: told of every session.
         timeout_s: limit of one job in a worker.
@@ -375,7 +378,22 @@ def run(
     Returns:
         One measurement or failure per model and target.
     """
+    cache = cache or Cache.default()
+    if id is None and resume:
+        id = next((c.id for c in store.campaigns() if c.finished_at is None and c.spec == plain(request.spec())), None)
     if id is None:
-        id = json_sha256(request.spec())[:16] if reuse else uuid.uuid4().hex[:16]
-    campaign = Campaign(request, store, id=id, cache=cache or Cache.default(), progress=progress, timeout_s=timeout_s)
-    return campaign.run()
+        id = _reused_id(request, cache, timeout_s) if reuse else uuid.uuid4().hex[:16]
+    return Campaign(request, store, id=id, cache=cache, progress=progress, timeout_s=timeout_s).run()
+
+
+def _reused_id(request: Request, cache: Cache, timeout_s: float) -> str:
+    """One id for equal requests under equal conditions: another runtime version or governor measures anew."""
+    conditions: dict[str, Any] = {}
+    for target in request.targets:
+        try:
+            with bench(target, cache, timeout_s) as opened, opened.worker(seed=0, anchored=False) as worker:
+                versions = worker.hello["probe"]["versions"]
+                conditions[str(target)] = steady({**worker.hello["environment"], "versions": versions})
+        except HwbenchError:  # the campaign meets the same error and reports it per model
+            conditions[str(target)] = None
+    return json_sha256([request.spec(), conditions])[:16]

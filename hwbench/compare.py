@@ -29,7 +29,7 @@ from .runtimes import Artifact
 from .store import Store
 from .target import Target
 from .views import samples_s
-from .worker.environment import CHECKED
+from .worker.environment import steady
 
 if TYPE_CHECKING:
     from .catalog.model import Model
@@ -152,7 +152,7 @@ def paired(
         ratio, environment = pair(a, b, random_)
         ratios.append(ratio)
         if width is None:
-            floor = store.noise_floor(a.bench.target, steady_facts(environment))
+            floor = store.noise_floor(a.bench.target, steady(environment))
             width = estimate.equivalence_band(floor.data["noise_floor"] if floor else None)
         if progress is not None:
             progress(len(ratios), float(np.exp(np.mean(ratios))))
@@ -233,17 +233,6 @@ def _unpaired(
     return Comparison(str(target_a), str(target_b), model.identity, verdict, False, reason, spent_s, ())
 
 
-def steady_facts(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of an environment that must agree for a noise floor to hold."""
-    facts: dict[str, Any] = {}
-    for field in CHECKED:
-        value: Any = environment
-        for part in field.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        facts[field] = value
-    return facts
-
-
 def noise_floor(
     target: Target,
     store: Store,
@@ -293,5 +282,5 @@ def noise_floor(
         "model": side.name,
         "target": str(target),
     }
-    store.add_noise_floor(target, steady_facts(environment), found)
+    store.add_noise_floor(target, steady(environment), found)
     return found

@@ -103,6 +103,7 @@ class Measurement:
         pretrained: whether the weights were trained ones.
         energy_fit: joules per second, MAC and byte of the target, from many networks (:func:`hwbench.energy.fit`);
             without one, layers share the energy by time.
+        noise_floor: smallest relative effect the target can show, where it was found under these conditions.
     """
 
     def __init__(
@@ -116,10 +117,12 @@ class Measurement:
         tag: str = "",
         pretrained: bool = False,
         energy_fit: EnergyFit | None = None,
+        noise_floor: float | None = None,
     ) -> None:
         self.key, self.target, self.sessions = key, target, tuple(sessions)
         self.entry, self.note, self.tag, self.pretrained = entry, note, tag, pretrained
         self._energy_fit = energy_fit
+        self.noise_floor = noise_floor
 
     def __repr__(self) -> str:
         view = self.latency
@@ -231,6 +234,8 @@ class Measurement:
             result["memory"] = self.memory
         if self.energy is not None:
             result["energy"] = self.energy
+        if self.noise_floor is not None:
+            result["noise_floor"] = self.noise_floor
         result["caveats"] = [doubt.as_dict() for doubt in self.caveats]
         result["environment"] = self.sessions[-1].environment if self.sessions else {}
         result["device_time_s"] = self.device_time_s

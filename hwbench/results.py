@@ -14,6 +14,7 @@ from .measurement import Measurement, ModelKey, Session
 from .store import Failure, Store
 from .store.rows import epoch_s
 from .target import Target
+from .worker.environment import steady
 
 _NEVER = "1970-01-01"
 Failed = dict[str, Any]  # {"model", "identity", "target", "error"}, as `profile --json` prints it
@@ -112,6 +113,7 @@ def _rebuilt(store: Store, last: Session, fits: dict[Target, EnergyFit | None]) 
     if target not in fits and any(s.pass_ == "energy" and "unavailable" not in s.data for s in sessions):
         fits[target] = energy_fit(store, target)
     about = last.data.get("about") or {}
+    floor = store.noise_floor(target, steady(last.environment))
     tag = str(about.get("tag") or "")
     return Measurement(
         key,
@@ -122,6 +124,7 @@ def _rebuilt(store: Store, last: Session, fits: dict[Target, EnergyFit | None]) 
         tag=tag,
         pretrained=bool(about.get("pretrained")),
         energy_fit=fits.get(target),
+        noise_floor=floor.data["noise_floor"] if floor else None,
     )
 
 

@@ -74,7 +74,7 @@ def profile(
             preset=preset,
             passes=[name.strip() for name in passes.split(",") if name.strip()],
             pretrained=pretrained,
-            reuse=resume,
+            resume=resume,
             progress=tell,
             timeout_s=timeout_s,
         )

@@ -68,7 +68,7 @@ def _runs_of(result: Mapping[str, Any], sessions: Sequence[Session]) -> list[Ses
         and len(samples_s(session))
     ]
     named = [session for session in mine if session.uid in uids]
-    for found in (named, [s for s in mine if s.pass_ == "latency"], mine):  # noqa: S105  (a pass, no password)
+    for found in (named, [s for s in mine if s.pass_ == "latency"], mine):
         if found:
             return found
     return []

@@ -193,7 +193,7 @@ def _latency(rows: Sequence[Row], targets: Sequence[str]) -> Figure:
 
 def _layers(row: Row) -> Figure:
     layers = row.layers
-    assert layers is not None  # noqa: S101  (the caller asks for rows with layers only)
+    assert layers is not None
     timed = sorted(((v, i) for i, v in enumerate(layers.shown_s) if v is not None), reverse=True)
     names, kinds = layers.texts["module"], layers.texts["kind"]
     bars = [

@@ -159,6 +159,11 @@ def disagreements(env_a: Mapping[str, Any], env_b: Mapping[str, Any]) -> List[st
     return found
 
 
+def steady(env: Mapping[str, Any]) -> Dict[str, Any]:
+    """The CHECKED part of an environment: what has to be equal for an old finding to hold today."""
+    return {field: _reach(env, field) for field in CHECKED}
+
+
 def _reach(env: Mapping[str, Any], field: str) -> Any:
     value: Any = env
     for key in field.split("."):
