@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 ANCHOR_VERSION = 1
 MAX_GRAPH_BYTES = 256 << 20  # structure without weights; ten thousand nodes are a few MB
-EXPORT_VERSION = 1  # raise it when the same model would be exported differently
+PARAMS_KEY = "hwbench.params"
+EXPORT_VERSION = 2  # raise it when the same model would be exported differently
 
 
 class OnnxRuntime:
@@ -116,6 +117,7 @@ class OnnxRuntime:
         )
         spec = {"precision": precision(proto)}
         macs, params = totals(proto)
+        params = int(next((prop.value for prop in proto.metadata_props if prop.key == PARAMS_KEY), params))
         facts = {"macs": macs, "params": params, "structure": str(structure)}
         return Artifact("onnx", file_sha256(path), inputs, path, spec, facts)
 
@@ -144,6 +146,8 @@ class OnnxRuntime:
                 remedy=f"Try --on {target.device}/torch, or export it yourself and give the .onnx file.",
                 detail=str(error)[-2000:],
             ) from error
+        # Export folds batch norms away; the count that people know is the module's.
+        proto.metadata_props.add(key=PARAMS_KEY, value=str(sum(p.numel() for p in module.parameters())))
         save(proto, path)
 
     def anchor(self, target: Target, cache: Cache) -> Artifact:
