@@ -137,12 +137,13 @@ def latency(sessions: Sequence[Session]) -> Latency | None:
     medians = [float(np.median(samples_s(session))) for session in sessions]
     pooled = np.concatenate([samples_s(session) for session in sessions])
     reference = sessions[0].data.get("anchor_ref") or {}
+    looped = any(s.data.get("inner_loop", 1) > 1 for s in sessions)  # a mean over a loop has no tail
     return Latency(
         raw=estimate.raw(medians, level),
         anchor=anchored(sessions, level),
         reference_id=reference.get("id"),
         samples=len(pooled),
-        percentiles={f"p{p:g}": series.percentile(pooled.tolist(), p) for p in PERCENTILES},
+        percentiles={f"p{p:g}": None if looped else series.percentile(pooled.tolist(), p) for p in PERCENTILES},
     )
 
 

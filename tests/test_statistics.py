@@ -45,17 +45,6 @@ def test_equal_ticks_of_a_coarse_clock_are_steady_although_their_mad_is_zero() -
     assert not statistics.is_steady([1.2] * 20 + [1.0] * 20)
 
 
-def test_warm_up_goes_on_until_steady_or_capped() -> None:
-    assert statistics.warmup_state([0.001] * 39) == "continue"
-    assert statistics.warmup_state([0.001] * 40) == "continue"  # steady, but not half a second yet
-    assert statistics.warmup_state([0.02] * 40) == "steady"
-    falling = [0.02 * 0.97**i for i in range(299)]
-    assert statistics.warmup_state(falling) == "continue"
-    assert statistics.warmup_state([*falling, 0.001 * 0.97**299]) == "capped"
-    assert statistics.warmup_state([11.0, 10.0, 9.5]) == "capped"
-    assert statistics.warmup_state([0.02] * 40, max_s=0.4) == "steady"  # a cap below the floor lowers the floor
-
-
 # --- outliers ---
 
 

@@ -177,7 +177,8 @@ def test_a_plan_holds_the_floors_or_the_budget(
     per_block, blocks = timing.plan(typical_s, min_samples, min_s, budget_s, max_block)
     samples = per_block * blocks
     cost_s = blocks * (per_block + timing.dropped_after_switch(typical_s)) * typical_s
-    floors = samples >= min_samples and samples * typical_s >= min_s * (1 - 1e-9) and blocks >= timing.MIN_BLOCKS
+    long_enough = samples * typical_s >= min_s * (1 - 1e-9) or blocks >= timing.MAX_BLOCKS
+    floors = samples >= min_samples and long_enough and blocks >= timing.MIN_BLOCKS
     fewest = per_block * (blocks - 1) < timing.MIN_SAMPLES_ON_BUDGET <= samples
     assert 1 <= per_block <= max_block
     assert samples >= timing.MIN_SAMPLES_ON_BUDGET
@@ -188,6 +189,25 @@ def test_a_plan_holds_the_floors_or_the_budget(
 @pytest.mark.parametrize(("typical_s", "runs"), [(0.0099, 2), (0.01, 1), (0.099, 1), (0.1, 0), (5.0, 0)])
 def test_runs_dropped_after_a_switch(typical_s: float, runs: int) -> None:
     assert timing.dropped_after_switch(typical_s) == runs
+
+
+def test_a_run_too_short_for_the_clock_is_timed_in_a_loop() -> None:
+    machine = Machine(tick_ns=20)
+    plain = machine.workload("plain", lambda run: 2_500)
+    anchor = machine.workload("anchor", lambda run: MS)
+    result = timing.measure([("plain", plain)], anchor, machine.clock, 2.5e-6, 30, 0.0, 1.0)
+    assert result["inner_loop"] == 8
+    assert set(result["samples_ns"]) == {2_502}  # eight runs and one reading of the clock
+    assert plain.runs == len([name for name in machine.log if name == "plain"])
+
+
+def test_a_profile_is_never_timed_in_a_loop() -> None:
+    machine = Machine(tick_ns=20)
+    both = [(kind, machine.workload(kind, lambda run: 2_000)) for kind in ("plain", "profiled")]
+    anchor = machine.workload("anchor", lambda run: MS)
+    result = timing.measure(both, anchor, machine.clock, 2e-6, 30, 0.0, 1.0, 10)
+    assert result["inner_loop"] == 1
+    assert len(result["kept"]["profiled"]) == 50
 
 
 # --- blocks between anchors ---------------------------------------------------------------------------------------
@@ -221,6 +241,7 @@ def test_one_workload_block_by_block() -> None:
         "kept": {"plain": kept},
         "clock_overhead_ns": 20,
         "repeated_blocks": 0,
+        "inner_loop": 1,
     }
 
 

@@ -14,10 +14,6 @@ import numpy as np
 
 Series = Union[Sequence[float], np.ndarray]
 
-MIN_RUNS = 3  # Source: methodology section 2 (as are the three below)
-MIN_S = 0.5
-MAX_RUNS = 300  # pyperf: MAX_WARMUP_VALUES
-MAX_S = 30.0
 WINDOW = 20  # pyperf: WARMUP_SAMPLE_SIZE
 
 MAD_TO_SIGMA = 1.4826  # 1 / Phi^-1(3/4): the median absolute deviation of a normal variable in sigmas
@@ -64,25 +60,6 @@ def is_steady(series: Series, window: int = WINDOW) -> bool:
     if len(series) < 2 * window:
         return False
     return two_windows_agree(series[-2 * window : -window], series[-window:])
-
-
-def warmup_state(
-    series_s: Series,
-    min_runs: int = MIN_RUNS,
-    min_s: float = MIN_S,
-    max_runs: int = MAX_RUNS,
-    max_s: float = MAX_S,
-) -> str:
-    """Whether to go on warming up, judged by all inferences so far (the first one included), in seconds.
-
-    Returns:
-        ``"continue"``, ``"steady"`` (the last two windows agree) or ``"capped"`` (the cap came first: measure, and say
-        that the session was not steady).
-    """
-    runs, spent_s = len(series_s), math.fsum(series_s)
-    if runs >= min_runs and spent_s >= min(min_s, max_s) and is_steady(series_s):
-        return "steady"
-    return "capped" if runs >= max_runs or spent_s >= max_s else "continue"
 
 
 # --- outliers ----------------------------------------------------------------------------------------------------

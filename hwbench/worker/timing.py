@@ -22,6 +22,8 @@ BLOCK_S = 0.05  # short enough that two anchors bracket the drift that was seen,
 ANCHOR_SAMPLES = 5
 ANCHOR_DROPPED = 2
 MIN_BLOCKS = 5
+MAX_BLOCKS = 60  # to reach a floor in seconds: a very small model whose blocks are bounded would take thousands
+INNER_LOOP_S = 20e-6  # methodology 3: below this a sample is the mean of a loop, and there are no tail percentiles
 MAX_BLOCK = 1000  # bounds what one block of a very small model puts on the wire
 MIN_SAMPLES_ON_BUDGET = 5  # methodology 3: the budget wins over the floors, but not below this
 ANCHOR_LIMIT = 1.5  # methodology 4: beyond any drift an anchor should have, the block is repeated
@@ -157,6 +159,7 @@ class Workload:
         self._run = run
         self.collect = collect
         self.runs = 0
+        self.inner = 1  # runs inside one sample: more than one only where a run is too short for the clock
 
     def run(self) -> None:
         self.runs += 1
@@ -169,8 +172,16 @@ class Workload:
                 self.collect()
 
     def samples(self, n: int, clock: Clock) -> List[int]:
-        self.runs += n
-        return time_runs(self._run, n, clock, self.collect)
+        self.runs += n * self.inner
+        if self.inner == 1:
+            return time_runs(self._run, n, clock, self.collect)
+        loops, run = range(self.inner), self._run
+
+        def inner_loop() -> None:
+            for _ in loops:
+                run()
+
+        return [round(ns / self.inner) for ns in time_runs(inner_loop, n, clock)]
 
 
 def anchor_group(anchor: Workload, clock: Clock) -> List[int]:
@@ -185,8 +196,8 @@ def plan(typical_s: float, min_samples: int, min_s: float, budget_s: float, max_
     The floors hold unless they would pass the budget; then at least ``MIN_SAMPLES_ON_BUDGET`` samples remain.
     """
     per_block = min(max(1, round(BLOCK_S / typical_s)), max_block)
-    samples = max(min_samples, math.ceil(min_s / typical_s))
-    blocks = max(MIN_BLOCKS, math.ceil(samples / per_block))
+    by_time = min(math.ceil(min_s / typical_s / per_block), MAX_BLOCKS)
+    blocks = max(MIN_BLOCKS, math.ceil(min_samples / per_block), by_time)
     block_cost_s = (per_block + dropped_after_switch(typical_s)) * typical_s
     affordable = int(budget_s / block_cost_s)
     if affordable < blocks:
@@ -218,6 +229,9 @@ def measure(
     Returns:
         The recorder's arrays, ``"kept"`` run indices by kind, and the number of repeated blocks.
     """
+    if len(workloads) == 1 and typical_s < INNER_LOOP_S:  # a profile needs each run on its own
+        workloads[0][1].inner = math.ceil(INNER_LOOP_S / typical_s)
+        typical_s *= workloads[0][1].inner
     per_block, rounds = plan(typical_s, min_samples, min_s, budget_s, max_block)
     drop = dropped_after_switch(typical_s)
     recorder = Recorder()
@@ -246,5 +260,6 @@ def measure(
                 recorder.block(*block)
             done += 1
     result = recorder.as_dict()
+    result["inner_loop"] = max(workload.inner for _, workload in workloads)
     result.update(kept=recorder.kept, clock_overhead_ns=overhead_ns, repeated_blocks=repeated)
     return result
