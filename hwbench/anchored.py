@@ -34,10 +34,30 @@ SLOPE_SD = 0.22
 """Standard deviation of the slope's prior N(1, sd). Slopes of 0.7 to 1.3 are expected; if each were as likely the sd
 would be 0.17. It is wider, so that models at an end of the range (1.4 sd) are covered too: of simulated campaigns with
 5 % drift and a slope of 1.3 about 92 to 94 % are covered, with 0.17 only 88 to 91 %."""
+SENSITIVITY_MACS_PER_PARAM = 62.0
+LEAST_SENSITIVE, MOST_SENSITIVE = 0.25, 1.5
 _ROUNDS = 4  # of reweighting; the slope has settled to three digits after two
 _HUBER = 2.5  # residuals beyond this many robust sigmas weigh less. Source: Huber, Robust Statistics (1981)
 _LEAST_VARIANCE = 1e-10  # of a block: 10 ppm, below what any clock gives
 _TINY = 1e-12
+
+
+def sensitivity(macs: int | None, params: int | None) -> float:
+    """How far a network is expected to follow the anchor: the mean of its slope before its own blocks are looked at.
+
+    Two things slow a shared machine down, arithmetic and the shared cache, and networks feel them unequally. What tells
+    is how often a weight is used once it was fetched: MACs per parameter.
+
+    Source: a trial on a shared two-core virtual machine in a noisy quarter of an hour (2026-11-20, ONNX Runtime, one
+    thread; five processes, ten networks, anchors around every block): slopes to the anchor were 0.2 to 0.4 for networks
+    of 150 to 220 MACs per parameter (ResNet-18, ViT, MobileNetV1), 0.7 near 85 (MobileNetV2, EfficientNet-Lite0) and
+    1.1 to 1.5 below 45 (MnasNet-small, TinyNet, MobileNetV3): inversely proportional, bounded at both ends. Corrected
+    so, the spread between processes fell from 5.5 % to 1.9 %; with slopes of 1 to an anchor that fits a core's own
+    cache, to 4.3 %. Without counts, or where the counts tell nothing, 1.
+    """
+    if not macs or not params:
+        return 1.0
+    return min(MOST_SENSITIVE, max(LEAST_SENSITIVE, SENSITIVITY_MACS_PER_PARAM * params / macs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +80,9 @@ class SessionBlocks:
         *,
         reference_s: float,
         throttled: bool = False,
+        sensitivity: float = 1.0,
     ) -> SessionBlocks:
-        """Build from seconds.
+        """Build from seconds; ``sensitivity`` scales how far the anchor is off, so that a slope of 1 is expected.
 
         Raises:
             UsageError: no blocks, anchors that do not match the blocks, or a time that is not positive.
@@ -72,7 +93,7 @@ class SessionBlocks:
                 remedy="Measure the session again: each block needs an anchor before and after it.",
             )
         reference = float(logs([reference_s])[0])
-        before, after = logs(before_s) - reference, logs(after_s) - reference
+        before, after = (sensitivity * (logs(side) - reference) for side in (before_s, after_s))
         return cls(float(logs([median_s])[0]), logs(blocks_s), before, after, throttled)
 
 

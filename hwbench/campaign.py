@@ -340,7 +340,8 @@ def reference(opened: Bench, store: Store, *, new_version: bool = False) -> Anch
         cpu = worker.hello["environment"].get("device", {}).get("cpu_model")
         first_s = opened.anchor_s(worker)
     name = next(iter(versions), "")
-    key = {**anchor_key(opened.target, f"{name} {versions.get(name)}"), "cpu_model": cpu}
+    anchor = opened.runtime.anchor(opened.target, opened.cache).sha256  # another anchor has another reference
+    key = {**anchor_key(opened.target, f"{name} {versions.get(name)}"), "cpu_model": cpu, "anchor": anchor}
     known = store.reference(key)
     if known is not None and not new_version:
         return known

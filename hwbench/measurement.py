@@ -262,12 +262,11 @@ class Measurement:
 
     def _session_row(self, session: Session) -> dict[str, Any]:
         blocks = views.blocks_of(session)
-        level = float(np.mean((blocks.log_before + blocks.log_after) / 2))
         return {
             "uid": session.uid,
             "started_at": session.started_at,
             "median_s": float(np.exp(blocks.log_median)),
-            "anchor_level": float(np.exp(level)),
+            "anchor_level": views.anchor_level(session),
             "samples": int(sum(block["n"] for block in session.data["blocks"])),
             "steady": session.data.get("steady"),
             "load_s": session.data.get("load_s"),

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import closure as closures
 from . import estimate, units
-from .anchored import Anchored, SessionBlocks
+from .anchored import Anchored, SessionBlocks, sensitivity
 from .anchored import anchored as fit_anchored
 from .caveats import Caveat, caveat
 from .estimate import Estimate
@@ -121,6 +121,7 @@ def blocks_of(session: Session) -> SessionBlocks:
         after,
         reference_s=reference["latency_s"],
         throttled=bool(_throttling(session)),
+        sensitivity=sensitivity(session.data.get("macs"), session.data.get("params")),
     )
 
 
@@ -211,6 +212,15 @@ def memory(sessions: Sequence[Session], layers: Sequence[Mapping[str, Any]]) -> 
 def _fallbacks(session: Session) -> list[str]:
     """What ran parts of the model beside the wanted provider: a session names it behind a plus."""
     return str((session.data.get("info") or {}).get("provider") or "").split(" + ")[1:]
+
+
+def anchor_level(session: Session) -> float | None:
+    """The session's anchor over its frozen reference (1.05: the machine was 5 % slower); None without a reference."""
+    reference = session.data.get("anchor_ref")
+    if not reference:
+        return None
+    levels = [b[side] for b in session.data["blocks"] for side in ("anchor_before_s", "anchor_after_s")]
+    return float(np.exp(np.mean(np.log(levels)))) / float(reference["latency_s"])
 
 
 def _throttling(session: Session) -> str:

@@ -24,7 +24,7 @@ from . import Artifact, export_key
 if TYPE_CHECKING:
     from ..catalog.model import Model
 
-ANCHOR_VERSION = 1
+ANCHOR_VERSION = 2
 CHAIN_VERSION = 1
 EXPORT_VERSION = 1  # raise it when the same model would be exported differently
 _FACTS = "facts.json"

@@ -19,7 +19,7 @@ from . import Artifact, versions
 if TYPE_CHECKING:
     from ..catalog.model import Model
 
-ANCHOR_VERSION = 1
+ANCHOR_VERSION = 2
 _PACKAGES = ("torch", "torchvision", "timm")
 
 
