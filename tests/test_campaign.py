@@ -338,7 +338,9 @@ def test_the_reference_is_made_once_over_fresh_processes_and_then_frozen(
     assert first.latency.reference_id == second.latency.reference_id
     key = {"device": "local-cpu", "runtime": "fake", "runtime_version": "fake 1", "precision": "fp32", "threads": 1}
     cpu = store.sessions()[0].environment["device"].get("cpu_model")
-    frozen = store.reference({**key, "options": [["drift", "0.001"]], "cpu_model": cpu})
+    target = Target.parse(f"{FAKE}+drift=0.001")
+    anchor = RUNTIME.anchor(target, cache).sha256
+    frozen = store.reference({**key, "options": [["drift", "0.001"]], "cpu_model": cpu, "anchor": anchor})
     assert frozen is not None
     assert len(frozen.detail["session_medians_s"]) == REFERENCE_SESSIONS
 

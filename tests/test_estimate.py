@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hwbench import estimate
-from hwbench.anchored import SessionBlocks, anchored
+from hwbench.anchored import LEAST_SENSITIVE, MOST_SENSITIVE, SessionBlocks, anchored, sensitivity
 from hwbench.errors import UsageError
 from hwbench.estimate import Estimate, compare, cross_check, next_look, preset, raw
 
@@ -338,3 +338,34 @@ def test_looking_slow_is_no_cause() -> None:
         estimate.set_aside([1.0, 2.0], {"outlier": [False, True]})
     with pytest.raises(UsageError, match="1 flags"):
         estimate.set_aside([1.0, 2.0], {"throttled": [True]})
+
+
+# --- how far a network is expected to follow its anchor ---
+
+
+@given(macs=st.integers(1, 10**12), params=st.integers(1, 10**10))
+def test_sensitivity_falls_with_macs_per_parameter_and_is_bounded(macs: int, params: int) -> None:
+    here = sensitivity(macs, params)
+    assert LEAST_SENSITIVE <= here <= MOST_SENSITIVE
+    assert sensitivity(2 * macs, params) <= here <= sensitivity(macs, 2 * params)
+
+
+def test_sensitivity_is_one_where_nothing_is_known_and_for_a_network_like_the_anchor() -> None:
+    assert sensitivity(None, 10) == sensitivity(10, None) == sensitivity(0, 0) == 1.0
+    assert sensitivity(62_000_000, 1_000_000) == 1.0
+
+
+def test_a_network_that_follows_half_as_far_is_corrected_by_half() -> None:
+    rng = np.random.default_rng(3)
+    sessions = []
+    for _ in range(8):
+        level = np.exp(rng.normal(0.0, 0.1, 9))
+        blocks = 2e-3 * ((level[1:] * level[:-1]) ** 0.5) ** 0.5 * np.exp(rng.normal(0.0, 0.002, 8))
+        sessions.append(
+            SessionBlocks.of(
+                float(np.median(blocks)), blocks, 1e-3 * level[:-1], 1e-3 * level[1:], reference_s=1e-3, sensitivity=0.5
+            )
+        )
+    found = anchored(sessions)
+    assert found.slope == pytest.approx(1.0, abs=0.1)
+    assert found.estimate.value == pytest.approx(2e-3, rel=0.005)

@@ -281,7 +281,7 @@ def test_chains_and_anchor_come_from_the_cache(tmp_path: Path) -> None:
     assert first.path is not None
     assert first.path.read_bytes() == anchor()
     assert 1e7 < first.facts["macs"] < 1e9
-    assert 3e5 < first.path.stat().st_size < 2e6
+    assert 4e6 < first.path.stat().st_size < 2e7  # more than a core's own caches, little for a device
     kinds = {node["tag"].rpartition(" ")[2] for node in _profile(first.path, 1)["nodes"]}
     assert kinds == {"IGEMM", "DWConv", "GEMM"}
 

@@ -270,7 +270,7 @@ def test_the_anchor_is_short_and_says_what_it_is(cache: Cache) -> None:
     opened = _open(RUNTIME.anchor(TARGET, cache), False)
     assert opened.info["precision"] == "fp32"
     assert opened.info["threads"] == 1
-    assert opened.info["weights_bytes"] < 1 << 20
+    assert 4 << 20 < opened.info["weights_bytes"] < 16 << 20  # more than a core's own caches, little for a device
     opened.run()
     opened.close()
 
