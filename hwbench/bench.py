@@ -179,7 +179,7 @@ class Bench:
 
     def anchor_s(self, worker: Worker) -> float:
         """Median of the anchor itself in a live worker, for the reference."""
-        result = worker.ask("block", self.timeout_s, handle="anchor", anchor=None, n=50, drop=5)
+        result = worker.ask("block", self.timeout_s, handle="anchor", anchor=None, n=50, drop=10)
         return float(1e-9 * statistics.median(result["samples_ns"]))
 
 

@@ -49,7 +49,7 @@ class Machine:
 
 def anchor_levels(*levels: float) -> Callable[[int], int]:
     """Anchor runs of 1 ms times the level of their group (seven runs each); the last level stays."""
-    return lambda run: round(MS * levels[min(run // 7, len(levels) - 1)])
+    return lambda run: round(MS * levels[min(run // 13, len(levels) - 1)])
 
 
 def measure(machine: Machine, workloads: dict[str, timing.Workload], anchor: timing.Workload, **changed: float):
@@ -219,10 +219,10 @@ def test_one_workload_block_by_block() -> None:
     anchor = machine.workload("anchor", lambda run: MS + run)
     result = measure(machine, {"plain": plain}, anchor)
 
-    assert machine.log == ["anchor"] * 7 + (["plain"] * 6 + ["anchor"] * 7) * 5
+    assert machine.log == ["anchor"] * 13 + (["plain"] * 6 + ["anchor"] * 13) * 5
     kept = [6 * block + i for block in range(5) for i in range(1, 6)]  # the first run after a switch is no sample
-    anchors = [7 * group + i for group in range(6) for i in range(2, 7)]
-    middle_s = [1e-9 * (MS + 7 * group + 4 + 20) for group in range(6)]
+    anchors = [13 * group + i for group in range(6) for i in range(8, 13)]
+    middle_s = [1e-9 * (MS + 13 * group + 10 + 20) for group in range(6)]
     assert result == {
         "samples_ns": [10 * MS + run + 20 for run in kept],
         "block_of": [block for block in range(5) for _ in range(5)],
@@ -253,7 +253,7 @@ def test_plain_and_profiled_take_turns_with_an_anchor_between_every_two() -> Non
     }
     result = measure(machine, workloads, machine.workload("anchor", lambda run: MS))
     profiled = ["profiled", "collect profiled"] * 6
-    assert machine.log == ["anchor"] * 7 + (["plain"] * 6 + ["anchor"] * 7 + profiled + ["anchor"] * 7) * 5
+    assert machine.log == ["anchor"] * 13 + (["plain"] * 6 + ["anchor"] * 13 + profiled + ["anchor"] * 13) * 5
     assert [block["kind"] for block in result["blocks"]] == ["plain", "profiled"] * 5
     assert [block["anchor_group"] for block in result["blocks"]] == list(range(10))
     assert result["samples_ns"] == ([10 * MS] * 5 + [11 * MS] * 5) * 5
@@ -320,7 +320,7 @@ def test_drift_is_normalised_and_not_repeated(level: float) -> None:
 
 def test_one_slow_anchor_run_is_no_disturbance() -> None:
     machine = Machine()
-    anchor = machine.workload("anchor", lambda run: 9 * MS if run % 7 == 3 else MS)
+    anchor = machine.workload("anchor", lambda run: 9 * MS if run % 13 == 9 else MS)
     assert measure(machine, {"plain": machine.workload("plain", lambda run: 10 * MS)}, anchor)["repeated_blocks"] == 0
 
 
