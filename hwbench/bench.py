@@ -144,7 +144,7 @@ class Bench:
         for arity, length in itertools.product(self.runtime.arities, CHAIN_LENGTHS):
             chain = self.runtime.chain(arity, length, self.target, self.cache)
             data, arrays, _ = self._profiled(worker, chain, limits)
-            scale = anchor_scale(data["blocks"])
+            scale = anchor_scale(data, arrays)
             total_s = plain_total_s(data, arrays, scale)
             node_s = float(np.mean(layer_durations_s(data, arrays, scale)))
             by_arity.setdefault(arity, []).append((length, total_s, node_s))

@@ -95,13 +95,22 @@ def test_the_machine_speed_of_each_block_is_taken_out(speed: list[float]) -> Non
 
 
 def test_the_scale_is_relative_and_from_both_sides() -> None:
-    blocks = [{"anchor_before_s": 1.0, "anchor_after_s": 3.0}, {"anchor_before_s": 3.0, "anchor_after_s": 13.0}]
-    assert anchor_scale(blocks) == pytest.approx([0.5, 2.0])
+    sides = [(1.0, 3.0), (3.0, 13.0)]
+    blocks = [{"kind": "plain", "anchor_before_s": before, "anchor_after_s": after} for before, after in sides]
+    arrays = {"samples_ns": np.array([2, 2, 8, 8]), "block_of": np.array([0, 0, 1, 1])}
+    assert anchor_scale({"blocks": blocks}, arrays) == pytest.approx([0.5, 2.0])
+
+
+def test_an_anchor_that_only_scatters_is_left_out() -> None:
+    sides = [(1.0, 3.0), (3.0, 13.0)]
+    blocks = [{"kind": "plain", "anchor_before_s": before, "anchor_after_s": after} for before, after in sides]
+    arrays = {"samples_ns": np.array([4, 4, 4, 4]), "block_of": np.array([0, 0, 1, 1])}
+    assert anchor_scale({"blocks": blocks}, arrays) == pytest.approx([1.0, 1.0])
 
 
 def test_plain_and_profiled_blocks_are_kept_apart() -> None:
     data, arrays = session()
-    scale = anchor_scale(data["blocks"])
+    scale = anchor_scale(data, arrays)
     assert plain_total_s(data, arrays, scale) == pytest.approx(451e-6)
     assert block_total_s(data, arrays, scale, "profiled") == pytest.approx(451e-6 + 6.75e-6 + 20e-6)
 
@@ -109,7 +118,7 @@ def test_plain_and_profiled_blocks_are_kept_apart() -> None:
 def test_one_wild_block_moves_no_total() -> None:
     data, arrays = session()
     arrays["samples_ns"][arrays["block_of"] == 4] *= 10
-    assert plain_total_s(data, arrays, anchor_scale(data["blocks"])) == pytest.approx(451e-6)
+    assert plain_total_s(data, arrays, anchor_scale(data, arrays)) == pytest.approx(451e-6)
 
 
 def test_many_events_of_one_layer_are_paid_for_each() -> None:
@@ -176,7 +185,7 @@ def test_layers_are_means_over_the_same_middle_half_of_runs() -> None:
     short = np.where(run % 2, 3000, 4000)
     short[run == 99] = 9_000_000
     arrays["durations_ns"] = np.column_stack([short, 100_000 + 10_000 * run])
-    found = layer_durations_s(data, arrays, anchor_scale(data["blocks"]))
+    found = layer_durations_s(data, arrays, anchor_scale(data, arrays))
     assert found == pytest.approx([3.5e-6, 1e-9 * (100_000 + 10_000 * np.arange(25, 75).mean())])
 
 
@@ -188,7 +197,7 @@ def test_a_disturbed_layer_takes_its_run_along() -> None:
 
 def test_runs_are_scaled_by_their_own_block() -> None:
     data, arrays = session(n=2, blocks=3, speed=[1, 2, 1, 1, 1, 0.5])
-    scale = anchor_scale(data["blocks"])
+    scale = anchor_scale(data, arrays)
     assert scale == pytest.approx([1, 2, 1, 1, 1, 0.5])
     assert layer_durations_s(data, arrays, scale) == pytest.approx(TRUE_S + np.array([1.5e-6, 1.75e-6, 2e-6, 1.5e-6]))
 

@@ -20,8 +20,9 @@ Clock = Callable[[], int]
 
 BLOCK_S = 0.05  # short enough that two anchors bracket the drift that was seen, long enough for tens of samples
 ANCHOR_SAMPLES = 5
-# The anchor's weights overflow a core's own cache, so it takes some runs to be as warm as it was for its reference: seen
-# 0.97, 0.91, 0.88, 0.84, 0.80 … 0.74 ms after a block of MobileNetV2. Colder ones would measure the model's footprint.
+# The anchor's weights overflow a core's own cache, so it takes some runs to be as warm as it was for its reference:
+# 0.97, 0.91, 0.88, 0.84, 0.80 … 0.74 ms were seen after a block of MobileNetV2. Colder ones would measure the model's
+# footprint.
 ANCHOR_DROPPED = 8
 MIN_BLOCKS = 5
 MAX_BLOCKS = 60  # to reach a floor in seconds: a very small model whose blocks are bounded would take thousands

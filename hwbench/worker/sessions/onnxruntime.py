@@ -53,9 +53,6 @@ class Session:
         options.intra_op_num_threads = settings["threads"]
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        if model.get("role") == "anchor":
-            # The anchor's idle threads must not spin into the block that follows.
-            options.add_session_config_entry("session.force_spinning_stop", "1")
         if profile:
             options.enable_profiling = True
             options.profile_file_prefix = os.path.join(self._folder, "profile")
