@@ -50,7 +50,7 @@ class Preset:
 
 
 # default takes 0.8 s a session where 0.4 s would satisfy the methodology: on a shared machine blocks scatter by 2 to
-# 6 %, which at 0.4 s was three quarters of the scatter between sessions (2.1 %); doubling costs half a second a session.
+# 6 %, which at 0.4 s was most of the scatter between sessions (2.1 %); doubling costs half a second a session.
 # Sessions, floors, targets and budgets: methodology section 3. Levels: chosen (in steps of 0.5 %) so that the anchored
 # interval that is quoted when the rule stops covers about 95 % of all simulated campaigns, and 92 % or more of those
 # with a slope at an end of its range (`hwbench selftest coverage`); a single look needs no correction.
