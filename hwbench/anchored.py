@@ -53,7 +53,7 @@ def sensitivity(macs: int | None, params: int | None) -> float:
     of 150 to 220 MACs per parameter (ResNet-18, ViT, MobileNetV1), 0.7 near 85 (MobileNetV2, EfficientNet-Lite0) and
     1.1 to 1.5 below 45 (MnasNet-small, TinyNet, MobileNetV3): inversely proportional, bounded at both ends. Corrected
     so, the spread between processes fell from 5.5 % to 1.8 %; with slopes of 1 to an anchor that fits a core's own
-    cache, to 4.3 %. Without counts, or where the counts tell nothing, 1.
+    cache, to 4.4 %. Without counts, or where the counts tell nothing, 1.
     """
     if not macs or not params:
         return 1.0
