@@ -8,10 +8,12 @@ The model that the estimator inverts is ::
 The slope says how far the model follows the anchor. It has a prior N(1, 0.22), and is informed by how r moves with x
 from block to block inside sessions and, with more than three sessions, from session to session. The anchor's own noise
 flattens such a regression; it is measured (neighbouring anchor differences correlate by minus its variance, those of a
-random walk do not) and divided out. Session values r - slope * x get a t-interval over sessions; the slope's variance
-times the squared mean of x is added to the variance of their mean, since an error of the slope moves all sessions
-alike, and the degrees of freedom follow Welch and Satterthwaite. How often such an interval covers the truth:
-:mod:`hwbench.simulate`.
+random walk do not) and divided out. A session's value is the median of r - slope * x over its blocks, each weighted by
+how close to the reference the machine was: what slows a machine down changes from minute to minute and networks follow
+each cause unequally, so a block far from the reference says less. The figure is the mean over sessions, weighted by
+what each is worth, with far sessions held back (Huber), and has a t-interval; the slope's variance times the squared
+mean of x is added to its variance, since an error of the slope moves all sessions alike, and the degrees of freedom
+follow Welch and Satterthwaite. How often such an interval covers the truth: :mod:`hwbench.simulate`.
 
 Source: methodology section 4; mixed models as in Searle et al., Variance Components (1992); regression dilution as in
 Fuller, Measurement Error Models (1987); Satterthwaite (1946).
@@ -27,15 +29,20 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UsageError
-from .estimate import LEVEL, BoolArray, Estimate, FloatArray, bounded, logs, median_over_last, raw, t_quantile
+from .estimate import LEVEL, BoolArray, Estimate, FloatArray, logs, median_over_last, raw, t_quantile
 from .worker.statistics import MAD_TO_SIGMA
 
 SLOPE_SD = 0.22
 """Standard deviation of the slope's prior N(1, sd). Slopes of 0.7 to 1.3 are expected; if each were as likely the sd
 would be 0.17. It is wider, so that models at an end of the range (1.4 sd) are covered too: of simulated campaigns with
 5 % drift and a slope of 1.3 about 92 to 94 % are covered, with 0.17 only 88 to 91 %."""
-SENSITIVITY_MACS_PER_PARAM = 62.0
-LEAST_SENSITIVE, MOST_SENSITIVE = 0.25, 1.5
+SLOPE_WANDERS = 0.3
+"""How far the slope may be off from block to block: what slows the machine now (a neighbour's arithmetic, its memory
+traffic, the clock) changes, and networks follow each unequally. Blocks far from the reference count less by it. Source:
+a repeat trial beside a neighbour that comes and goes (2026-11-20, 21 networks, two halves of 15 sessions 30 minutes
+apart): medians of such weights differ by 0.8 % between the halves, without weights by 1.1 %, raw medians by 1.9 %."""
+SENSITIVITY_AT_ONE = 22.0  # MACs per parameter where a network follows the anchor one to one
+LEAST_SENSITIVE, MOST_SENSITIVE = 0.25, 1.0
 _ROUNDS = 4  # of reweighting; the slope has settled to three digits after two
 _HUBER = 2.5  # residuals beyond this many robust sigmas weigh less. Source: Huber, Robust Statistics (1981)
 _LEAST_VARIANCE = 1e-10  # of a block: 10 ppm, below what any clock gives
@@ -48,16 +55,15 @@ def sensitivity(macs: int | None, params: int | None) -> float:
     Two things slow a shared machine down, arithmetic and the shared cache, and networks feel them unequally. What tells
     is how often a weight is used once it was fetched: MACs per parameter.
 
-    Source: a trial on a shared two-core virtual machine in a noisy quarter of an hour (2026-11-20, ONNX Runtime, one
-    thread; five processes, ten networks, anchors around every block): slopes to the anchor were 0.2 to 0.4 for networks
-    of 150 to 220 MACs per parameter (ResNet-18, ViT, MobileNetV1), 0.7 near 85 (MobileNetV2, EfficientNet-Lite0) and
-    1.1 to 1.5 below 45 (MnasNet-small, TinyNet, MobileNetV3): inversely proportional, bounded at both ends. Corrected
-    so, the spread between processes fell from 5.5 % to 1.8 %; with slopes of 1 to an anchor that fits a core's own
-    cache, to 4.4 %. Without counts, or where the counts tell nothing, 1.
+    Source: two trials on a shared two-core virtual machine (2026-11-20, ONNX Runtime, one thread, anchors around every
+    block). In a noisy quarter of an hour slopes were 0.2 to 0.4 for networks of 150 to 220 MACs per parameter
+    (ResNet-18, ViT, MobileNetV1), 0.7 near 85 (MobileNetV2) and 1.1 to 1.5 below 45 (MnasNet-small, TinyNet); beside an
+    injected neighbour 0.2 to 0.5, 0.5 to 0.7, and 0.7 to 1.05. The inverse root of MACs per parameter passes between
+    the two. Without counts, or where the counts tell nothing, 1.
     """
     if not macs or not params:
         return 1.0
-    return min(MOST_SENSITIVE, max(LEAST_SENSITIVE, SENSITIVITY_MACS_PER_PARAM * params / macs))
+    return min(MOST_SENSITIVE, max(LEAST_SENSITIVE, math.sqrt(SENSITIVITY_AT_ONE * params / macs)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +119,9 @@ class Anchored:
 class Fit:
     """The estimator's result for each campaign; shapes (campaigns,) and ``values`` (campaigns, sessions)."""
 
+    centre: FloatArray  # log of the figure: the weighted mean of ``values``
     values: FloatArray  # log session values, anchored where ``uses``
-    half: FloatArray  # of the interval around their mean, on the log scale
+    half: FloatArray  # of the interval around ``centre``, on the log scale
     floor: FloatArray  # the slope's part of ``half``
     slope: FloatArray
     slope_sd: FloatArray
@@ -127,14 +134,14 @@ def anchored(sessions: Sequence[SessionBlocks], level: float = LEVEL) -> Anchore
     """The latency at the anchor's reference.
 
     The anchor is used where it lowers the variance between blocks, or where the machine was visibly off the reference
-    throughout (which no variance inside the campaign can show); otherwise the estimate is the raw one. A throttled
-    session keeps its raw value: that is signal.
+    throughout (which no variance inside the campaign can show); otherwise the estimate is the raw one, as it is when
+    the device was throttled in any session: that is signal.
 
     Raises:
         UsageError: no session.
     """
     medians_s = [math.exp(session.log_median) for session in sessions]
-    if not sessions or all(session.throttled for session in sessions):
+    if not sessions or any(session.throttled for session in sessions):
         return Anchored(raw(medians_s, level), 1.0, SLOPE_SD, False, 0.0, "throttled")
     width = max(session.log_blocks.size for session in sessions)
     blocks, before, after = (_padded(sessions, name, width) for name in ("log_blocks", "log_before", "log_after"))
@@ -146,18 +153,20 @@ def anchored(sessions: Sequence[SessionBlocks], level: float = LEVEL) -> Anchore
     if not uses or len(sessions) < 3:
         values_s = [math.exp(value) for value in result.values[0]]
         return Anchored(raw(values_s, level), slope, slope_sd, uses, offset, why)
-    values = result.values[0]
-    estimate = bounded(values, float(values.mean()), float(result.half[0]), level, float(result.floor[0]))
+    centre, half = float(result.centre[0]), float(result.half[0])
+    estimate = Estimate(
+        math.exp(centre), math.exp(centre - half), math.exp(centre + half), len(sessions), level,
+        math.sinh(half), math.sinh(float(result.floor[0])),
+    )  # fmt: skip
     return Anchored(estimate, slope, slope_sd, uses, offset, why)
 
 
 def _padded(sessions: Sequence[SessionBlocks], name: str, width: int) -> FloatArray:
-    """One campaign as (1, sessions, blocks), NaN where a session is shorter or (anchors) throttled."""
+    """One campaign as (1, sessions, blocks), NaN where a session is shorter."""
     array = np.full((1, len(sessions), width), np.nan)
     for index, session in enumerate(sessions):
-        if not session.throttled:
-            values = getattr(session, name)
-            array[0, index, : values.size] = values
+        values = getattr(session, name)
+        array[0, index, : values.size] = values
     return array
 
 
@@ -177,24 +186,84 @@ def fit(log_blocks: FloatArray, before: FloatArray, after: FloatArray, medians: 
     noise, noise_sd = _anchor_noise(np.where(here, after - before, np.nan))
     slope, slope_var, share, gain = _slope(r, x, here, noise, noise_sd)
     session_x = np.where(blocks > 0, np.where(here, x, 0.0).sum(-1) / np.maximum(blocks, 1), 0.0)
-    offset = session_x.mean(-1)
     own = noise * _noise_of_mean(blocks)
-    off_reference = (session_x**2).mean(-1) > 4.0 * own
     follows = slope > 0.5
-    uses = (gain > 0) | (off_reference & follows)
-    with_anchor = median_over_last(r - slope[:, None, None] * x)
-    values = np.where(uses[:, None] & (blocks > 0), with_anchor, medians)
-    n = medians.shape[-1]
-    df = n - 1.0 - np.where(uses, share, 0.0)
-    df_slope = np.maximum(here.sum((1, 2)) - n - 1.0, 1.0)
-    variance = values.var(-1) / np.maximum(df, 1e-3)
+    uses = (gain > 0) | (((session_x**2).mean(-1) > 4.0 * own) & follows)
+    corrected = r - slope[:, None, None] * x
+    weight = _weight(corrected, x, here)
+    values = np.where(uses[:, None] & (blocks > 0), _weighted_median(corrected, weight), medians)
+    of_session = np.where(uses[:, None] & (blocks > 0), weight.sum(-1), _TINY)
+    centre, variance, effective, mass = _centre(values, of_session)
+    mean_x = np.where(here, weight * x, 0.0).sum(-1) / np.maximum(weight.sum(-1), _TINY)
+    offset = (mass * mean_x).sum(-1)
+    df = np.maximum(effective - 1.0 - np.where(uses, share, 0.0), 1.0)
+    df_slope = np.maximum(here.sum((1, 2)) - medians.shape[-1] - 1.0, 1.0)
     common = np.where(uses, offset**2 * slope_var, 0.0)
     total = np.maximum(variance + common, _TINY**2)
-    df_total = total**2 / np.maximum(variance**2 / np.maximum(df, 1e-3) + common**2 / df_slope, _TINY**4)
+    df_total = total**2 / np.maximum(variance**2 / df + common**2 / df_slope, _TINY**4)
     quantile = t_quantile(df_total, level)
     return Fit(
-        values, quantile * np.sqrt(total), quantile * np.sqrt(common), slope, np.sqrt(slope_var), offset, uses, follows
-    )
+        centre, values, quantile * np.sqrt(total), quantile * np.sqrt(common), slope, np.sqrt(slope_var), offset, uses,
+        follows,
+    )  # fmt: skip
+
+
+def _weight(corrected: FloatArray, x: FloatArray, here: BoolArray) -> FloatArray:
+    """What each block is worth: the less the further the machine was from the reference, 0 for one that is not there.
+
+    Its own scatter, and how far the slope may be from the one that was fitted, times the distance.
+    """
+    rest = corrected - median_over_last(corrected)[..., None]
+    scale = MAD_TO_SIGMA * median_over_last(np.abs(rest).reshape(len(rest), -1))
+    own = np.maximum(np.nan_to_num(scale) ** 2, _LEAST_VARIANCE)[:, None, None]
+    return np.where(here, 1.0 / (own + (SLOPE_WANDERS * np.where(here, x, 0.0)) ** 2), 0.0)
+
+
+def _weighted_median(values: FloatArray, weight: FloatArray) -> FloatArray:
+    """The value with half of the weight on either side, over the last axis; entries without weight do not count."""
+    order = np.argsort(np.where(weight > 0, values, np.inf), axis=-1)
+    ordered = np.take_along_axis(np.where(weight > 0, values, 0.0), order, -1)
+    mass = np.take_along_axis(weight, order, -1)
+    middle = mass.cumsum(-1) - mass / 2.0  # of each entry's own weight
+    half = mass.sum(-1, keepdims=True) / 2.0
+    above = np.minimum((middle < half).sum(-1, keepdims=True), (mass > 0).sum(-1, keepdims=True) - 1).clip(0)
+    below = (above - 1).clip(0)
+    low, high = (np.take_along_axis(ordered, index, -1) for index in (below, above))
+    from_low, to_high = (np.take_along_axis(middle, index, -1) for index in (below, above))
+    part = ((half - from_low) / np.maximum(to_high - from_low, _TINY)).clip(0.0, 1.0)
+    return np.asarray((low + part * (high - low))[..., 0], dtype=float)
+
+
+def _centre(values: FloatArray, precision: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Mean over sessions, weighted by what each is worth, far ones less.
+
+    Args:
+        values: (campaigns, sessions).
+        precision: inverse variance of each value from its own blocks; the spread between sessions is added to it.
+
+    Returns:
+        The mean, its variance, how many equal sessions would be worth as much, and each session's share of the mean.
+    """
+    n = values.shape[-1]
+    inside = np.pi / 2.0 / precision  # of a median, where a mean would have 1 / precision
+    known: BoolArray = np.all(precision > _TINY, axis=-1)  # sessions without anchors are all worth the same
+    between = np.maximum(values.var(-1) * n / max(n - 1, 1) - inside.mean(-1), _LEAST_VARIANCE)
+    weight = np.where(known[:, None], 1.0 / (between[:, None] + inside), 1.0)
+    share = weight / weight.sum(-1, keepdims=True)
+    far = np.zeros_like(values)
+    for _ in range(_ROUNDS):
+        rest = values - (share * values).sum(-1, keepdims=True)
+        scale = np.maximum(MAD_TO_SIGMA * median_over_last(np.abs(rest)), math.sqrt(_LEAST_VARIANCE))
+        far = np.abs(rest / (_HUBER * scale)[:, None])
+        trusted = weight / np.maximum(far, 1.0)
+        share = trusted / trusted.sum(-1, keepdims=True)
+    centre = (share * values).sum(-1)
+    effective = 1.0 / (share**2).sum(-1)
+    # Of an M-estimator: squared influences over the squared weight of those that a small change would move.
+    moved = np.where(far <= 1.0, weight, 0.0).sum(-1)
+    variance = ((trusted * (values - centre[:, None])) ** 2).sum(-1) / np.maximum(moved, _TINY) ** 2
+    variance *= effective / np.maximum(effective - 1.0, 1e-3)
+    return centre, variance, effective, share
 
 
 def _anchor_noise(steps: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .catalog.model import Model
 
 REFERENCE_SESSIONS = 5  # an anchor's reference is the median over this many fresh processes
-LAYER_SESSIONS = {"quick": 3, "default": 5, "rigorous": 8}  # shares settle sooner than totals
+LAYER_SESSIONS = {"quick": 3, "default": 5, "rigorous": 8, "table": 3}  # shares settle sooner than totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,14 @@ class _Item:
     sessions: list[Session] = field(default_factory=list)
     stop: str = ""
     error: HwbenchError | None = None
+    failed_pass: str = ""
 
     def of(self, pass_: str) -> list[Session]:
         return [session for session in self.sessions if session.pass_ == pass_]
+
+    def finished(self) -> list[Session]:
+        """Sessions of the passes that did not fail half way."""
+        return [session for session in self.sessions if session.pass_ != self.failed_pass]
 
 
 @dataclass(slots=True)
@@ -166,7 +171,7 @@ class Campaign:
                 except DeviceError as error:  # the device is gone: the others go on, and a resumed campaign comes back
                     for item in wanted:
                         if item.error is None and self._wants(item, pass_, index):
-                            self._fail_item(side, item, error)
+                            self._fail_item(side, item, pass_, error)
 
     def _sessions_at_most(self, pass_: str) -> int:
         if pass_ == "latency":
@@ -219,7 +224,7 @@ class Campaign:
                     except DeviceError:
                         raise
                     except HwbenchError as error:
-                        self._fail_item(side, item, error)
+                        self._fail_item(side, item, pass_, error)
                         return todo[1:]  # the process may be gone or sick: the others get a fresh one
                     self._commit(side, worker, pass_, index, item, taken, started_at, share_s)
                     todo = todo[1:]
@@ -227,7 +232,7 @@ class Campaign:
             raise
         except HwbenchError as error:  # it did not come up, or not even its anchor ran
             for item in todo:
-                self._fail_item(side, item, error)
+                self._fail_item(side, item, pass_, error)
         return []
 
     def _take(self, side: _Side, worker: Worker, pass_: str, item: _Item, beta: Beta) -> Taken:
@@ -283,8 +288,8 @@ class Campaign:
             key = ModelKey(model.name, tuple((n, (s[0] * target.batch, *s[1:])) for n, s, _ in model.inputs), "")
         self.store.add_failure(self.id, key.identity, target, error)
 
-    def _fail_item(self, side: _Side, item: _Item, error: HwbenchError) -> None:
-        item.error = error
+    def _fail_item(self, side: _Side, item: _Item, pass_: str, error: HwbenchError) -> None:
+        item.error, item.failed_pass = error, pass_
         self._fail(item.model, side.bench.target, error, item.key)
 
     def _results(self, sides: Sequence[_Side]) -> list[Measurement | Failure]:
@@ -293,10 +298,11 @@ class Campaign:
         }
         for side in sides:
             target = side.bench.target
-            measured = {item.model.identity: _measurement(item, target) for item in side.open_items()}
+            kept = [item for item in side.items if item.error is None or item.finished()]
+            measured = {item.model.identity: _measurement(item, target) for item in kept}
             if any(each.network_energy is not None for each in measured.values()):
                 fit = energy_fit(self.store, target)
-                measured = {item.model.identity: _measurement(item, target, fit) for item in side.open_items()}
+                measured = {item.model.identity: _measurement(item, target, fit) for item in kept}
             found |= {(identity, target): each for identity, each in measured.items()}
         pairs = [(model.identity, target) for model in self.request.models for target in self.request.targets]
         return [found[pair] for pair in dict.fromkeys(pairs)]
@@ -324,12 +330,13 @@ def _measurement(item: _Item, target: Target, fit: EnergyFit | None = None) -> M
     return Measurement(
         item.key,
         target,
-        item.sessions,
+        item.finished(),
         entry=model.entry,
         note=model.note,
         tag=model.tag,
         pretrained=_pretrained(model),
         energy_fit=fit,
+        faults={item.failed_pass: item.error} if item.error is not None else None,
     )
 
 
@@ -387,14 +394,18 @@ def run(
     return Campaign(request, store, id=id, cache=cache, progress=progress, timeout_s=timeout_s).run()
 
 
+def conditions(target: Target, cache: Cache, timeout_s: float = DEFAULT_TIMEOUT_S) -> dict[str, Any]:
+    """What must stay as it is for sessions to belong together: versions, governor and the like, asked of a process."""
+    with bench(target, cache, timeout_s) as opened, opened.worker(seed=0, anchored=False) as worker:
+        return steady({**worker.hello["environment"], "versions": worker.hello["probe"]["versions"]})
+
+
 def _reused_id(request: Request, cache: Cache, timeout_s: float) -> str:
     """One id for equal requests under equal conditions: another runtime version or governor measures anew."""
-    conditions: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for target in request.targets:
         try:
-            with bench(target, cache, timeout_s) as opened, opened.worker(seed=0, anchored=False) as worker:
-                versions = worker.hello["probe"]["versions"]
-                conditions[str(target)] = steady({**worker.hello["environment"], "versions": versions})
+            found[str(target)] = conditions(target, cache, timeout_s)
         except HwbenchError:  # the campaign meets the same error and reports it per model
-            conditions[str(target)] = None
-    return json_sha256([request.spec(), conditions])[:16]
+            found[str(target)] = None
+    return json_sha256([request.spec(), found])[:16]

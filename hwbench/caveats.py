@@ -103,6 +103,10 @@ CAVEATS: dict[str, tuple[str, str]] = {
         "The weights are random; latency is assumed to be that of trained ones.",
         "Measure with --pretrained where weights can be downloaded.",
     ),
+    "pass_failed": (
+        "The {name} pass failed: {why}",
+        "What the other passes measured holds; --passes {name} tries it again.",
+    ),
     "zero_macs": (
         "The model has no multiply-accumulates: a constant or empty graph.",
         "Check that the export kept the network.",

@@ -19,7 +19,7 @@ from . import views
 from .caveats import Caveat, caveat
 from .closure import Closure
 from .energy import EnergyFit, LayerEnergy, NetworkEnergy, apportion, with_layers
-from .errors import UsageError
+from .errors import HwbenchError, UsageError
 from .target import Target
 from .views import Latency
 
@@ -96,7 +96,7 @@ class Measurement:
     Args:
         key: what was run.
         target: where and how.
-        sessions: of one campaign, all passes, with their arrays.
+        sessions: of all passes, with their arrays; of each pass those of one campaign.
         entry: the catalog's facts about the model, if it has any.
         note: what a reader must know about the model's identity (``"raw heads"``).
         tag: weights tag, empty for random weights without one.
@@ -104,6 +104,7 @@ class Measurement:
         energy_fit: joules per second, MAC and byte of the target, from many networks (:func:`hwbench.energy.fit`);
             without one, layers share the energy by time.
         noise_floor: smallest relative effect the target can show, where it was found under these conditions.
+        faults: what kept a pass that was asked for from being measured.
     """
 
     def __init__(
@@ -118,11 +119,13 @@ class Measurement:
         pretrained: bool = False,
         energy_fit: EnergyFit | None = None,
         noise_floor: float | None = None,
+        faults: Mapping[str, HwbenchError] | None = None,
     ) -> None:
         self.key, self.target, self.sessions = key, target, tuple(sessions)
         self.entry, self.note, self.tag, self.pretrained = entry, note, tag, pretrained
         self._energy_fit = energy_fit
         self.noise_floor = noise_floor
+        self.faults = dict(faults or {})
 
     def __repr__(self) -> str:
         view = self.latency
@@ -202,6 +205,7 @@ class Measurement:
         found = views.latency_caveats(self.of("latency"), self.latency)
         found += views.layer_caveats(self.of("layers"), self._timed_layers, self.closure)
         found += views.common_caveats(self.sessions)
+        found += [caveat("pass_failed", name=name, why=fault.message) for name, fault in self.faults.items()]
         if self.entry is not None and not self.pretrained:
             found.append(caveat("random_weights"))
         return tuple(found)

@@ -1,4 +1,4 @@
-"""What the store holds, as results: the newest campaign of each model on each target, rebuilt from its sessions."""
+"""What the store holds, as results: of each model on each target the newest sessions of every pass."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ Failed = dict[str, Any]  # {"model", "identity", "target", "error"}, as `profile
 
 
 def results(store: Store, model: str | None = None, target: Target | None = None) -> list[Measurement | Failed]:
-    """The newest campaign of each model on each target, in the order in which they were first measured.
+    """Each model on each target as it was measured last, in the order in which they were first measured.
 
+    Of every pass the newest campaign counts: a later look at the layers alone does not hide an older latency.
     A pair whose last attempt failed gives that failure too, behind what an earlier attempt measured (if any).
 
     Args:
@@ -109,7 +110,13 @@ def energy_fit(store: Store, target: Target) -> EnergyFit | None:
 
 def _rebuilt(store: Store, last: Session, fits: dict[Target, EnergyFit | None]) -> Measurement:
     key, target = last.model, last.target
-    sessions = store.sessions(key, target, campaign=last.campaign, arrays=True)
+    campaigns = {session.pass_: session.campaign for session in store.sessions(key, target)}  # the last one stays
+    sessions = [
+        session
+        for campaign in dict.fromkeys(campaigns.values())
+        for session in store.sessions(key, target, campaign=campaign, arrays=True)
+        if campaigns[session.pass_] == campaign
+    ]
     if target not in fits and any(s.pass_ == "energy" and "unavailable" not in s.data for s in sessions):
         fits[target] = energy_fit(store, target)
     about = last.data.get("about") or {}

@@ -144,14 +144,12 @@ def stop(campaigns: Campaigns, preset: Preset) -> Outcome:
     for look in preset.looks:
         seen = campaigns.first(look)
         result = fit(*seen, preset.level)
-        centre = result.values.mean(-1)
-        # As Estimate.half_width: half of the interval over the median.
-        relative = np.sinh(result.half) * np.exp(centre - np.median(result.values, axis=-1))
+        relative = np.sinh(result.half)  # as Estimate.half_width
         enough = relative <= (preset.half_width if preset.half_width is not None else math.inf)
         now = ~done & (enough | (look == preset.looks[-1]))
         raw_centre, raw_half_now = t_interval(seen[3], preset.level)
         sessions[now], half[now], raw_half[now] = look, relative[now], np.sinh(raw_half_now[now])
-        covered[now] = (np.abs(centre) <= result.half)[now]
+        covered[now] = (np.abs(result.centre) <= result.half)[now]
         raw_covered[now] = (np.abs(raw_centre) <= raw_half_now)[now]
         met[now], uses[now] = enough[now], result.uses[now]
         done |= now

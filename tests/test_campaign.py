@@ -233,6 +233,51 @@ def test_a_model_fails_alone_and_is_tried_again_on_resume(
     assert len(items(store)) == 12
 
 
+def test_a_pass_that_fails_leaves_what_the_others_measured(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    def fault(worker: InProcessWorker, verb: str, arguments: dict[str, Any]) -> None:
+        if verb == "memory":
+            raise WorkerError("No room.", remedy="Close something.")
+
+    workers.faults.append(fault)
+    (result,) = measured(store, cache, ["one"], [FAKE], ("latency", "layers", "memory"))
+    assert isinstance(result, Measurement)
+    assert (result.latency is not None, len(result.layer_rows) > 0) == (True, True)
+    assert [doubt.text for doubt in result.caveats if doubt.code == "pass_failed"] == [
+        "The memory pass failed: No room."
+    ]
+    assert [failure.model for failure in store.failures()] == [result.key.identity]
+
+
+def test_a_pass_that_breaks_half_way_is_not_quoted(workers: type[InProcessWorker], store: Store, cache: Cache) -> None:
+    def fault(worker: InProcessWorker, verb: str, arguments: dict[str, Any]) -> None:
+        if verb == "measure" and len(store.sessions()) == 2:
+            raise WorkerError("Gone.", remedy="Look for it.")
+
+    workers.faults.append(fault)
+    (result,) = measured(store, cache, ["one"], [FAKE], ("latency", "memory"))
+    assert isinstance(result, Failure)
+    assert len(store.sessions()) == 2  # they wait for a resumed campaign
+
+
+def test_a_later_look_at_the_layers_does_not_hide_an_older_latency(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    (first,) = measured(store, cache, ["one"], [FAKE], ("latency",))
+    (second,) = measured(store, cache, ["one"], [FAKE], ("layers",))
+    (whole,) = stored(store, "one")
+    assert isinstance(first, Measurement)
+    assert isinstance(second, Measurement)
+    assert isinstance(whole, Measurement)
+    assert {s.uid for s in whole.sessions} == {s.uid for s in (*first.sessions, *second.sessions)}
+    (third,) = measured(store, cache, ["one"], [FAKE], ("latency",))
+    (newest,) = stored(store, "one")
+    assert isinstance(third, Measurement)
+    assert isinstance(newest, Measurement)
+    assert {s.uid for s in newest.of("latency")} == {s.uid for s in third.sessions}
+
+
 @pytest.mark.parametrize("fault", ["crash", "load", "babble"])
 def test_a_real_process_that_breaks_on_one_model_leaves_the_others(
     store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch, fault: str

@@ -156,14 +156,29 @@ def test_a_model_that_does_not_follow_is_left_raw() -> None:
     assert still.estimate.value == pytest.approx(1e-2, rel=0.01)
 
 
-def test_throttled_sessions_keep_their_raw_value() -> None:
+def test_a_throttled_device_keeps_its_raw_value() -> None:
     everything = tuple(range(8))
     sessions = _campaign(1.0, offset=0.1, throttled=everything)
     found = anchored(sessions)
     assert (found.uses_anchor, found.why) == (False, "throttled")
     assert found.estimate == raw([math.exp(session.log_median) for session in sessions])
-    some = anchored(_campaign(1.0, drift=0.001, offset=0.1, throttled=(0, 1, 2, 3, 4)))
-    assert some.estimate.value == pytest.approx(1e-2 * math.exp(0.1), rel=0.02)  # five of eight medians are raw
+    assert anchored(_campaign(1.0, offset=0.1, throttled=(3,))).why == "throttled"  # one session is enough
+
+
+def test_blocks_near_the_reference_count_for_more() -> None:
+    """Half of the blocks run beside a neighbour that this network feels twice as much as the anchor does."""
+    rng = np.random.default_rng(11)
+    sessions = []
+    for _ in range(8):
+        level = np.where(np.arange(17) % 8 >= 2, math.log(1.2), 0.0) + rng.normal(0.0, 0.003, 17)
+        during = np.minimum(level[1:], level[:-1])
+        blocks = 2e-3 * np.exp(during * np.where(during > 0.1, 2.0, 1.0) + rng.normal(0.0, 0.003, 16))
+        anchors = 1e-3 * np.exp(level)
+        median_s = float(np.median(blocks))
+        sessions.append(SessionBlocks.of(median_s, blocks, anchors[:-1], anchors[1:], reference_s=1e-3))
+    found = anchored(sessions)
+    assert found.estimate.value == pytest.approx(2e-3, rel=0.02)
+    assert raw([math.exp(session.log_median) for session in sessions]).value > 2.1e-3
 
 
 def test_one_disturbed_block_hardly_moves_the_estimate() -> None:
@@ -352,7 +367,8 @@ def test_sensitivity_falls_with_macs_per_parameter_and_is_bounded(macs: int, par
 
 def test_sensitivity_is_one_where_nothing_is_known_and_for_a_network_like_the_anchor() -> None:
     assert sensitivity(None, 10) == sensitivity(10, None) == sensitivity(0, 0) == 1.0
-    assert sensitivity(62_000_000, 1_000_000) == 1.0
+    assert sensitivity(22_000_000, 1_000_000) == 1.0
+    assert sensitivity(88_000_000, 1_000_000) == pytest.approx(0.5)
 
 
 def test_a_network_that_follows_half_as_far_is_corrected_by_half() -> None:

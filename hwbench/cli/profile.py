@@ -78,9 +78,10 @@ def profile(
             progress=tell,
             timeout_s=timeout_s,
         )
-    failures = output(found, as_json)
-    if failures:
-        click.get_current_context().exit(failures[0].error.exit_code)
+    errors = [failure.error for failure in output(found, as_json)]
+    errors += [error for item in found for error in getattr(item, "faults", {}).values()]
+    if errors:
+        click.get_current_context().exit(errors[0].exit_code)
 
 
 def output(found: Sequence[Any], as_json: bool) -> list[Failure]:

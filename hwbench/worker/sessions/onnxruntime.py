@@ -45,6 +45,20 @@ def _fill(name: str, shape: List[int], kind: str) -> numpy.ndarray:
     return numpy.asarray(random.integers(0, 100 if dtype != "int8" else 64, size=shape), dtype=dtype)
 
 
+_shared: List[int] = []
+
+
+def _share_threads(threads: int) -> None:
+    """One pool for all sessions of this process.
+
+    With a pool for each, where the system puts their threads decides how fast each of them is: an anchor, a plain and a
+    profiled session of one model were seen up to 2x apart in one process, and each differently in the next.
+    """
+    if not _shared:
+        onnxruntime.set_global_thread_pool_sizes(threads, 1)
+        _shared.append(threads)
+
+
 class Session:
     def __init__(self, model: Dict[str, Any], settings: Dict[str, Any], profile: bool) -> None:
         self._folder = tempfile.mkdtemp(prefix="hwbench-ort-")
@@ -52,6 +66,9 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = settings["threads"]
         options.inter_op_num_threads = 1
+        if settings["threads"] > 1:
+            _share_threads(settings["threads"])
+        options.use_per_session_threads = not _shared
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         if profile:
             options.enable_profiling = True
