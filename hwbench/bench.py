@@ -195,9 +195,10 @@ class Limits:
 
     @classmethod
     def of(cls, preset: Preset, max_block: int = 1000) -> Limits:
-        """A session's share of the preset; warming up may take a third of it, and at least half a second."""
+        """A session's share of the preset; warming up may take a third of it, and half a second, if it says nothing."""
         share_s = (preset.budget_s / preset.looks[0]) if preset.budget_s else 10.0 * preset.min_s
-        return cls(preset.min_samples, preset.min_s, share_s, max(0.5, share_s / 3), max_block)
+        warm_s = max(0.5, share_s / 3) if preset.warm_s is None else preset.warm_s
+        return cls(preset.min_samples, preset.min_s, share_s, warm_s, max_block)
 
 
 @contextmanager

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from .cache import Cache
 
-_WORKER = Path(__file__).parent / "worker"
+_PACKAGE = Path(__file__).parent
+_WORKER = _PACKAGE / "worker"
+# What a session needs besides the worker. Eager torch builds networks of spaces where it runs them.
+_ALSO = {"torch.py": ("errors.py", "catalog/spaces/*.py")}
 _MAIN = b"from hwbench_worker.__main__ import main\nmain()\n"
 _EPOCH = (2020, 1, 1, 0, 0, 0)  # a fixed time in the archive: equal content, equal bytes, equal hash
 
@@ -21,7 +24,12 @@ def _files(session: Path) -> dict[str, bytes]:
         if relative.parts[0] != "sessions" or relative.name == "__init__.py":
             files[f"hwbench_worker/{relative.as_posix()}"] = path.read_bytes()
     files[f"hwbench_worker/sessions/{session.name}"] = session.read_bytes()
-    return files
+    for pattern in _ALSO.get(session.name, ()) if session.parent == _WORKER / "sessions" else ():
+        for path in sorted(_PACKAGE.glob(pattern)):
+            relative = path.relative_to(_PACKAGE)
+            files |= {f"hwbench_worker/{folder}/__init__.py": b"" for folder in list(relative.parents)[:-1]}
+            files[f"hwbench_worker/{relative.as_posix()}"] = path.read_bytes()
+    return dict(sorted(files.items()))
 
 
 def zipapp(session: Path, cache: Cache) -> tuple[Path, str]:

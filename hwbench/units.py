@@ -15,6 +15,8 @@ _BYTES = {
     "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9,
     "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
+_JOULES = {"nj": 1e-9, "uj": 1e-6, "µj": 1e-6, "mj": 1e-3, "j": 1.0}
+_COUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ%]*)\s*$")
 
 
@@ -93,6 +95,16 @@ def parse_seconds(text: str) -> float:
 def parse_bytes(text: str) -> int:
     """``"8MB"`` → bytes (MB is 10⁶, MiB 2²⁰). Raises UsageError."""
     return round(_parse(text, _BYTES, "size", "8MB or 64MiB"))
+
+
+def parse_joules(text: str) -> float:
+    """``"5mJ"`` → joules; mJ is a thousandth however it is spelled. Raises UsageError."""
+    return _parse(text, _JOULES, "energy", "5mJ")
+
+
+def parse_count(text: str) -> int:
+    """``"300M"``, ``"1.5G"``, ``"5000000"`` → a count. Raises UsageError."""
+    return round(_parse(text, _COUNTS, "count", "300M or 5000000"))
 
 
 def parse_fraction(text: str) -> float:

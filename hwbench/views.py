@@ -44,6 +44,8 @@ class Latency:
         reference_id: which reference.
         samples: inferences timed, over all sessions.
         percentiles: of all samples; None where there are too few for a two-sided 95 % statement.
+        early_stopping_s: the preset's percentile as MLPerf quotes it, the median over sessions of each session's
+            upper bound; None for presets that quote the median, and where a session has too few samples.
     """
 
     raw: Estimate
@@ -51,6 +53,7 @@ class Latency:
     reference_id: str | None
     samples: int
     percentiles: dict[str, float | None]
+    early_stopping_s: float | None = None
 
     @property
     def median_s(self) -> float:
@@ -88,6 +91,7 @@ class Latency:
             "slope": self.anchor.slope,
             "uses_anchor": self.anchor.uses_anchor,
             "percentiles": self.percentiles,
+            "early_stopping": self.early_stopping_s,
         }
 
 
@@ -134,7 +138,8 @@ def latency(sessions: Sequence[Session]) -> Latency | None:
     """The latency view; None when no session timed it. Intervals are at the level of the preset's stopping rule."""
     if not sessions:
         return None
-    level = estimate.preset(sessions[0].preset).level
+    preset = estimate.preset(sessions[0].preset)
+    level = preset.level
     medians = [float(np.median(samples_s(session))) for session in sessions]
     pooled = np.concatenate([samples_s(session) for session in sessions])
     reference = sessions[0].data.get("anchor_ref") or {}
@@ -145,7 +150,14 @@ def latency(sessions: Sequence[Session]) -> Latency | None:
         reference_id=reference.get("id"),
         samples=len(pooled),
         percentiles={f"p{p:g}": None if looped else series.percentile(pooled.tolist(), p) for p in PERCENTILES},
+        early_stopping_s=None if looped or preset.percentile == 0.5 else _early_stopping(sessions, preset.percentile),
     )
+
+
+def _early_stopping(sessions: Sequence[Session], fraction: float) -> float | None:
+    found = [estimate.early_stopping(samples_s(session).tolist(), fraction).estimate_s for session in sessions]
+    known = [value for value in found if value is not None]
+    return float(np.median(known)) if len(known) == len(found) else None
 
 
 def closure(sessions: Sequence[Session]) -> closures.Closure | None:

@@ -280,3 +280,17 @@ def test_one_group_is_hardly_ever_taken_for_two() -> None:
     random = np.random.default_rng(1)
     calls = [views.groups_apart(list(np.exp(random.normal(0, 0.05, 8)))) for _ in range(2000)]
     assert sum(call is not None for call in calls) < 40
+
+
+def test_mlperf_quotes_its_percentile_by_the_early_stopping_rule() -> None:
+    taken = [latency_session(i, preset="mlperf-mobile", per_block=200, spread=0.0) for i in range(5)]
+    found = views.latency(taken)
+    assert found is not None
+    assert found.early_stopping_s is not None
+    assert found.early_stopping_s > found.percentiles["p90"] > found.median_s
+    few = views.latency([latency_session(i, preset="mlperf-mobile", per_block=5) for i in range(5)])
+    assert few is not None
+    assert few.early_stopping_s is None
+    usual = views.latency(sessions())
+    assert usual is not None
+    assert usual.early_stopping_s is None

@@ -100,6 +100,18 @@ def timm_builder(spec: Mapping[str, Any], *, checked: bool) -> Build:
     return build
 
 
+def seeded_builder(spec: Mapping[str, Any], make: Callable[[], Any]) -> Build:
+    """``Model.build`` of a network that our own code makes, with seeded weights and an image of ``spec``'s size."""
+
+    def build(batch: int) -> tuple[Any, tuple[Any, ...]]:
+        torch = _torch(spec["builder"])
+        with _seeded(torch, spec["seed"]):
+            module = make().eval()
+        return module, _image(torch, spec, batch)
+
+    return build
+
+
 def _no_weights(name: str, error: Exception) -> WorkerError:
     return WorkerError(
         f"The trained weights of {name} could not be loaded: {error}",

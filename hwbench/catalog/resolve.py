@@ -30,8 +30,8 @@ def resolve(text: str, inputs: Mapping[str, Sequence[int]] | None = None, pretra
     Args:
         text: a timm name with or without a weights tag, a torchvision name of the catalog, the path of an ``.onnx``
             or ``.tflite`` file, ``python:package.module:factory`` (returns an ``nn.Module`` or a pair of one and its
-            example inputs), or the name of an installed plug-in model; each may end in ``@SIZE`` (``192`` or
-            ``160x192``).
+            example inputs), ``space:NAME:CODE`` (a network of a search space), or the name of an installed plug-in
+            model; each but the network of a space may end in ``@SIZE`` (``192`` or ``160x192``).
         inputs: shape of each input by name, batch first; another way to set the size, and the way to give values to
             a file's dynamic dimensions.
         pretrained: load trained weights instead of seeded random ones (downloads them when they are not cached).
@@ -52,6 +52,8 @@ def resolve(text: str, inputs: Mapping[str, Sequence[int]] | None = None, pretra
         raise UsageError(f"'{text}' has a size and inputs were given too.", remedy="Use @SIZE or --input, not both.")
     if name.startswith("python:"):
         return _from_factory(name, size, shapes, pretrained)
+    if name.startswith("space:"):
+        return _from_space(name, size, shapes, pretrained)
     suffix = Path(name).suffix.lower()
     if suffix in _SUFFIXES:
         return _from_file(name, suffix, size, shapes, pretrained)
@@ -251,6 +253,17 @@ def _factory_inputs(name: str, example: Any, size: tuple[int, int] | None, shape
             f"@{size[0]}x{size[1]} does not say which input of '{name}' is meant.", remedy="Use --input NAME=SHAPE."
         )
     return {_IMAGE_INPUT: (*(int(n) for n in example[0].shape[:2]), *size)}
+
+
+def _from_space(name: str, size: tuple[int, int] | None, shapes: Mapping[str, Shape], pretrained: bool) -> Model:
+    from .networks import from_text
+
+    if size or shapes or pretrained:
+        raise UsageError(
+            f"The input size of '{name}' is part of its code, and it has no trained weights.",
+            remedy="Leave @SIZE, --input and --pretrained out.",
+        )
+    return from_text(name)
 
 
 def _from_plugin(name: str, size: tuple[int, int] | None, shapes: Mapping[str, Shape]) -> Model:

@@ -21,6 +21,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "show": ("show", "What the store knows, as tables."),
     "compare": ("compare", "Is B slower than A? Paired and interleaved, with a verdict."),
     "noise-floor": ("compare", "The smallest difference a target can show."),
+    "spaces": ("spaces", "Search spaces: what can be chosen, and how many networks that makes."),
+    "lut": ("lut", "Lookup tables of a search space: build, query, validate, export, import."),
     "selftest": ("selftest", "Put hwbench's own numbers to the test."),
     "export": ("export", "Results as files of other tools."),
     "report": ("export", "Results as one self-contained HTML page, or as pictures."),

@@ -51,6 +51,8 @@ def facts(result: Result) -> Iterator[tuple[str, str]]:
         tails = {name: value for name, value in (latency.get("percentiles") or {}).items() if value is not None}
         if tails:
             yield "tails", ", ".join(f"{name} {units.seconds(value)}" for name, value in tails.items())
+        if latency.get("early_stopping") is not None:
+            yield "mlperf", f"p90 {units.seconds(latency['early_stopping'])} by MLPerf's early-stopping rule"
     closure = result.get("closure")
     if closure:
         yield (

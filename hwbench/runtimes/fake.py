@@ -1,5 +1,7 @@
 """Host half of the fake runtime: any model, seeded costs, the same road as a real one. For tests and demonstrations.
 
+A network of a space costs what its blocks cost, seeded by their keys, so that a table of it is as good as its building.
+
 A layer draws ``POWER_W`` while it runs, and ``J_PER_MAC`` and ``J_PER_BYTE`` on top for what it does; the island half
 deposits that into a made meter, so that energy can be followed from the meter to the layer.
 """
@@ -55,15 +57,13 @@ class FakeRuntime:
         """Every declared option is possible."""
 
     def prepare(self, model: Model, target: Target, cache: Cache) -> Artifact:
-        generator = random.Random(f"{model.identity}x{target.batch}")
-        total_s = 10 ** generator.uniform(-3.3, -2.0) * target.batch
-        weights = [generator.lognormvariate(0, 0.8) for _ in range(generator.randint(8, 24))]
-        alone_s = [total_s * weight / sum(weights) for weight in weights]  # on one thread
+        if model.source == "space":
+            alone_s, macs, depths, modules = _of_blocks(model, target.batch)
+        else:
+            alone_s, macs, depths = _drawn(model, target.batch)
+            modules = [f"stage{i // 4}.layer{i}" for i in range(len(alone_s))]
         costs = [float(target.option("slow") or 1.0) * cost / target.threads**0.8 for cost in alone_s]
-        intensity = 10 ** generator.uniform(9.6, 10.6)  # MAC/s: some networks compute, others move memory
-        macs = [round(cost * intensity * generator.lognormvariate(0, 0.5)) for cost in alone_s]
-        depths = [generator.choice((8, 32, 128, 512)) for _ in alone_s]
-        spec: dict[str, Any] = {"layer_macs": macs, "depths": depths, "power_w": POWER_W}
+        spec: dict[str, Any] = {"layer_macs": macs, "depths": depths, "modules": modules, "power_w": POWER_W}
         kernels = [_kernel(count, depth) for count, depth in zip(macs, depths, strict=True)]
         spec["work_j"] = sum(_work_j(kernel) for kernel in kernels)
         if target.option("fault-model") == model.name:
@@ -82,10 +82,10 @@ class FakeRuntime:
     def layers(self, artifact: Artifact, profile: Mapping[str, Any]) -> list[Layer]:
         count = len(profile["nodes"])
         macs, depths = (artifact.spec.get(name) or [1] * count for name in ("layer_macs", "depths"))
+        modules = artifact.spec.get("modules") or [""] * count
         rows = []
-        for i, (node, work, depth) in enumerate(zip(profile["nodes"], macs, depths, strict=True)):
-            kernel = _kernel(work, depth)
-            rows.append(Layer(node["name"], f"stage{i // 4}.layer{i}", kernel, (f"v{i}",), (f"v{i + 1}",)))
+        for i, (node, work, depth, module) in enumerate(zip(profile["nodes"], macs, depths, modules, strict=True)):
+            rows.append(Layer(node["name"], module, _kernel(work, depth), (f"v{i}",), (f"v{i + 1}",)))
         return rows
 
     def layer_energy_j(self, artifact: Artifact) -> list[float]:
@@ -93,6 +93,34 @@ class FakeRuntime:
         spec = artifact.spec
         layers = zip(spec["costs_s"], spec["layer_macs"], spec["depths"], strict=True)
         return [POWER_W * cost + _work_j(_kernel(work, depth)) for cost, work, depth in layers]
+
+
+def _drawn(model: Model, batch: int) -> tuple[list[float], list[int], list[int]]:
+    """Seconds on one thread, MACs and contraction length of each layer, drawn by the model's identity."""
+    generator = random.Random(f"{model.identity}x{batch}")
+    total_s = 10 ** generator.uniform(-3.3, -2.0) * batch
+    weights = [generator.lognormvariate(0, 0.8) for _ in range(generator.randint(8, 24))]
+    alone_s = [total_s * weight / sum(weights) for weight in weights]
+    intensity = 10 ** generator.uniform(9.6, 10.6)  # MAC/s: some networks compute, others move memory
+    macs = [round(cost * intensity * generator.lognormvariate(0, 0.5)) for cost in alone_s]
+    return alone_s, macs, [generator.choice((8, 32, 128, 512)) for _ in alone_s]
+
+
+def _of_blocks(model: Model, batch: int) -> tuple[list[float], list[int], list[int], list[str]]:
+    """The same for a network of a space, and each layer's module: a block is two kernels that its key decides."""
+    from ..catalog.networks import find_space
+
+    name, _, code = model.name.removeprefix("space:").rpartition(":")
+    costs, macs, depths, modules = [], [], [], []
+    for block in find_space(name).blocks(code):
+        for part, share in (("a", 0.7), ("b", 0.3)):
+            generator = random.Random(f"{block.key}/{part}")
+            work = batch * max(1, round(share * block.macs))
+            costs.append(2e-6 + work / 10 ** generator.uniform(9.6, 10.6))
+            macs.append(work)
+            depths.append(generator.choice((8, 32, 128, 512)))
+            modules.append(f"{block.module[0]}.{part}")
+    return costs, macs, depths, modules
 
 
 def _kernel(macs: int, depth: int) -> Kernel:

@@ -117,7 +117,18 @@ def _unpacked(built: Any) -> Tuple[Any, Tuple[Any, ...]]:
     return module, tuple(example.values() if isinstance(example, dict) else example or ())
 
 
-_BUILDERS = {"timm": _timm, "torchvision": _torchvision, "python": _python}
+def _space(spec: Dict[str, Any], name: str) -> Tuple[Any, Tuple[Any, ...]]:
+    """A network of a search space; the built-in spaces travel beside this module."""
+    module, _, found = spec["space"].partition(":")
+    if module.startswith("hwbench."):
+        module = (__package__ or "").partition(".")[0] + module[len("hwbench") :]
+    space = getattr(importlib.import_module(module), found)
+    if space.version != spec["version"]:
+        raise RuntimeError("the space %s has version %d here, %d was asked for" % (name, space.version, spec["version"]))
+    return space.build(name.rpartition(":")[2]), ()
+
+
+_BUILDERS = {"timm": _timm, "torchvision": _torchvision, "python": _python, "space": _space}
 
 
 def _build(model: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:

@@ -1,0 +1,90 @@
+"""Networks of search spaces as models: how spaces are found, and how one architecture becomes something that runs."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import Any
+
+import numpy as np
+
+from .. import plugins
+from ..errors import UsageError
+from . import build
+from .model import Model
+from .spaces.space import Space
+
+_OBJECT = re.compile(r"^python:(?P<module>[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)$")
+INPUT = "input"
+
+
+def space_names() -> list[str]:
+    """Names of the installed spaces, plug-ins included."""
+    return list(plugins.names("hwbench.spaces"))
+
+
+def find_space(name: str) -> Space:
+    """A space by name, or ``python:package.module:OBJECT`` for one that is not installed.
+
+    Raises:
+        UsageError: there is no such space, or what is there is none.
+    """
+    match = _OBJECT.match(name)
+    if match is None:
+        found = plugins.load("hwbench.spaces", name)
+    else:
+        try:
+            found = getattr(importlib.import_module(match["module"]), match["name"])
+        except (ImportError, AttributeError) as error:
+            raise UsageError(
+                f"The space '{name}' cannot be imported: {error}.",
+                remedy="The form is python:package.module:OBJECT; its folder must be on PYTHONPATH.",
+            ) from error
+    if not isinstance(found, Space):
+        raise UsageError(
+            f"'{name}' is a {type(found).__name__}, no space.", remedy="See docs/adding-a-space.md for what one is."
+        )
+    return found
+
+
+def network_model(space: Space, arch: Any, name: str | None = None) -> Model:
+    """One architecture as a model, with seeded random weights.
+
+    Args:
+        space: its space.
+        arch: any form that ``space.rows`` takes.
+        name: under which the space is found again, when it is not the space's own.
+    """
+    (row,) = space.rows(arch)
+    known = f"{name or space.name}:{space.text(row)}"
+    shape = space.input_shape(row)
+
+    where = plugins.names("hwbench.spaces").get(name or space.name)
+    spec = {
+        "builder": f"space:{known}",
+        "space": where.value if where is not None else (name or "").removeprefix("python:"),
+        "seed": build.SEED,
+        "input_size": list(shape),
+        "version": space.version,
+    }
+    return Model(
+        name=f"space:{known}",
+        source="space",
+        inputs=((INPUT, (1, *shape), "float32"),),
+        note=f"{space.name} version {space.version}",
+        builder=spec,
+        build=build.seeded_builder(spec, lambda: space.build(row)),
+    )
+
+
+def from_text(text: str) -> Model:
+    """The model of ``space:NAME:CODE``, as :func:`network_model` names it. Raises UsageError."""
+    name, _, code = text.removeprefix("space:").rpartition(":")
+    if not name or not code:
+        raise UsageError(f"'{text}' names no network of a space.", remedy="The form is space:NAME:CODE.")
+    return network_model(find_space(name), code, name)
+
+
+def rows_of(space: Space, models: list[Model]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The architectures behind models of :func:`network_model`, shape (n, d)."""
+    return space.rows([model.name.rpartition(":")[2] for model in models])

@@ -1,0 +1,404 @@
+"""``hwbench lut``: build lookup tables, look into them, query and validate them, and trade them with other tools."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import UsageError
+from ..target import Target
+from . import options
+
+if TYPE_CHECKING:
+    from ..lut.table import LookupTable
+
+_FILE = click.Path(path_type=Path)
+RESUME = "Every finished session is stored; the same command goes on where this one stopped."
+SPACE = click.option(
+    "--space", metavar="SPACE", help="A space's name, or python:package.module:OBJECT; `hwbench spaces` lists them."
+)
+
+
+@click.group()
+def lut() -> None:
+    """Lookup tables: what each block of a search space, or each kernel, costs on a target.
+
+    \b
+    Examples:
+      hwbench lut build --space ofa-mbv3 --on local-cpu/onnxruntime -o mbv3.parquet --budget 5m
+      hwbench lut validate mbv3.parquet --networks 50 --seed 7
+      hwbench lut export mbv3.parquet --format ofa -o pixel/
+    """
+
+
+@lut.command()
+@SPACE
+@click.option("--models", metavar="all|A,B", help="A table of kernels instead, from what was profiled of these models.")
+@options.on(required=True, multiple=False)
+@click.option("-o", "--output", type=_FILE, required=True, metavar="FILE", help="The Parquet file to write.")
+@click.option("--budget", "budget_s", metavar="TIME", callback=options.duration, help="Device time, e.g. 5m.")
+@click.option(
+    "--metrics", default="latency,memory", show_default=True, metavar="A,B", help="Any of latency, memory, energy."
+)
+@click.option("--error", metavar="SHARE", help="Stop at this cross-validation error, e.g. 1%.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of networks.")
+@click.option("--partial", is_flag=True, help="Write a table with gaps where the budget is too short for all blocks.")
+@click.option("--fresh", is_flag=True, help="Measure anew what an earlier build left in the store.")
+@options.JSON
+@click.pass_obj
+def build(
+    context: dict[str, Any],
+    /,
+    space: str | None,
+    models: str | None,
+    on: Target,
+    output: Path,
+    budget_s: float | None,
+    metrics: str,
+    error: str | None,
+    seed: int,
+    partial: bool,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    """Build a table and write it as a Parquet file.
+
+    A space's table comes from few networks that together hold every block, profiled on the target. What was measured
+    stays in the store: an interrupted build goes on with the same command, and a larger --budget adds to a smaller one.
+
+    \b
+    Examples:
+      hwbench lut build --space ofa-mbv3 --on pi5/litert:fp32@4 -o pi5.parquet --budget 5m
+      hwbench lut build --models all --on pi5/litert:fp32@4 -o kernels.parquet
+    """
+    from ..lut.build import ERROR, build_kernel_table, build_space_table
+    from ..store import Store
+    from ..units import parse_fraction
+    from . import progress, tables, terminal
+
+    if (space is None) == (models is None):
+        raise UsageError("A table is of a space or of models.", remedy="Give either --space or --models.")
+    _writable(output)
+    context["target"], context["resume"] = str(on), RESUME
+    with Store.open() as store:
+        if space is None:
+            wanted = [] if models == "all" else [name.strip() for name in str(models).split(",") if name.strip()]
+            table = build_kernel_table(wanted, on, store=store)
+        else:
+            from ..catalog.networks import find_space
+
+            with progress.sessions() as shown:
+                table = build_space_table(
+                    find_space(space),
+                    on,
+                    store=store,
+                    name=space,
+                    budget_s=budget_s,
+                    metrics=[name.strip() for name in metrics.split(",") if name.strip()],
+                    error=ERROR if error is None else parse_fraction(error),
+                    seed=seed,
+                    partial=partial,
+                    fresh=fresh,
+                    progress=shown,
+                    tell=terminal.note,
+                )
+    table.write(output)
+    if as_json:
+        terminal.json_line({"path": str(output), **tables.summary(table)})
+        return
+    tables.show_summary(terminal.console(), table)
+    terminal.console().print(terminal.text(f"wrote {output}"), soft_wrap=True)
+
+
+@lut.command()
+@click.argument("path", metavar="FILE", type=_FILE)
+@click.option("--entries", is_flag=True, help="Every entry; else those that were flagged, and why.")
+@options.JSON
+def show(path: Path, entries: bool, as_json: bool) -> None:
+    """What a table holds, under which conditions it was made, and which entries are in doubt.
+
+    \b
+    Examples:
+      hwbench lut show pi5.parquet
+      hwbench lut show pi5.parquet --entries --json
+    """
+    from . import tables, terminal
+
+    table = _read(path)
+    if as_json:
+        whole = {"entries": [tables.entry_dict(entry) for entry in table.entries.values()]} if entries else {}
+        terminal.json_line({**tables.summary(table), "flagged": table.context.get("flagged") or [], **whole})
+        return
+    tables.show_summary(terminal.console(), table)
+    out = terminal.console()
+    if entries:
+        out.print(tables.entries_table(table))
+    tables.show_flags(terminal.console(), table)
+
+
+@lut.command()
+@click.argument("path", metavar="FILE", type=_FILE)
+@click.option("--arch", required=True, metavar="ARCH", help="JSON (a mapping or a row), @FILE with it, or digits.")
+@SPACE
+@options.JSON
+def query(path: Path, arch: str, space: str | None, as_json: bool) -> None:
+    """What a table says of one architecture: latency with its interval, parts, and what is missing.
+
+    ARCH is a mapping from gene to choice, a row of integers, or the digits that `lut validate` and `search` print.
+
+    \b
+    Examples:
+      hwbench lut query pi5.parquet --arch @arch.json
+      hwbench lut query cells.parquet --arch 231040
+    """
+    from .. import units
+    from . import terminal
+
+    table = _bound(_read(path), space)
+    found = table.estimate(_arch(arch))
+    if found.value_s is None:
+        table.latency_s(_arch(arch))  # raises the miss that names what is nearest
+    if as_json:
+        terminal.json_line({"target": table.target, **found.as_dict(), **_others(table, arch)})
+        return
+    out = terminal.console()
+    bounds = "" if found.low_s is None else f"  [{units.seconds(found.low_s)}, {units.seconds(found.high_s)}]"
+    out.print(terminal.text(f"{units.seconds(found.value_s)}{bounds}, anchored, on {table.target}", "bold"))
+    for name, value in _others(table, arch).items():
+        text = units.joules(value) if name == "energy_j" else units.size(value)
+        out.print(terminal.text(f"  {name.partition('_')[0]} {text}"))
+    cells = [(part.slot, units.seconds(part.latency_s, 3), part.how, part.key) for part in found.parts]
+    cells.append(("(constant)", units.seconds(found.constant_s, 3), "", ""))
+    out.print(terminal.table(("slot", "latency", "", "block"), cells, right=("latency",)))
+
+
+@lut.command()
+@click.argument("path", metavar="FILE", type=_FILE)
+@click.option("--networks", type=click.IntRange(2), default=50, show_default=True, help="How many to draw and measure.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option("--preset", default="quick", show_default=True, metavar="NAME", help="How much to measure, each time.")
+@click.option(
+    "--gap", "gap_s", metavar="TIME", callback=options.duration, help="Between the two measurements, e.g. 10m."
+)
+@click.option("--plot", type=_FILE, metavar="FILE", help="The scatter plot; FILE-validation.png when left out.")
+@SPACE
+@options.JSON
+@click.pass_obj
+def validate(
+    context: dict[str, Any],
+    /,
+    path: Path,
+    networks: int,
+    seed: int,
+    preset: str,
+    gap_s: float | None,
+    plot: Path | None,
+    space: str | None,
+    as_json: bool,
+) -> None:
+    """Measure networks that a table never saw, twice, and say how far it is off.
+
+    Errors are against the mean of the two; the floor is half of what the two differ by, which no table can beat.
+
+    \b
+    Examples:
+      hwbench lut validate pi5.parquet --networks 50 --seed 7
+      hwbench lut validate pi5.parquet --gap 10m --plot pi5.svg --json
+    """
+    from ..lut import scatter
+    from ..lut.validate import validate as run
+    from ..store import Store
+    from . import progress, tables, terminal
+
+    table = _bound(_read(path), space)
+    context["target"] = table.target
+    with Store.open() as store, progress.sessions() as shown:
+        found = run(table, store=store, networks=networks, seed=seed, preset=preset, gap_s=gap_s or 0.0, progress=shown)
+    drawn = scatter.write(found, plot or path.with_name(f"{path.stem}-validation.png"))
+    if as_json:
+        terminal.json_line({**found.as_dict(), "plot": str(drawn)})
+        return
+    tables.show_validation(terminal.console(), found)
+    terminal.console().print(terminal.text(f"wrote {drawn}"), soft_wrap=True)
+
+
+@lut.command()
+@click.argument("path", metavar="FILE", type=_FILE)
+@click.option("--format", "fmt", required=True, metavar="FORMAT", help="ofa, proxyless, fbnet, hw-nas-bench, csv, …")
+@click.option("-o", "--output", type=_FILE, required=True, metavar="FILE_OR_DIR", help="Where to.")
+@SPACE
+@options.JSON
+def export(path: Path, fmt: str, output: Path, space: str | None, as_json: bool) -> None:
+    """Write a table as a file of another tool.
+
+    \b
+    Examples:
+      hwbench lut export pi5.parquet --format ofa -o pi5/
+      hwbench lut export cells.parquet --format hw-nas-bench -o cells.json
+    """
+    from ..formats.tables import write_table
+    from . import terminal
+
+    table = _bound(_read(path), space)
+    written = write_table(table, output, fmt, space=table.bound)
+    told = {
+        "paths": [str(file) for file in written.paths],
+        "entries": written.entries,
+        "left_out": list(written.left_out),
+        "missing": list(written.missing),
+        "notes": list(written.notes),
+    }
+    if as_json:
+        terminal.json_line(told)
+        return
+    out = terminal.console()
+    for note in written.notes:
+        out.print(terminal.text(f"note: {note}"), soft_wrap=True)
+    for name, keys in (("without words in the format", written.left_out), ("without an entry", written.missing)):
+        if keys:
+            out.print(terminal.text(f"{len(keys)} blocks {name}, first {keys[0]}"), soft_wrap=True)
+    for file in written.paths:
+        out.print(terminal.text(f"wrote {file}"), soft_wrap=True)
+
+
+@lut.command("import")
+@click.argument("path", metavar="FILE", type=_FILE)
+@click.option("--format", "fmt", metavar="FORMAT", help="Of the file; recognised when left out.")
+@click.option("--device", metavar="NAME", help="Which of the file's devices, or what to call the only one.")
+@click.option("--on", "target", metavar="TARGET", help="The target it was measured on, where that is known.")
+@click.option("-o", "--output", type=_FILE, metavar="FILE", help="The Parquet file; FILE.parquet when left out.")
+@click.option("--skip-faulty", is_flag=True, help="List entries that cannot be, and leave them out.")
+@SPACE
+@options.JSON
+def import_(
+    path: Path,
+    fmt: str | None,
+    device: str | None,
+    target: str | None,
+    output: Path | None,
+    skip_faulty: bool,
+    space: str | None,
+    as_json: bool,
+) -> None:
+    """Read another tool's table, list what is wrong with it, and write it as one of ours.
+
+    \b
+    Examples:
+      hwbench lut import 224_lookup_table.yaml --space ofa-mbv3 --device note10 -o note10.parquet
+      hwbench lut import table.pickle --format hw-nas-bench --device edgegpu --space nasbench201
+    """
+    from ..catalog.networks import find_space
+    from ..formats.tables import read_table, to_lookup_table
+    from . import tables, terminal
+
+    foreign = read_table(path, fmt, skip_faulty=skip_faulty)
+    found = to_lookup_table(
+        foreign, None if space is None else find_space(space), device=device,
+        target=None if target is None else str(Target.parse(target)),
+    )  # fmt: skip
+    where = output or path.with_suffix(".parquet")
+    found.write(where)
+    if as_json:
+        terminal.json_line({"path": str(where), **tables.summary(found), "imported": found.context.get("imported")})
+        return
+    tables.show_summary(terminal.console(), found)
+    out = terminal.console()
+    for note in foreign.notes:
+        out.print(terminal.text(f"note: {note}"), soft_wrap=True)
+    for fault in foreign.faults:
+        out.print(terminal.text(f"fault: {fault.code}: {fault.text}", "yellow"), soft_wrap=True)
+    tables.show_flags(out, found)
+    out.print(terminal.text(f"wrote {where}"), soft_wrap=True)
+
+
+@lut.command()
+@click.argument("first", type=_FILE)
+@click.argument("second", type=_FILE)
+@click.option("--most", type=click.IntRange(1), default=20, show_default=True, help="Entries to list.")
+@options.JSON
+def diff(first: Path, second: Path, most: int, as_json: bool) -> None:
+    """Do two tables rank alike, how far are they apart, and where.
+
+    \b
+    Examples:
+      hwbench lut diff monday.parquet friday.parquet
+      hwbench lut diff ort.parquet litert.parquet --json
+    """
+    from .. import units
+    from ..lut.diff import diff as compare
+    from . import tables, terminal
+
+    found = compare(_read(first), _read(second), most=most)
+    if as_json:
+        terminal.json_line(found.as_dict())
+        return
+    out = terminal.console()
+    for condition in found.conditions:
+        out.print(terminal.text(f"other conditions: {condition}", "yellow"), soft_wrap=True)
+    cells = [
+        (name, each.n, tables.number(each.spearman), tables.number(each.kendall), f"{each.ratio['p50']:.3f}×",
+         units.percent(each.scatter))
+        for name, each in (("entries", found.entries), ("networks", found.architectures)) if each is not None
+    ]  # fmt: skip
+    heads = ("", "n", "Spearman", "Kendall", "second over first", "scatter")
+    out.print(terminal.table(heads, cells, right=heads[1:]))
+    out.print(terminal.text(f"only in the first: {found.only_first}; only in the second: {found.only_second}"))
+    rows = [
+        (units.seconds(d.first_s, 3), units.seconds(d.second_s, 3), f"{d.ratio:.2f}×", d.key) for d in found.differing
+    ]
+    if rows:
+        out.print(
+            terminal.table(("first", "second", "ratio", "beyond both intervals"), rows, right=("first", "second"))
+        )
+
+
+def _read(path: Path) -> LookupTable:
+    from ..lut.table import LookupTable
+
+    return LookupTable.read(path)
+
+
+def _bound(table: LookupTable, space: str | None) -> LookupTable:
+    """The table with the space that the user named; its own when none was."""
+    if space is None:
+        return table
+    from ..catalog.networks import find_space
+
+    return table.bind(find_space(space))
+
+
+def _writable(path: Path) -> None:
+    """Raise UsageError before minutes are spent on a table that could not be written."""
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise UsageError(f"'{path}' cannot be written: no such folder, or a folder itself.", remedy="Name a file.")
+
+
+def _arch(text: str) -> Any:
+    """An architecture from the command line: JSON, a file with JSON, or digits. Raises UsageError."""
+    try:
+        if text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        stripped = text.strip()
+        arch = json.loads(stripped) if stripped[:1] in ("{", "[", '"') else stripped
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"The architecture cannot be read: {error}.",
+            remedy='A mapping like {"gene": choice}, a row like [0, 2, 1], digits, or @FILE with one of them.',
+        ) from error
+    return arch
+
+
+def _others(table: LookupTable, arch: str) -> dict[str, float]:
+    """Energy and memory, where the table holds them."""
+    found = {}
+    for name in ("energy_j", "memory_bytes"):
+        values = [
+            getattr(entry, "energy_j" if name == "energy_j" else "weights_bytes") for entry in table.entries.values()
+        ]
+        if not any(math.isnan(value) for value in values):
+            found[name] = float(getattr(table, name)(_arch(arch)))
+    return found

@@ -1,0 +1,229 @@
+"""The covering design: few networks that together hold every block a space can ask for.
+
+All blocks that a space's slots can hold are enumerated once; a network then is a row of block numbers, and choosing
+networks is arithmetic on small integer arrays. Networks are taken one by one, each the best found (by how many blocks
+it adds that are still wanted, per second of device time) by sampling and hill climbing with two kinds of mutation: the
+space's own, and one that plants a wanted block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..catalog.spaces.space import Block, Rows, Space
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+Seconds = Callable[[Rows], FloatArray]
+
+SAMPLED, MUTANTS, PARENTS = 192, 128, 8
+PATIENCE, ROUNDS = 4, 40  # climbing ends after so many rounds without a better network, or so many in all
+_MUTATION = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class BlockIndex:
+    """Every block that a space can ask for, and which of them an architecture holds.
+
+    Attributes:
+        space: the space.
+        blocks: one block for each key, in the order of the slots.
+        numbers: key → its place in ``blocks``.
+        tables: for each slot the columns of its genes, their strides, and the block number of each combination of
+            their choices (-1: none).
+        plants: (n, d) partial rows, -1 where a gene does not matter; each puts block ``planted[i]`` into some slot.
+        planted: (n,) block numbers.
+    """
+
+    space: Space
+    blocks: tuple[Block, ...]
+    numbers: dict[str, int]
+    tables: tuple[tuple[IntArray, IntArray, IntArray], ...]
+    plants: npt.NDArray[np.int8]
+    planted: IntArray
+
+    @classmethod
+    def of(cls, space: Space) -> BlockIndex:
+        """Enumerate a space; cost is the sum over slots of their genes' combinations."""
+        blocks: list[Block] = []
+        numbers: dict[str, int] = {}
+        tables, plants, planted = [], [], []
+        for slot in space.slots:
+            columns = np.array([space.column(name) for name in slot.genes], dtype=np.int64)
+            sizes = [len(space.genes[column].choices) for column in columns]
+            held = np.full(int(np.prod(sizes, dtype=np.int64)), -1, dtype=np.int64)
+            strides = np.array([np.prod(sizes[i + 1 :], dtype=np.int64) for i in range(len(sizes))], dtype=np.int64)
+            for place, (indices, block) in enumerate(space.choices(slot)):
+                if block is None:
+                    continue
+                if block.key not in numbers:
+                    numbers[block.key] = len(blocks)
+                    blocks.append(block)
+                held[place] = numbers[block.key]
+                plant = np.full(space.width, -1, dtype=np.int8)
+                plant[columns] = indices
+                plants.append(plant)
+                planted.append(held[place])
+            tables.append((columns, strides, held))
+        planting = np.array(plants, dtype=np.int8).reshape(-1, space.width)
+        return cls(space, tuple(blocks), numbers, tuple(tables), planting, np.array(planted, dtype=np.int64))
+
+    def of_rows(self, rows: Rows) -> IntArray:
+        """Block number in each slot of each canonical row, shape (n, slots); -1 where a slot is empty."""
+        found = np.empty((len(rows), len(self.tables)), dtype=np.int64)
+        for position, (columns, strides, held) in enumerate(self.tables):
+            found[:, position] = held[rows[:, columns] @ strides]
+        return found
+
+    def held(self, rows: Rows) -> IntArray:
+        """How many of the networks hold each block, shape (blocks,)."""
+        return np.bincount(_distinct(self.of_rows(rows)), minlength=len(self.blocks) + 1)[: len(self.blocks)]
+
+    def gain(self, rows: Rows, worth: FloatArray) -> FloatArray:
+        """Sum of ``worth`` (blocks,) over the different blocks of each row, shape (n,)."""
+        ordered = np.sort(self.of_rows(rows), axis=1)
+        padded = np.append(worth, 0.0)  # -1 finds the zero at the end
+        values = padded[ordered]
+        values[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = 0.0
+        return np.asarray(values.sum(axis=1), dtype=float)
+
+
+def _distinct(ids: IntArray) -> IntArray:
+    """Block numbers, each once a row, flat; empty slots are given the number behind the last."""
+    ordered = np.sort(ids, axis=1)
+    first = np.ones(ordered.shape, dtype=bool)
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    return ordered[first & (ordered >= 0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """Networks to measure, in the order of their worth.
+
+    Attributes:
+        index: the space's blocks.
+        rows: (n, d) architectures; those that were there before are not among them.
+        predicted_s: (n,) device time of each.
+        held: (blocks,) in how many networks each block is, those that were there before included.
+        level: every block is in at least so many networks; 0 when some are in none.
+    """
+
+    index: BlockIndex
+    rows: Rows
+    predicted_s: FloatArray
+    held: IntArray
+
+    @property
+    def level(self) -> int:
+        return int(self.held.min()) if self.held.size else 0
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Keys of the blocks that no network holds."""
+        return tuple(self.index.blocks[i].key for i in np.flatnonzero(self.held == 0))
+
+
+def cover(
+    index: BlockIndex,
+    wanted: npt.ArrayLike = 1,
+    *,
+    seconds: Seconds,
+    seed: int = 0,
+    budget_s: float | None = None,
+    have: Rows | None = None,
+    most: int | None = None,
+    allowed: Callable[[Rows], npt.NDArray[np.bool_]] | None = None,
+) -> Cover:
+    """Choose networks until every block is in ``wanted`` of them, or the budget is spent.
+
+    Args:
+        index: the space's blocks.
+        wanted: networks for each block, a number or an array (blocks,).
+        seconds: device time that measuring each row will take.
+        seed: the same seed, the same networks.
+        budget_s: device time for all chosen networks; the next one that does not fit ends the choice.
+        have: networks that are there already; they count, and are not chosen again.
+        most: networks at most.
+        allowed: which rows may be chosen (a space may have networks that cannot be measured).
+    """
+    random = np.random.default_rng(seed)
+    chosen: list[Rows] = []
+    spent: list[float] = []
+    taken = {row.tobytes() for row in (have if have is not None else ())}
+    held = index.held(have) if have is not None and len(have) else np.zeros(len(index.blocks), dtype=np.int64)
+    lacking = np.maximum(np.broadcast_to(np.asarray(wanted, dtype=np.int64), held.shape) - held, 0)
+    while lacking.any() and (most is None or len(chosen) < most):
+        best = _climb(index, lacking, seconds, random, taken, allowed)
+        if best is None:
+            break
+        cost_s = float(seconds(best)[0])
+        if budget_s is not None and sum(spent) + cost_s > budget_s:
+            break
+        chosen.append(best)
+        spent.append(cost_s)
+        taken.add(best[0].tobytes())
+        added = index.held(best)
+        held = held + added
+        lacking = np.maximum(lacking - added, 0)
+    rows = np.concatenate(chosen) if chosen else np.zeros((0, index.space.width), dtype=np.int64)
+    return Cover(index, rows, np.array(spent, dtype=float), held)
+
+
+def _climb(
+    index: BlockIndex,
+    lacking: IntArray,
+    seconds: Seconds,
+    random: np.random.Generator,
+    taken: set[bytes],
+    allowed: Callable[[Rows], npt.NDArray[np.bool_]] | None,
+) -> Rows | None:
+    """The best network found, shape (1, d); ``None`` when none holds anything that is lacking."""
+    space = index.space
+    # A block that is lacking more often is worth more, so that rare ones are not left for networks of their own.
+    worth = np.where(lacking > 0, 1.0 + 0.1 * lacking, 0.0)
+
+    def score(rows: Rows) -> FloatArray:
+        gains = index.gain(rows, worth) / np.maximum(seconds(rows), 1e-9)
+        barred = np.array([row.tobytes() in taken for row in rows])
+        if allowed is not None:
+            barred |= ~allowed(rows)
+        return np.where(barred, -1.0, gains)
+
+    useful = np.flatnonzero(lacking[index.planted] > 0)
+    sampled = space.sample(SAMPLED, int(random.integers(2**31)))
+    rows = np.concatenate([sampled, _planted(index, sampled, useful, random)])
+    scores = score(rows)
+    stale = 0
+    for _ in range(ROUNDS):
+        order = np.argsort(-scores, kind="stable")[:PARENTS]
+        rows, scores = rows[order], scores[order]
+        parents = rows[random.integers(0, len(rows), MUTANTS)]
+        mutants = np.concatenate(
+            [
+                space.mutate(parents[: MUTANTS // 3], int(random.integers(2**31)), _MUTATION),
+                _planted(index, parents[MUTANTS // 3 :], useful, random),
+            ]
+        )
+        best = scores[0]
+        rows, scores = np.concatenate([rows, mutants]), np.concatenate([scores, score(mutants)])
+        stale = 0 if scores.max() > best * (1 + 1e-9) else stale + 1
+        if stale >= PATIENCE:
+            break
+    top = int(np.argmax(scores))
+    return rows[top : top + 1] if scores[top] > 0 else None
+
+
+def _planted(index: BlockIndex, rows: Rows, useful: IntArray, random: np.random.Generator) -> Rows:
+    """Rows into each of which one of the useful plants was put."""
+    plants = index.plants[useful[random.integers(0, len(useful), len(rows))]].astype(np.int64)
+    return index.space.canonical(np.where(plants >= 0, plants, rows))
+
+
+def lacking_text(keys: Sequence[str], most: int = 3) -> str:
+    """A few keys and how many more, for messages."""
+    shown = ", ".join(f"'{key}'" for key in keys[:most])
+    return f"{shown} and {len(keys) - most} more" if len(keys) > most else shown

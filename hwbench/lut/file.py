@@ -1,0 +1,165 @@
+"""The Parquet file of a lookup table: a row an entry, everything else as JSON in the schema's metadata."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, units
+from ..errors import UsageError
+from ..measurement import plain
+from .table import Entry, LookupTable, by_key
+
+FORMAT = 1
+"""Version of the file's columns and metadata; raised whenever a reader of an older one would go wrong."""
+METADATA = b"hwbench"
+MOST_ENTRIES, MOST_BYTES = 2_000_000, 1 << 30
+"""More than any table has (the largest space here has some thousand blocks), and little enough for any machine."""
+
+_COLUMNS = {field.name: str(field.type) for field in fields(Entry)}  # name → "str", "float", "int", "tuple[str, ...]"
+_HEAD: Mapping[str, tuple[type, ...]] = {
+    "kind": (str,),
+    "space": (str,),
+    "space_version": (int,),
+    "target": (str,),
+    "constant_s": (float, int),
+    "constant_low_s": (float, int, type(None)),
+    "constant_high_s": (float, int, type(None)),
+    "correction": (dict,),
+    "context": (dict,),
+    "entries": (int,),
+}
+_AGAIN = "Build it again (hwbench lut build), or copy it again from where it came."
+
+
+def _arrow(text: str) -> Any:
+    import pyarrow as pa
+
+    return {"str": pa.string(), "float": pa.float64(), "int": pa.int64()}.get(text, pa.list_(pa.string()))
+
+
+def write(table: LookupTable, path: Path) -> None:
+    """Write a table beside its place and then move it there, so that no reader sees half of it. Raises UsageError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    head = {name: plain(getattr(table, name)) for name in _HEAD if name != "entries"}
+    head |= {"format": FORMAT, "hwbench_version": __version__, "entries": len(table.entries)}
+    schema = pa.schema(
+        [pa.field(name, _arrow(text), nullable=False) for name, text in _COLUMNS.items()],
+        metadata={METADATA: json.dumps(head, sort_keys=True, allow_nan=False).encode()},
+    )
+    entries = list(table.entries.values())
+    columns = [
+        pa.array([getattr(entry, name) for entry in entries], type=_arrow(text)) for name, text in _COLUMNS.items()
+    ]
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with part.open("xb") as file:
+            pq.write_table(pa.Table.from_arrays(columns, schema=schema), file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise UsageError(
+            f"The table cannot be written to {path}: {error.strerror or error}.",
+            remedy="Name a file in a folder that exists, may be written to and has room.",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # it is gone when all went well, and a folder that is not there holds none
+            part.unlink()
+
+
+def read(path: Path) -> LookupTable:
+    """Read a table; every way in which a file can be wrong is a UsageError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if path.stat().st_size == 0:
+            raise UsageError(f"{path} is empty.", remedy=_AGAIN)
+        with pq.ParquetFile(path) as file:
+            head = _head((file.schema_arrow.metadata or {}).get(METADATA), path)
+            _check_schema(file.schema_arrow, path)
+            _check_size(file.metadata, head.pop("entries"), path)
+            rows = file.read(columns=list(_COLUMNS))
+    except FileNotFoundError:
+        raise UsageError(f"There is no table at {path}.", remedy="hwbench lut build -o FILE makes one.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(
+            f"{path} cannot be read: it is no Parquet file, or only a part of one.", remedy=_AGAIN, detail=str(error)
+        ) from error
+    for name in _COLUMNS:
+        if rows[name].null_count or (name == "flags" and rows[name].combine_chunks().values.null_count):
+            raise UsageError(f"{path} has an entry without {name}.", remedy=_AGAIN)
+    try:
+        entries = by_key(Entry(**row | {"flags": tuple(row["flags"])}) for row in rows.to_pylist())
+        return LookupTable(entries=entries, **head)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message}", remedy=error.remedy) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} holds text that is no text.", remedy=_AGAIN, detail=str(error)) from error
+
+
+def _head(text: bytes | None, path: Path) -> dict[str, Any]:
+    """The metadata, checked, as the table's fields and the number of entries."""
+    if text is None:
+        raise UsageError(
+            f"{path} is a Parquet file, but no lookup table of hwbench.",
+            remedy="hwbench lut import reads the tables of other tools.",
+        )
+    try:
+        head = json.loads(text)
+        version = head["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UsageError(f"The description inside {path} cannot be read.", remedy=_AGAIN) from None
+    if version != FORMAT:
+        raise UsageError(
+            f"{path} has format version {version!r}; this hwbench reads version {FORMAT}.",
+            remedy="Read it with the hwbench that wrote it, update hwbench, or build the table again.",
+        )
+    for name, kinds in _HEAD.items():
+        value = head.get(name)
+        if not isinstance(value, kinds) or isinstance(value, bool) or name not in head:
+            raise UsageError(f"{path} describes itself wrongly: {name} is {repr(value)[:80]}.", remedy=_AGAIN)
+    for name, value in head["correction"].items():
+        if not isinstance(value, (float, int)) or isinstance(value, bool):
+            raise UsageError(f"{path} describes itself wrongly: coefficient {name} is {value!r}.", remedy=_AGAIN)
+    for name in ("constant_low_s", "constant_high_s"):
+        head[name] = math.nan if head[name] is None else float(head[name])
+    return {name: head[name] for name in _HEAD}
+
+
+def _check_size(metadata: Any, entries: int, path: Path) -> None:
+    """Refuse a file that lost rows, and one that is small on the disk and would fill the memory."""
+    if metadata.num_rows != entries:
+        raise UsageError(f"{path} holds {metadata.num_rows} of its {entries} entries.", remedy=_AGAIN)
+    groups = range(metadata.num_row_groups)
+    unpacked = sum(metadata.row_group(i).total_byte_size for i in groups)
+    if entries > MOST_ENTRIES or unpacked > MOST_BYTES:
+        raise UsageError(
+            f"{path} would unpack to {entries} entries and {units.size(unpacked)}, more than any table has.",
+            remedy=f"At most {units.count(MOST_ENTRIES)} entries and {units.size(MOST_BYTES)} are read.",
+        )
+
+
+def _check_schema(schema: Any, path: Path) -> None:
+    import pyarrow as pa
+
+    for name, text in _COLUMNS.items():
+        if name not in schema.names:
+            raise UsageError(f"{path} has no column {name}.", remedy=_AGAIN)
+        found, wanted = schema.field(name).type, _arrow(text)
+        of_texts = pa.types.is_list(found) and pa.types.is_string(found.value_type)
+        if not (of_texts if pa.types.is_list(wanted) else found.equals(wanted)):
+            raise UsageError(
+                f"Column {name} of {path} holds {found} where {wanted} is expected.",
+                remedy="Numbers must be numbers; a table that was edited as text is imported with hwbench lut import.",
+            )

@@ -1,0 +1,242 @@
+"""From profiled networks to costs of blocks: pooling over contexts, a small correction, and what can be trusted.
+
+A block's cost is pooled twice. The same block in several networks gives a mean; and a block is a sequence of kernels,
+of which most also run in other blocks, so that the means of its kernels over *all* networks say what it costs, too.
+The two are mixed by how often the block itself was seen. What additivity misses is fitted on the un-profiled totals of
+the same networks: a scale, a constant per kernel and one per network, held near (1, 0, 0); and, where it helps, each
+entry is moved a little towards what the totals say. How much to mix and whether to move is decided by
+leave-one-network-out cross-validation, and so is the error that the table quotes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..catalog.spaces.space import Block
+from .collect import Network
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+OWN = (0.0, 1.0, 3.0, math.inf)  # contexts that a block's kernels elsewhere are worth
+MOVES = (0.0, 0.01, 0.02, 0.04)  # sd by which an entry may be moved towards the totals, relative
+SCALE_SD, KERNEL_SD, CONSTANT_SD = 0.05, 0.05, 0.02
+"""How far the correction is expected to go: the scale from 1, the constant per kernel as a share of a mean kernel, the
+constant per network as a share of a mean network. Wide beside what closure leaves open (methodology section 6)."""
+NOISE = 0.01  # of a network's total, relative: methodology section 4, repeat error of anchored figures
+SIMPLER = 0.98  # a richer variant must lower the cross-validation error at least to this share
+FEWEST = 5  # networks for a correction; with fewer the profiled costs stay as they are
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Profiled networks as arrays; n networks, e blocks by key, k kernels by key.
+
+    Attributes:
+        networks: where it is from.
+        blocks: one for each key, (e,).
+        numbers: key → place.
+        uses: (n, e) how often a network holds a block.
+        block_s: (n, e) what those executions took together.
+        kernel_s: (n, k) what a kernel took in a network, all executions together.
+        kernel_n: (n, k) how often it ran there.
+        makeup: (e, k) kernels in one execution of a block, the mean over contexts.
+        total_s: (n,) un-profiled.
+    """
+
+    networks: tuple[Network, ...]
+    blocks: tuple[Block, ...]
+    numbers: dict[str, int]
+    uses: FloatArray
+    block_s: FloatArray
+    kernel_s: FloatArray
+    kernel_n: FloatArray
+    makeup: FloatArray
+    total_s: FloatArray
+
+    @classmethod
+    def of(cls, networks: Sequence[Network]) -> Evidence:
+        numbers: dict[str, int] = {}
+        blocks: list[Block] = []
+        kernels: dict[str, int] = {}
+        for network in networks:
+            for block in network.blocks:
+                if block.key not in numbers:
+                    numbers[block.key] = len(blocks)
+                    blocks.append(block)
+            for kernel in network.kernels:
+                kernels.setdefault(kernel, len(kernels))
+        n, e, k = len(networks), len(blocks), len(kernels)
+        uses, block_s, kernel_s, kernel_n = (np.zeros(shape) for shape in ((n, e), (n, e), (n, k), (n, k)))
+        makeup = np.zeros((e, k))
+        for i, network in enumerate(networks):
+            places = np.array([numbers[block.key] for block in network.blocks], dtype=np.int64)
+            runs = np.array([kernels[kernel] for kernel in network.kernels], dtype=np.int64)
+            cost_s, of_block = network.mean_kernel_s, places[network.owner]
+            np.add.at(uses[i], places, 1.0)
+            np.add.at(block_s[i], of_block, cost_s)
+            np.add.at(kernel_s[i], runs, cost_s)
+            np.add.at(kernel_n[i], runs, 1.0)
+            np.add.at(makeup, (of_block, runs), 1.0)
+        makeup /= np.maximum(uses.sum(0), 1.0)[:, None]
+        total_s = np.array([network.latency_s for network in networks])
+        return cls(tuple(networks), tuple(blocks), numbers, uses, block_s, kernel_s, kernel_n, makeup, total_s)
+
+    @property
+    def contexts(self) -> FloatArray:
+        """In how many networks each block is, (e,)."""
+        return np.asarray((self.uses > 0).sum(0), dtype=float)
+
+    def costs(self, keep: BoolArray, own: float) -> tuple[FloatArray, FloatArray]:
+        """Pooled profiled cost of each block from some of the networks, and which have evidence there.
+
+        Args:
+            keep: (n,) the networks to use. A kernel that runs in none of them keeps its mean over all.
+            own: contexts that the kernels' means are worth beside the block's own.
+
+        Returns:
+            (e,) costs, and (e,) the share of a block's cost that rests on the networks kept.
+        """
+        seen = self.uses[keep].sum(0)
+        contexts = (self.uses[keep] > 0).sum(0)
+        mean_s = self.block_s[keep].sum(0) / np.maximum(seen, 1.0)
+        ran = self.kernel_n[keep].sum(0)
+        everywhere = self.kernel_s.sum(0) / np.maximum(self.kernel_n.sum(0), 1.0)
+        kernel_s = np.where(ran > 0, self.kernel_s[keep].sum(0) / np.maximum(ran, 1.0), everywhere)
+        through_s = self.makeup @ kernel_s
+        known = (
+            self.makeup @ np.where(ran > 0, np.abs(kernel_s), 0.0) / np.maximum(self.makeup @ np.abs(kernel_s), 1e-30)
+        )
+        if math.isinf(own):
+            weight = np.zeros(len(seen))
+        else:
+            weight = contexts / np.maximum(contexts + own, 1e-9)
+        # A block of its own kernels only (an uncovered one under cross-validation) has nothing to mix with.
+        return weight * mean_s + (1.0 - weight) * through_s, np.where(seen > 0, 1.0, known)
+
+    @property
+    def kernels_of_block(self) -> FloatArray:
+        """Kernels in one execution of each block, (e,)."""
+        return np.asarray(self.makeup.sum(1), dtype=float)
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What turns profiled sums into un-profiled latency: ``scale × sum + per_kernel_s × kernels + constant_s``."""
+
+    scale: float = 1.0
+    per_kernel_s: float = 0.0
+    constant_s: float = 0.0
+    constant_sd_s: float = 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        return {"scale": self.scale, "per_kernel_s": self.per_kernel_s, "constant_s": self.constant_s}
+
+
+def correct(sums_s: FloatArray, kernels: FloatArray, total_s: FloatArray) -> Correction:
+    """Relative least squares of totals on profiled sums and kernel counts, (n,) each, with a ridge to (1, 0, 0)."""
+    if len(total_s) < FEWEST:
+        return Correction()
+    kernel_s = float(np.mean(sums_s / np.maximum(kernels, 1.0)))
+    prior = np.array([SCALE_SD, KERNEL_SD * kernel_s, CONSTANT_SD * float(np.mean(total_s))])
+    terms = np.stack([sums_s, kernels, np.ones(len(sums_s))], axis=1) / total_s[:, None] * prior / NOISE
+    rest = (1.0 - sums_s / total_s) / NOISE
+    covariance = np.linalg.inv(terms.T @ terms + np.eye(3))
+    found = prior * (covariance @ terms.T @ rest)
+    sd = prior * np.sqrt(np.diag(covariance))
+    return Correction(1.0 + float(found[0]), float(found[1]), float(found[2]), float(sd[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How costs are made: see :data:`OWN` and :data:`MOVES`; ``corrected``: whether the correction is fitted."""
+
+    own: float
+    corrected: bool
+    move: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Costs of all blocks seen, as sums use them.
+
+    Attributes:
+        latency_s: (e,) corrected, never negative.
+        profiled_s: (e,) pooled before the correction.
+        correction: the coefficients.
+        variant: how it was made.
+        errors: (n,) relative error of each network under cross-validation, predicted over measured - 1.
+        held_out: (n,) share of each network's predicted cost that rests on other networks.
+        plain_errors: (n,) those of the profiled sums without any correction.
+    """
+
+    latency_s: FloatArray
+    profiled_s: FloatArray
+    correction: Correction
+    variant: Variant
+    errors: FloatArray
+    held_out: FloatArray
+    plain_errors: FloatArray
+
+    @property
+    def relative_error(self) -> float:
+        """Root mean square of the cross-validation's errors; NaN with too few networks to tell."""
+        return float(np.sqrt(np.mean(self.errors**2))) if len(self.errors) >= FEWEST else math.nan
+
+
+def fit(evidence: Evidence) -> Fitted:
+    """Choose a variant by cross-validation and fit it on all networks."""
+    everything = np.ones(len(evidence.networks), dtype=bool)
+    variants = [Variant(*choice) for choice in itertools.product(OWN, (False, True), MOVES)]
+    plain = Variant(0.0, False, 0.0)
+    if len(evidence.networks) < FEWEST:
+        variants = [plain]
+    tried = {variant: _cross_validate(evidence, variant) for variant in variants}
+    chosen = _simplest(tried)
+    errors, held_out = tried[chosen]
+    plain_errors, _ = tried[plain]
+    costs, profiled_s, correction = _solve(evidence, everything, chosen)
+    return Fitted(np.maximum(costs, 0.0), profiled_s, correction, chosen, errors, held_out, plain_errors)
+
+
+def _simplest(tried: dict[Variant, tuple[FloatArray, FloatArray]]) -> Variant:
+    """The variant of the least error; of those hardly worse, the one that moves least and is corrected least."""
+    scores = {variant: float(np.sqrt(np.mean(errors**2))) for variant, (errors, _) in tried.items()}
+    least = min(scores.values())
+    near = [variant for variant, score in scores.items() if score * SIMPLER <= least]
+    return min(near, key=lambda variant: (variant.move, variant.corrected, scores[variant]))
+
+
+def _solve(evidence: Evidence, keep: BoolArray, variant: Variant) -> tuple[FloatArray, FloatArray, Correction]:
+    """Corrected cost of each block from some of the networks, its profiled cost, and the correction."""
+    profiled_s, _ = evidence.costs(keep, variant.own)
+    uses, total_s = evidence.uses[keep], evidence.total_s[keep]
+    correction = Correction()
+    if variant.corrected:
+        correction = correct(uses @ profiled_s, uses @ evidence.kernels_of_block, total_s)
+    costs = correction.scale * profiled_s + correction.per_kernel_s * evidence.kernels_of_block
+    if variant.move > 0:
+        shares = uses * costs / total_s[:, None]
+        rest = 1.0 - shares.sum(1) - correction.constant_s / total_s
+        gram = shares @ shares.T + (NOISE / variant.move) ** 2 * np.eye(len(total_s))
+        costs = costs * (1.0 + shares.T @ np.linalg.solve(gram, rest))
+    return costs, profiled_s, correction
+
+
+def _cross_validate(evidence: Evidence, variant: Variant) -> tuple[FloatArray, FloatArray]:
+    """Each network predicted from the others: relative errors, and how much of the prediction rests on others."""
+    errors, held_out = [], []
+    for i, total_s in enumerate(evidence.total_s):
+        keep = np.arange(len(evidence.total_s)) != i
+        costs, _, correction = _solve(evidence, keep, variant)
+        parts = evidence.uses[i] * costs
+        errors.append((float(parts.sum()) + correction.constant_s) / float(total_s) - 1.0)
+        _, known = evidence.costs(keep, variant.own)
+        held_out.append(float(parts @ known / parts.sum()))
+    return np.array(errors), np.array(held_out)
