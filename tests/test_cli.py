@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -17,13 +18,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 import hwbench
 from hwbench import demo, results
 from hwbench.__main__ import main
 from hwbench.cache import Cache
 from hwbench.campaign import Failure
-from hwbench.cli import COMMANDS, cli, terminal
+from hwbench.cli import COMMANDS, cli, result, terminal
 from hwbench.errors import WorkerError
 from hwbench.measurement import Measurement
 from hwbench.store import Store
@@ -468,3 +470,28 @@ def test_a_failure_is_printed_as_the_error_it_is() -> None:
 
     failure = Failure(resolve("resnet18"), Target.parse(FAKE), WorkerError("no", remedy="yes"))
     assert failed(failure)["error"] == failure.error.as_dict()
+
+
+@pytest.mark.parametrize(("heavy", "first"), [(1.2, "slow"), (2.5, "quick")])
+def test_layers_are_ranked_unless_the_profiler_was_too_heavy(heavy: float, first: str) -> None:
+    rows = [
+        {
+            "module": name,
+            "name": name,
+            "op": "Conv",
+            "latency_s": time_s,
+            "macs": 10,
+            "output_bytes": 10,
+            "energy_j": 1e-3,
+        }
+        for name, time_s in (("quick", 1e-3), ("slow", 2e-3))
+    ]
+    found = {
+        "identity": "net@1x3x8x8", "target": FAKE, "layers": rows, "caveats": [], "sessions": [],
+        "closure": {"sum_s": 3e-3, "residual_s": 0.0, "ratio": 1.0, "profiled_over_plain": heavy},
+    }  # fmt: skip
+    page = io.StringIO()
+    result.show(Console(file=page, width=120), found, layers=1)
+    named = [line.split()[0] for line in page.getvalue().splitlines() if " Conv " in line]
+    assert named == [first]
+    assert "energy" in page.getvalue()

@@ -26,8 +26,11 @@ from hwbench.errors import HwbenchError, LookupMiss, UsageError
 from hwbench.kernel import Kernel, Tensor
 from hwbench.lut.bench import query_speed
 from hwbench.lut.file import METADATA
-from hwbench.lut.kernels import Profile, from_layers
+from hwbench.lut.kernels import Profile, from_layers, profiles
+from hwbench.lut.query import SINGLE_THREADED
 from hwbench.lut.table import METHODS, Entry, LookupTable, by_key
+from hwbench.measurement import ModelKey, Session
+from hwbench.target import Target
 
 SPACE = toy_space()
 ROWS = all_rows(SPACE)
@@ -144,7 +147,7 @@ def rewritten(path: Path, change: Any) -> None:
     columns = {name: table[name].to_pylist() for name in table.column_names}
     change(columns, head)
     made = pa.table({name: typed(values, table.schema.field(name).type) for name, values in columns.items()})
-    pq.write_table(made.replace_schema_metadata({METADATA: json.dumps(head).encode()}), path)
+    pq.write_table(made.replace_schema_metadata({METADATA: json.dumps(head).encode()}), path)  # and no digest
 
 
 def typed(values: list[Any], wanted: pa.DataType) -> pa.Array:
@@ -265,7 +268,7 @@ def written() -> bytes:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_a_damaged_file_is_a_table_or_a_usage_error(
+def test_a_damaged_file_is_refused_or_says_the_same(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("t") / "t.parquet"
@@ -274,7 +277,18 @@ def test_a_damaged_file_is_a_table_or_a_usage_error(
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
     with contextlib.suppress(UsageError):
-        assert isinstance(LookupTable.read(path), LookupTable)
+        assert same(LookupTable.read(path), toy_table())
+
+
+def test_a_table_that_was_edited_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    toy_table().write(path)
+    table = pq.read_table(path)
+    costs = table["latency_s"].to_pylist()
+    index = table.column_names.index("latency_s")
+    pq.write_table(table.set_column(index, "latency_s", pa.array([0.5 * costs[0], *costs[1:]])), path)
+    with pytest.raises(UsageError, match="damaged or edited"):
+        LookupTable.read(path)
 
 
 def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,6 +341,16 @@ def test_sums_are_those_of_the_blocks() -> None:
     expected = [walked_s(table, row) for row in ROWS]
     assert table.latency_s(ROWS) == pytest.approx(expected, rel=1e-12)
     assert table.latency_s(ROWS.astype(np.int8)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_sums_do_not_depend_on_the_pieces_they_are_made_in() -> None:
+    table, many = toy_table(), SPACE.sample(SINGLE_THREADED // 8, seed=4)  # a few pieces of eight genes and two tables
+    one_by_one = {SPACE.text(row): table.latency_s(row) for row in ROWS}
+    values = np.asarray(table.latency_s(many))
+    picked = np.random.default_rng(0).integers(0, len(many), 300)
+    assert values[picked] == pytest.approx([one_by_one[SPACE.text(row)] for row in many[picked]])
+    largest = np.asarray(table.memory_bytes(many))
+    assert largest[picked] == pytest.approx([table.memory_bytes(row) for row in many[picked]])
 
 
 def test_every_form_of_one_architecture_is_one_float() -> None:
@@ -762,6 +786,36 @@ def test_a_kernel_that_is_missing_names_the_nearest() -> None:
     with pytest.raises(LookupMiss) as caught:
         table.entry(kernel(6).key)
     assert kernel(7).key in caught.value.message
+
+
+def profiled(layer_s: float, anchor_s: float, taken: str = "layers") -> Session:
+    """A session of one layer, with its anchors at ``anchor_s`` where the reference is 1 ms."""
+    kinds = ("plain", "profiled") * 3
+    blocks = [{"kind": kind, "n": 10, "anchor_before_s": anchor_s, "anchor_after_s": anchor_s} for kind in kinds]
+    row = {"name": "l", "module": "m", "op": "Conv", "kind": "conv", "arity": 2, "events": 1, "live_bytes": 1}
+    data: dict[str, Any] = {"blocks": blocks, "anchor_ref": {"id": "a", "latency_s": 1e-3}}
+    if taken == "layers":
+        data |= {"layers": [{**row, **layer(3, layer_s)}], "beta": {"b0_s": 1e-6, "b1_s": 0.0}}
+    return Session(
+        "u", "c", ModelKey("net", (("x", (1, 3, 8, 8)),), "sha"), Target.parse(TARGET), taken, 0, "quick",
+        "2026-01-01T00:00:00+00:00", 1.0, {}, data,
+        {
+            "samples_ns": np.full(60, round(1e9 * layer_s)),
+            "block_of": np.repeat(np.arange(6), 10),
+            "durations_ns": np.full((30, 1), round(1e9 * layer_s)),
+        },
+    )  # fmt: skip
+
+
+def test_stored_sessions_become_profiles_at_the_anchors_reference() -> None:
+    found = profiles([profiled(240e-6, 1.2e-3), profiled(200e-6, 1.0e-3), profiled(1.0, 1e-3, taken="latency")])
+    assert [(one.network, one.scale) for one in found] == [
+        ("net@1x3x8x8", pytest.approx(1 / 1.2)),
+        ("net@1x3x8x8", pytest.approx(1.0)),
+    ]
+    entry = from_layers(found, target=TARGET).entry(kernel(3).key)
+    assert entry.latency_s == pytest.approx((239e-6 / 1.2 + 199e-6) / 2)
+    assert entry.profiled_s == pytest.approx(200e-6)
 
 
 def test_no_kernels_are_no_table() -> None:

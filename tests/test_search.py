@@ -346,3 +346,19 @@ def test_twenty_thousand_evaluations_are_quick() -> None:
     result = search(space, made, source, Request())
     assert result.evaluated == 20_000
     assert time.process_time() - started < 10.0
+
+
+def test_a_cost_known_for_no_network_within_the_limits_is_told_as_that() -> None:
+    whole = TABLES["toy5"]
+    unknown = {"conv 8x32x32>8x32x32 kernel=3 width=8"}  # of every network that holds this limit
+    entries = {k: replace(e, energy_j=float("nan")) if k in unknown else e for k, e in whole.entries.items()}
+    assert unknown <= entries.keys()
+    least = np.zeros((1, LARGE.width), dtype=np.int64)
+    limits = {"macs": float(np.asarray(whole.macs(least))[0])}
+    with pytest.raises(UsageError, match="knows the energy of no network"):
+        search(
+            LARGE,
+            replace(whole, entries=entries),
+            SOURCES["toy5"],
+            Request(objectives=("energy",), limits=limits, evaluations=300, population=20),
+        )

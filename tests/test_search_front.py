@@ -24,7 +24,7 @@ from hwbench.search.evolve import Found, Request, search
 from hwbench.search.front import NUMBERS, Front
 from hwbench.search.verify import Verification, chosen, verify
 
-TABLE = table(LARGE, anchor={"id": "anchor-7", "latency_s": 0.01}, raw_over_anchored=1.03)
+TABLE = table(LARGE, anchor_ref={"id": "anchor-7", "latency_s": 0.01}, raw_over_anchored=1.03)
 LIMIT_S = float(np.median(np.asarray(TABLE.latency_high_s(LARGE.sample(500, seed=0)))))
 FOUND = search(
     LARGE,
@@ -82,7 +82,17 @@ def test_it_says_where_it_comes_from(path: Path) -> None:
     assert context["limits"] == {"latency": LIMIT_S}
     assert context["evaluations"] == 1500
     assert context["table_sha256"] == "ab" * 32
-    assert context["reference"] == {"anchor": {"id": "anchor-7", "latency_s": 0.01}, "raw_over_anchored": 1.03}
+    assert context["reference"] == {"anchor_ref": {"id": "anchor-7", "latency_s": 0.01}, "raw_over_anchored": 1.03}
+
+
+@pytest.mark.parametrize("context", [{"anchor_ref": "x"}, {"anchor_ref": {"latency_s": math.nan}}, {}])
+def test_a_table_that_says_nothing_of_its_seconds_makes_a_front_all_the_same(context: Any, tmp_path: Path) -> None:
+    made = replace(table(SMALL), context={**context, "raw_over_anchored": math.inf})
+    front = search(SMALL, made, sources.find(accuracy, SMALL)).front
+    assert Front.read(front.write(tmp_path / "a.parquet")).context["reference"] == {
+        "anchor_ref": None,
+        "raw_over_anchored": None,
+    }
 
 
 def test_the_same_search_writes_the_same_bytes(path: Path, tmp_path: Path) -> None:

@@ -91,3 +91,25 @@ def test_what_cannot_be_read_is_a_usage_error_with_the_units(parse: Callable[[st
     with pytest.raises(UsageError) as caught:
         parse(text)
     assert "units" in (caught.value.remedy or "")
+
+
+@given(st.floats(min_value=1e-6, max_value=1e5))
+def test_joules_are_read_back_to_the_digits_that_were_printed(value: float) -> None:
+    assert units.parse_joules(units.joules(value)) == pytest.approx(value, rel=0.51e-2)
+
+
+@given(st.integers(0, 10**13))
+def test_counts_are_read_back_to_the_digits_that_were_printed(value: int) -> None:
+    assert units.parse_count(units.count(value)) == pytest.approx(value, rel=0.51e-2, abs=0.5)
+
+
+@pytest.mark.parametrize("text", ["", "J", "-1J", "5", "5mW", "1e3J", "nanJ", "5 5J"])
+def test_what_is_no_energy_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="energy"):
+        units.parse_joules(text)
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "5MB", "1e6", "0x10", "five"])
+def test_what_is_no_count_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="count"):
+        units.parse_count(text)

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "noise-floor": ("compare", "The smallest difference a target can show."),
     "spaces": ("spaces", "Search spaces: what can be chosen, and how many networks that makes."),
     "lut": ("lut", "Lookup tables of a search space: build, query, validate, export, import."),
+    "search": ("search", "Networks of a space on the front of accuracy and cost, under hard limits."),
     "selftest": ("selftest", "Put hwbench's own numbers to the test."),
     "export": ("export", "Results as files of other tools."),
     "report": ("export", "Results as one self-contained HTML page, or as pictures."),
@@ -63,7 +64,7 @@ Example:
   hwbench profile mobilenetv2_100 --on local-cpu/onnxruntime
 
 A TARGET is device/runtime[+option[=value]…]:precision@threads[xbatch]; a MODEL is a timm or torchvision name, an .onnx
-or .tflite file, or python:package.module:factory, each with @SIZE if you like. Exit codes: 0 done, 1 a fault in hwbench
+or .tflite file, space:NAME:CODE, or python:package.module:factory, each with @SIZE if you like. Exit codes: 0 done, 1 a fault in hwbench
 or a selftest that fails, 2 usage or something not installed, 3 device, 4 model, 5 no such table entry, 6 verdict.
 """
 

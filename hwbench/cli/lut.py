@@ -319,8 +319,9 @@ def import_(
 @click.argument("first", type=_FILE)
 @click.argument("second", type=_FILE)
 @click.option("--most", type=click.IntRange(1), default=20, show_default=True, help="Entries to list.")
+@SPACE
 @options.JSON
-def diff(first: Path, second: Path, most: int, as_json: bool) -> None:
+def diff(first: Path, second: Path, most: int, space: str | None, as_json: bool) -> None:
     """Do two tables rank alike, how far are they apart, and where.
 
     \b
@@ -332,7 +333,7 @@ def diff(first: Path, second: Path, most: int, as_json: bool) -> None:
     from ..lut.diff import diff as compare
     from . import tables, terminal
 
-    found = compare(_read(first), _read(second), most=most)
+    found = compare(_bound(_read(first), space), _bound(_read(second), space), most=most)
     if as_json:
         terminal.json_line(found.as_dict())
         return

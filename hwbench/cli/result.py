@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import units
+from ..views import TOO_HEAVY
 from . import terminal
 
 Result = Mapping[str, Any]
@@ -104,11 +105,16 @@ def energy(data: Mapping[str, Any]) -> str:
 
 
 def _layers(result: Result, most: int | None) -> Table:
-    """The longest layers, or all of them as they run; what is left out and the residual have rows of their own."""
+    """The longest layers, or all of them as they run; what is left out and the residual have rows of their own.
+
+    Where the profiler made the model more than twice as slow, layers are not ranked: the first ones are shown.
+    """
     rows: Sequence[Result] = result["layers"]
     closure = result.get("closure") or {}
     total_s = (closure.get("sum_s") or 0.0) + (closure.get("residual_s") or 0.0)
-    shown = rows if most is None else sorted(rows, key=lambda row: -row["latency_s"])[:most]
+    ranked = (closure.get("profiled_over_plain") or 1.0) <= TOO_HEAVY
+    shown = (sorted(rows, key=lambda row: -row["latency_s"]) if ranked and most is not None else rows)[:most]
+    joules = any(row.get("energy_j") is not None for row in rows)
     cells: list[tuple[object, ...]] = [
         (
             row.get("module") or row["name"],
@@ -117,19 +123,21 @@ def _layers(result: Result, most: int | None) -> Table:
             units.percent(row["latency_s"] / total_s if total_s else None),
             units.count(row.get("macs")),
             units.size(row.get("output_bytes")),
+            *([units.joules(row.get("energy_j"))] if joules else []),
             "below resolution" if row.get("below_resolution") else "",
         )
         for row in shown
     ]
+    blank = (None,) * (4 if joules else 3)
     rest = sum(row["latency_s"] for row in rows) - sum(row["latency_s"] for row in shown)
     if len(shown) < len(rows):
         share = units.percent(rest / total_s if total_s else None)
-        cells.append((f"{len(rows) - len(shown)} more", "", units.seconds(rest, 3), share, None, None, None))
+        cells.append((f"{len(rows) - len(shown)} more", "", units.seconds(rest, 3), share, *blank))
     if closure.get("residual_s") is not None:
         share = units.percent(closure["residual_s"] / total_s if total_s else None)
-        cells.append(("residual", "", units.seconds(closure["residual_s"], 3), share, None, None, None))
-    heads = ("module", "op", "latency", "share", "MACs", "output", "")
-    return terminal.table(heads, cells, right=("latency", "share", "MACs", "output"))
+        cells.append(("residual", "", units.seconds(closure["residual_s"], 3), share, *blank))
+    heads = ("module", "op", "latency", "share", "MACs", "output", *(["energy"] if joules else []), "")
+    return terminal.table(heads, cells, right=("latency", "share", "MACs", "output", "energy"))
 
 
 def overview(results: Sequence[Result]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,11 @@ def search(
     context["target"] = table.target
     if hard_reward and reward_at is None:
         raise UsageError("--hard-reward is for --reward.", remedy="Give both, or leave --hard-reward out.")
+    if reward_at is not None and "latency" not in _names(minimise):
+        raise UsageError(
+            "The network with the largest --reward need not be on a front that leaves latency out.",
+            remedy="Put latency into --minimise.",
+        )
     held = _limits(limits)
     source = sources.find(accuracy, searched := find_space(space) if space else table.find_space())
     table = table.bind(searched)
@@ -217,14 +222,14 @@ def _print(found: Found, best: dict[str, Any] | None, output: Path | None, spent
         )
 
 
-def _seconds_meant(about: dict[str, Any] | Any) -> str:
+def _seconds_meant(about: Mapping[str, Any]) -> str:
     """Which seconds are meant, and what they are today."""
     from ..units import seconds
 
-    anchor, raw = about["reference"]["anchor"], about["reference"]["raw_over_anchored"]
+    anchor, raw = about["reference"]["anchor_ref"], about["reference"]["raw_over_anchored"]
     line = "seconds are those at the target's anchored reference"
-    if anchor and isinstance(anchor.get("latency_s"), int | float):
-        line += f", at which {anchor.get('id', 'its anchor')} takes {seconds(anchor['latency_s'])}"
+    if anchor is not None:
+        line += f", at which {anchor['id'] or 'its anchor'} takes {seconds(anchor['latency_s'])}"
     limit = about["limits"].get("latency")
     if raw is not None:
         line += f"; raw seconds when the table was built were {raw:.3f} times as many"

@@ -1,13 +1,17 @@
-"""The Parquet file of a lookup table: a row an entry, everything else as JSON in the schema's metadata."""
+"""The Parquet file of a lookup table: a row an entry, everything else as JSON in the schema's metadata.
+
+A digest over both lies beside the JSON, so that a file that was damaged or edited is not read as another table.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,7 @@ from .table import Entry, LookupTable, by_key
 
 FORMAT = 1
 """Version of the file's columns and metadata; raised whenever a reader of an older one would go wrong."""
-METADATA = b"hwbench"
+METADATA, DIGEST = b"hwbench", b"hwbench_sha256"
 MOST_ENTRIES, MOST_BYTES = 2_000_000, 1 << 30
 """More than any table has (the largest space here has some thousand blocks), and little enough for any machine."""
 
@@ -52,14 +56,15 @@ def write(table: LookupTable, path: Path) -> None:
 
     head = {name: plain(getattr(table, name)) for name in _HEAD if name != "entries"}
     head |= {"format": FORMAT, "hwbench_version": __version__, "entries": len(table.entries)}
-    schema = pa.schema(
-        [pa.field(name, _arrow(text), nullable=False) for name, text in _COLUMNS.items()],
-        metadata={METADATA: json.dumps(head, sort_keys=True, allow_nan=False).encode()},
-    )
     entries = list(table.entries.values())
     columns = [
         pa.array([getattr(entry, name) for entry in entries], type=_arrow(text)) for name, text in _COLUMNS.items()
     ]
+    told = json.dumps(head, sort_keys=True, allow_nan=False).encode()
+    schema = pa.schema(
+        [pa.field(name, _arrow(text), nullable=False) for name, text in _COLUMNS.items()],
+        metadata={METADATA: told, DIGEST: _digest(told, columns)},
+    )
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with part.open("xb") as file:
@@ -86,13 +91,14 @@ def read(path: Path) -> LookupTable:
         if path.stat().st_size == 0:
             raise UsageError(f"{path} is empty.", remedy=_AGAIN)
         with pq.ParquetFile(path) as file:
-            head = _head((file.schema_arrow.metadata or {}).get(METADATA), path)
+            metadata = file.schema_arrow.metadata or {}
+            head = _head(metadata.get(METADATA), path)
             _check_schema(file.schema_arrow, path)
             _check_size(file.metadata, head.pop("entries"), path)
             rows = file.read(columns=list(_COLUMNS))
     except FileNotFoundError:
         raise UsageError(f"There is no table at {path}.", remedy="hwbench lut build -o FILE makes one.") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # a damaged name is a UnicodeDecodeError
         raise UsageError(
             f"{path} cannot be read: it is no Parquet file, or only a part of one.", remedy=_AGAIN, detail=str(error)
         ) from error
@@ -101,11 +107,23 @@ def read(path: Path) -> LookupTable:
             raise UsageError(f"{path} has an entry without {name}.", remedy=_AGAIN)
     try:
         entries = by_key(Entry(**row | {"flags": tuple(row["flags"])}) for row in rows.to_pylist())
-        return LookupTable(entries=entries, **head)
+        table = LookupTable(entries=entries, **head)
+        digest = metadata.get(DIGEST)  # a table that another program wrote has none
+        if digest is not None and digest != _digest(metadata[METADATA], (rows[name] for name in _COLUMNS)):
+            raise UsageError("It is not what was written: it was damaged or edited.", remedy=_AGAIN)
+        return table
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", remedy=error.remedy) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} holds text that is no text.", remedy=_AGAIN, detail=str(error)) from error
+
+
+def _digest(told: bytes, columns: Iterable[Any]) -> bytes:
+    """sha256 of the JSON and of the columns' values, as they are written."""
+    digest = hashlib.sha256(told)
+    for column in columns:
+        digest.update(repr(column.to_pylist()).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest().encode()
 
 
 def _head(text: bytes | None, path: Path) -> dict[str, Any]:

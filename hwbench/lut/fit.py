@@ -31,6 +31,7 @@ SCALE_SD, KERNEL_SD, CONSTANT_SD = 0.05, 0.05, 0.02
 constant per network as a share of a mean network. Wide beside what closure leaves open (methodology section 6)."""
 NOISE = 0.01  # of a network's total, relative: methodology section 4, repeat error of anchored figures
 SIMPLER = 0.98  # a richer variant must lower the cross-validation error at least to this share
+NEGLIGIBLE = 1e-4  # relative error that nothing can tell from none
 FEWEST = 5  # networks for a correction; with fewer the profiled costs stay as they are
 
 
@@ -209,7 +210,7 @@ def _simplest(tried: dict[Variant, tuple[FloatArray, FloatArray]]) -> Variant:
     """The variant of the least error; of those hardly worse, the one that moves least and is corrected least."""
     scores = {variant: float(np.sqrt(np.mean(errors**2))) for variant, (errors, _) in tried.items()}
     least = min(scores.values())
-    near = [variant for variant, score in scores.items() if score * SIMPLER <= least]
+    near = [variant for variant, score in scores.items() if score * SIMPLER <= max(least, NEGLIGIBLE)]
     return min(near, key=lambda variant: (variant.move, variant.corrected, scores[variant]))
 
 

@@ -191,6 +191,10 @@ class Query:
         entry = self.table.entries.get(block.key)
         return math.nan if entry is None else float(getattr(entry, field))
 
+    @cached_property
+    def _holds_guesses(self) -> bool:
+        return any(entry.method == "interpolated" for entry in self.table.entries.values())
+
     def _slack(self, block: Block) -> float:
         """Half of the interval of an entry that was not measured; 0 for others, whose errors the sums' error holds."""
         entry = self.table.entries.get(block.key)
@@ -243,13 +247,12 @@ class Query:
         return bool((rows.view(np.uint64).max(axis=0) < self._sizes).all())
 
     def total(self, name: str, archs: Any, missing: str = "raise") -> Costs:
-        """The sum of one field over each architecture's blocks; see ``LookupTable.latency_s``."""
+        """The sum of one field of the entries, or of ``"macs"`` or ``"params"`` as the space counts them.
+
+        See ``LookupTable.latency_s``.
+        """
         rows, single = self.rows(archs)
         return self._answer(self._sum(name, rows), rows, single, missing, (name,))
-
-    def counted(self, name: str, archs: Any) -> Costs:
-        """MACs or parameters as the space counts them."""
-        return self.total(name, archs)
 
     def memory(self, archs: Any, missing: str = "raise") -> Costs:
         """See ``LookupTable.memory_bytes``."""
@@ -267,7 +270,8 @@ class Query:
             )
         rows, single = self.rows(archs)
         values = self._sum("latency_s", rows)
-        values = values + np.hypot(error * values, self._sum("slack", rows))
+        guessed = self._sum("slack", rows) if self._holds_guesses else None
+        values = values * (1.0 + error) if guessed is None else values + np.hypot(error * values, guessed)
         return self._answer(values, rows, single, missing, ("latency_s",))
 
     @cached_property

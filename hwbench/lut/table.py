@@ -276,11 +276,11 @@ class LookupTable:
 
     def macs(self, archs: Any) -> Costs:
         """Multiply-accumulates, counted by the space; no entry is needed."""
-        return self.query.counted("macs", archs)
+        return self.query.total("macs", archs)
 
     def params(self, archs: Any) -> Costs:
         """Parameters, counted by the space; no entry is needed."""
-        return self.query.counted("params", archs)
+        return self.query.total("params", archs)
 
     def estimate(self, arch: Any) -> ArchEstimate:
         """One architecture's latency, its interval, and its parts: found, interpolated or missing."""

@@ -6,6 +6,7 @@ all networks that were evaluated, not over the last population.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -60,6 +61,10 @@ class Request:
             raise UsageError("A seed is 0 or more.", remedy="Give --seed 0.")
         names, limits = cost.checked_names(self.objectives), cost.checked_limits(self.limits)
         return Request(names, limits, self.evaluations, self.population, self.seed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a front keeps of it."""
+        return {"objectives": list(self.objectives), "limits": dict(self.limits), "seed": self.seed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +151,16 @@ def search(
     listed = accuracy.rows
     how: How = "listed" if listed is not None else "exhaustive" if space.size <= wanted.evaluations else "evolution"
     if how == "evolution":
-        _evolve(space, table, wanted, archive)
+        tried = space.sample(max(_STARTS, wanted.population), wanted.seed)
     else:
-        rows = every(space) if listed is None else listed
-        cost.require(table, (*wanted.objectives, *wanted.limits), rows)
-        archive.evaluate(rows)
+        tried = every(space) if listed is None else listed
+    cost.require(table, (*wanted.objectives, *wanted.limits), tried)
+    if how == "evolution":
+        _evolve(space, table, wanted, archive, tried)
+    else:
+        archive.evaluate(tried)
     if not archive.rows:
-        raise _infeasible(space, table, wanted, every(space) if listed is None else listed)
+        raise _infeasible(space, table, wanted, tried)
     rows, accuracies = np.concatenate(archive.rows), np.concatenate(archive.accuracies)
     points = np.column_stack([cost.values(table, wanted.objectives, rows), accuracies])
     senses: list[pareto.Sense] = ["min"] * len(wanted.objectives)
@@ -162,13 +170,11 @@ def search(
         "space_version": space.version,
         "target": table.target,
         "accuracy": accuracy.name,
-        "objectives": list(wanted.objectives),
-        "limits": dict(wanted.limits),
         "how": how,
-        "seed": wanted.seed,
         "evaluations": archive.evaluated,
         "feasible": len(rows),
         "reference": reference(table),
+        **wanted.as_dict(),
         **(origin or {}),
     }
     return Found(
@@ -183,12 +189,20 @@ def search(
 
 
 def reference(table: Table) -> dict[str, Any]:
-    """Which seconds the table's are: ``anchor`` (id and reference latency) and today's ``raw_over_anchored``."""
-    anchor, raw = table.context.get("anchor"), table.context.get("raw_over_anchored")
+    """Which seconds the table's are: ``anchor_ref`` (id and latency), and the build's ``raw_over_anchored``."""
+    anchor = table.context.get("anchor_ref")
+    given: Mapping[str, Any] = anchor if isinstance(anchor, Mapping) else {}
+    latency_s = _number(given.get("latency_s"))
     return {
-        "anchor": dict(anchor) if isinstance(anchor, Mapping) else None,
-        "raw_over_anchored": float(raw) if isinstance(raw, int | float) and not isinstance(raw, bool) else None,
+        "anchor_ref": None if latency_s is None else {"id": str(given.get("id", "")), "latency_s": latency_s},
+        "raw_over_anchored": _number(table.context.get("raw_over_anchored")),
     }
+
+
+def _number(value: Any) -> float | None:
+    """A finite number of a table's context, which is anybody's JSON; ``None`` for anything else."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if plain and abs(value) < math.inf else None
 
 
 def every(space: Space) -> Rows:
@@ -247,7 +261,7 @@ def _notes(how: How, archive: _Archive, accuracies: FloatArray, request: Request
 # --- where the evolution starts --------------------------------------------------------------------------------------
 
 
-def _evolve(space: Space, table: Table, request: Request, archive: _Archive) -> None:
+def _evolve(space: Space, table: Table, request: Request, archive: _Archive, sample: Rows) -> None:
     try:
         from . import nsga2
     except ModuleNotFoundError as error:
@@ -256,8 +270,6 @@ def _evolve(space: Space, table: Table, request: Request, archive: _Archive) -> 
         raise MissingDependency(
             "An evolutionary search needs pymoo, which is not installed.", remedy="pip install 'hwbench[search]'"
         ) from error
-    sample = space.sample(max(_STARTS, request.population), request.seed)
-    cost.require(table, (*request.objectives, *request.limits), sample)
     cheap = cheapest(space, table, request.limits, sample)
     if (cost.excess(table, request.limits, cheap[None]) > 0).any():
         raise _infeasible(space, table, request, cheap[None])
@@ -270,6 +282,8 @@ def _evolve(space: Space, table: Table, request: Request, archive: _Archive) -> 
         evaluations=request.evaluations,
         seed=request.seed,
     )
+    if not archive.rows:
+        raise _infeasible(space, table, request, cheap[None])
 
 
 def cheapest(space: Space, table: Table, limits: Mapping[str, float], starts: Rows) -> npt.NDArray[np.int64]:
@@ -332,14 +346,14 @@ def _first(space: Space, table: Table, request: Request, sample: Rows, cheap: np
 
 def _infeasible(space: Space, table: Table, request: Request, rows: Rows) -> UsageError:
     """Why nothing was found among these networks, with the cheapest of them and what it costs."""
-    if not request.limits:
+    known = rows[~np.isnan(cost.latency_s(table, rows))]
+    over = cost.excess(table, request.limits, known).max(axis=1, initial=-1.0)
+    if (over <= 0).any():
         return UsageError(
-            f"The table of {table.target} knows no network's {' and '.join(request.objectives)}.",
+            f"The table of {table.target} knows the {' and '.join(request.objectives)} of no network that was tried.",
             remedy="Minimise latency, or build the table with --metrics for the other costs.",
         )
-    over = cost.excess(table, request.limits, rows).max(axis=1)
-    over[np.isnan(cost.latency_s(table, rows))] = np.inf
-    best = rows[over.argmin()]
+    best = known[over.argmin()]
     one = best[None]
     parts = []
     for name, limit in request.limits.items():

@@ -143,7 +143,13 @@ def verify(
     predicted, high = cost.latency_s(table, rows), _high_s(table, rows)
     nothing = (math.nan, math.nan, math.nan)
     checks = [
-        Check(space.text(rows[i]), bool(on_front[i]), float(predicted[i]), float(high[i]), *(answers[i] or nothing))
+        Check(
+            space.text(rows[i]),
+            bool(on_front[i]),
+            float(predicted[i]),
+            float(high[i]),
+            *map(float, answers[i] or nothing),
+        )
         for i in np.argsort(predicted, kind="stable")
     ]
     limit = found.front.context["limits"].get("latency")

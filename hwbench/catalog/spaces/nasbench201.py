@@ -17,6 +17,7 @@ import functools
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
+from ...errors import UsageError
 from .blocks import Chain, conv
 from .space import Arch, Block, Choice, Gene, Slot, Space
 
@@ -136,25 +137,29 @@ def _edges(arch: Arch) -> Edges:
     return tuple([arch.get(name, NONE) for name in EDGE_NAMES])  # type: ignore[misc]  # all choices are text
 
 
-def _users(cell: Cell, value: str) -> List[Step]:
-    """The steps that read a value, those of the next cell included where it is this cell's output."""
-    names = {value, ""} if value == cell.output else {value}
-    return [step for step in cell.steps for name in step.inputs if name in names]
+def _readers(cell: Cell, *values: Optional[str]) -> List[str]:
+    """Ops of the steps that read one of these values."""
+    return [step.op for step in cell.steps for name in step.inputs if name in values]
 
 
 def _context(cell: Cell, step: Step) -> Config:
-    """What a runtime can fuse a step with, which is part of its cost: additions and ReLUs fold into what they follow."""
+    """What a runtime can fuse a step with, which is part of its cost: additions and ReLUs fold into what they follow.
+
+    A cell's input is the output of the cell before, which is equal to this one.
+    """
     if step.op == "conv":
         summed = any(step.name in other.inputs for other in cell.steps if other.name == f"add{step.name[-1]}")
         return (("sum", 1),) if summed else ()
     if step.op == "add":
-        followed = [user.op for user in _users(cell, step.name)] == ["relu"]
+        readers = _readers(cell, step.name, "") if step.name == "add3" else _readers(cell, step.name)
         convs = sum(term.startswith("edge") for term in step.inputs)
-        return (("convs", convs), ("inputs", len(step.inputs)), ("relu", int(followed)))
+        return (("convs", convs), ("inputs", len(step.inputs)), ("relu", int(readers == ["relu"])))
     if step.op == "relu":
-        source = step.inputs[0] or str(cell.output)  # a cell's input is the output of the cell before
-        maker = next(other.op for other in cell.steps if other.name == source)
-        return (("folds", maker),) if maker != "pool" and len(_users(cell, source)) == 1 else ()
+        (source,) = step.inputs
+        others = len(_readers(cell, source, cell.output)) if not source else len(_readers(cell, source))
+        alone = others + (source == cell.output) == 1
+        maker = next(other.op for other in cell.steps if other.name == (source or cell.output))
+        return (("folds", maker),) if alone and maker != "pool" else ()
     return ()
 
 
@@ -240,16 +245,24 @@ def parse(text: str) -> Dict[str, str]:
     """An architecture as NAS-Bench-201 writes it, ``"|nor_conv_3x3~0|+|none~0|skip_connect~1|+|…"``.
 
     Raises:
-        ValueError: text of another form.
+        UsageError: text of another form.
     """
-    found: List[Tuple[str, Tuple[int, int]]] = []
-    for end, node in enumerate(text.split("+"), start=1):
-        for part in node.strip("|").split("|"):
-            operator, _, start = part.partition("~")
-            found.append((operator, (int(start), end)))
-    if tuple(edge for _, edge in found) != EDGES or not all(operator in OPERATORS for operator, _ in found):
-        raise ValueError(f"'{text}' is no cell of NAS-Bench-201")
-    return {name: operator for name, (operator, _) in zip(EDGE_NAMES, found)}
+    nodes = [node.strip("|").split("|") for node in text.split("+")]
+    found = [(part.partition("~"), end) for end, node in enumerate(nodes, start=1) for part in node]
+    names = tuple(f"edge{start}{end}" for (_, _, start), end in found)
+    operators = [operator for (operator, _, _), _ in found]
+    if names != EDGE_NAMES or not set(operators) <= set(OPERATORS):
+        raise UsageError(
+            f"'{text}' is no cell of NAS-Bench-201.",
+            remedy=f"The form is |OP~0|+|OP~0|OP~1|+|OP~0|OP~1|OP~2| with OP one of {', '.join(OPERATORS)}.",
+        )
+    return dict(zip(names, operators))
+
+
+def write(arch: Arch) -> str:
+    """The text that :func:`parse` reads."""
+    nodes = ["".join(f"|{arch[f'edge{start}{end}']}~{start}" for start in range(end)) for end in range(1, _OUTPUT + 1)]
+    return "+".join(f"{node}|" for node in nodes)
 
 
 @functools.lru_cache(1)

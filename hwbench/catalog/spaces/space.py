@@ -118,6 +118,10 @@ class Space:
     shape: Callable[[Arch], Tuple[int, ...]]
     _columns: Dict[str, int] = field(init=False, repr=False, compare=False)
     _sizes: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    # Columns of the genes that depend on another, the others' columns, and which of their indices let them exist.
+    _dependent: Tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         columns = {gene.name: column for column, gene in enumerate(self.genes)}
@@ -129,6 +133,17 @@ class Space:
                 f"The space '{self.name}' contradicts itself: {'; '.join(faults)}.",
                 remedy="See docs/adding-a-space.md.",
             )
+        object.__setattr__(self, "_dependent", self._dependencies())
+
+    def _dependencies(self) -> Tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        dependent = [(column, gene.when) for column, gene in enumerate(self.genes) if gene.when is not None]
+        wanted = np.zeros((len(dependent), int(self._sizes.max())), dtype=bool)
+        for place, (_, (name, values)) in enumerate(dependent):
+            choices = self.genes[self._columns[name]].choices
+            wanted[place, [choices.index(value) for value in values]] = True
+        columns = np.array([column for column, _ in dependent], dtype=np.int64)
+        parents = np.array([self._columns[name] for _, (name, _) in dependent], dtype=np.int64)
+        return columns, parents, wanted
 
     def _faults(self) -> List[str]:
         """What contradicts itself in the genes and slots."""
@@ -234,11 +249,8 @@ class Space:
     def exists(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Which genes exist in each architecture, shape (n, d)."""
         there = np.ones(rows.shape, dtype=bool)
-        for column, gene in enumerate(self.genes):
-            if gene.when is not None:
-                parent = self._columns[gene.when[0]]
-                wanted = [self.genes[parent].choices.index(value) for value in gene.when[1]]
-                there[:, column] = np.isin(rows[:, parent], wanted)
+        columns, parents, wanted = self._dependent
+        there[:, columns] = wanted[np.arange(len(columns)), rows[:, parents]]
         return there
 
     def canonical(self, rows: npt.NDArray[Any]) -> Rows:

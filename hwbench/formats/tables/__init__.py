@@ -94,7 +94,7 @@ def read_table(path: str | Path, format: str | None = None, *, skip_faulty: bool
     """Read another tool's table.
 
     Args:
-        path: the file.
+        path: the file, or a folder of files called ``{resolution}_lookup_table.yaml`` (or ``.json``).
         format: one of :data:`FORMATS`; recognised from the file where it is ``None``.
         skip_faulty: leave out entries that cannot be (text inside a number, negative or NaN cost, a key that is there
             twice) and list them among the faults, instead of raising.
@@ -103,14 +103,39 @@ def read_table(path: str | Path, format: str | None = None, *, skip_faulty: bool
         UsageError: no such file, an empty or cut one, one of no known format or of several, a faulty entry, or a
             pickle that is more than data.
     """
-    source = Source.open(path)
-    chosen = _known(format, "read") if format is not None else _recognised(source)
-    foreign: Foreign = FORMATS[chosen].function("read")(source, skip_faulty)
+    files = sorted(Path(path).glob("*_lookup_table.*")) if Path(path).is_dir() else []
+    foreign = (
+        _joined([_read(file, format, skip_faulty) for file in files]) if files else _read(path, format, skip_faulty)
+    )
     faults = []
     for device in foreign.devices or (None,):
         on = "" if device is None or len(foreign.devices) == 1 else f"{device}: "
         faults += [replace(fault, text=on + fault.text) for fault in known_faults(foreign.on(device))]
     return replace(foreign, faults=(*foreign.faults, *faults))
+
+
+def _read(path: str | Path, format: str | None, skip_faulty: bool) -> Foreign:
+    source = Source.open(path)
+    chosen = _known(format, "read") if format is not None else _recognised(source)
+    foreign: Foreign = FORMATS[chosen].function("read")(source, skip_faulty)
+    return foreign
+
+
+def _joined(tables: list[Foreign]) -> Foreign:
+    """Tables of several resolutions as one; layers that do not depend on it stand in each of them."""
+    first = tables[0]
+    if any((table.format, table.dialect) != (first.format, first.dialect) for table in tables):
+        raise UsageError("The folder's tables are of several formats.", remedy="Read them one by one.")
+    records: dict[str, Record] = {}
+    others = set()
+    for record in (record for table in tables for record in table.records):
+        if records.setdefault(record.raw_key, record).latency_s != record.latency_s:
+            others.add(record.raw_key)
+    notes = [note for table in tables for note in table.notes]
+    if others:
+        notes.append(f"{len(others)} keys stand in several files with other costs: the first file's were kept")
+    faults = tuple(fault for table in tables for fault in table.faults)
+    return replace(first, records=tuple(records.values()), notes=tuple(dict.fromkeys(notes)), faults=faults)
 
 
 def _recognised(source: Source) -> str:

@@ -61,7 +61,8 @@ def _add(reading: Reading, where: str, row: dict[str, Any], latency_s: float) ->
     output = made if isinstance(made, tuple) else _convolved(op, source, shapes, config)
     if op == "conv" and len(shapes) > 1 and len(shapes[1]) == 4:
         config.setdefault("kernel", shapes[1][2])
-        config["bias"] = int(len(shapes) > 2)
+        if len(shapes) == 2:
+            config["bias"] = 0
     listed = tuple(sorted((name, value) for name, value in config.items() if not isinstance(value, tuple)))
     raw = json.dumps([row["op_type"], sorted(args), shapes], separators=(",", ":"))
     device = row.get("device", "")

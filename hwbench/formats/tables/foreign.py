@@ -74,6 +74,27 @@ class Record:
             )
         return int(value)
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of a convolution, an inverted bottleneck or a linear layer; 0 where shapes do not tell.
+
+        Source: the operators' definitions. Squeeze-and-excitation and a bottleneck's groups are left out.
+        """
+        pixels = [math.prod(shape[1:]) for shape in (self.input, self.output)]
+        if self.op in ("linear", "pool_linear") and self.input and self.output:
+            return self.input[0] * self.output[0]
+        if not (len(self.input) == len(self.output) == 3):
+            return 0
+        kernel, mid, groups = (self.get(name) for name in ("kernel", "mid", "groups"))
+        if not (isinstance(kernel, int) and isinstance(mid, int) and isinstance(groups, int)):
+            return 0
+        window = kernel**2
+        if self.op == "conv":
+            return window * self.input[0] * self.output[0] * pixels[1] // max(1, groups)
+        if self.op == "mbconv" and mid > 0:
+            return mid * (self.input[0] * pixels[0] + window * pixels[1] + self.output[0] * pixels[1])
+        return 0
+
     @classmethod
     def parse(cls, key: str) -> Record:
         """A record without costs from its key. Raises UsageError for text that is no key."""
@@ -110,7 +131,7 @@ def _value(text: str) -> Value:
             value = kind(text)
         except ValueError:
             continue
-        if str(value) == text:  # "007" and "nan" stay the texts that they are
+        if str(value) == text and math.isfinite(value):  # "007" and "nan" stay the texts that they are
             return value
     return text
 

@@ -189,7 +189,7 @@ def _cell_metrics(going: Outgoing) -> dict[str, Any]:
     table = going.table.bind(space)
     device = going.target.device
     metrics: dict[str, Any] = {f"{device}_latency": (np.asarray(table.latency_s(rows)) / MS).tolist()}
-    if _has_energy(row.record for row in going.rows):
+    if _has_energy(row.record for row in going.rows if row.record.op != SKIP):
         metrics[f"{device}_energy"] = (np.asarray(table.energy_j(rows)) / MJ).tolist()
     metrics["config"] = [_CONFIG | {"arch_str": nas201.text(cell)} for cell in nas201.cells()]
     return metrics

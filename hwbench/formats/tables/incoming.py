@@ -99,7 +99,7 @@ def entry_of(record: Record, key: str, block: Block | None = None) -> Entry:
         record.high_s,
         samples=max(1, record.samples),
         energy_j=record.energy_j,
-        macs=block.macs if block else 0,
+        macs=block.macs if block else record.macs,
         params=block.params if block else 0,
         method="imported",
     )
@@ -150,7 +150,7 @@ def _of_space(records: Sequence[Record], space: Space, fmt: str) -> tuple[dict[s
 
 
 def _told(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
-    """By operator, what the file's rows of it tell blocks apart by; a row that leaves one of these out has its default."""
+    """By operator, what the file's rows tell blocks apart by; a row that leaves one of these out has its default."""
     names: dict[str, set[str]] = defaultdict(set)
     for record in records:
         names[record.op] |= {name for name, _ in record.config if name in _TRAITS}
@@ -225,18 +225,20 @@ def known_faults(records: Sequence[Record]) -> tuple[Fault, ...]:
 
     costed = [record for record in records if record.op not in (FIXED, SKIP) and math.isfinite(record.latency_s)]
     keys: dict[str, dict[str, str]] = defaultdict(dict)
-    named = {f"{record.key} row={number}": record.raw_key for number, record in enumerate(costed)}
-    entries = [entry_of(record, key) for record, key in zip(costed, named, strict=True)]
-    for flag in _doubts(entries, [record.op for record in costed]):
-        keys[flag.name].setdefault(named[flag.key], flag.why)
+    rows: dict[str, Record] = {}
+    for record in costed:
+        rows.setdefault(record.key, record)
+    entries = [entry_of(record, key) for key, record in rows.items()]
+    for flag in _doubts(entries, [record.op for record in rows.values()]):
+        keys[flag.name].setdefault(rows[flag.key].raw_key, flag.why)
     if _is_a_sum(costed):
         keys["sum_of_parts"][costed[0].raw_key] = "five numbers, one for each operator, reproduce all networks"
     found = []
-    for code, rows in keys.items():
-        first, why = next(iter(rows.items()))
-        count = f"{len(rows)} rows" if len(rows) > 1 else "1 row"
+    for code, flagged in keys.items():
+        first, why = next(iter(flagged.items()))
+        count = f"{len(flagged)} rows" if len(flagged) > 1 else "1 row"
         text = f"{count}: {SENTENCES[code][0]} First: {first[:120]} ({why})."
-        found.append(Fault(code, text, tuple(rows)))
+        found.append(Fault(code, text, tuple(flagged)))
     return tuple(found)
 
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from .source import WHOLE_BYTES, Source
 
-OPCODES = 10_000_000
-"""Longest program. The largest public table of this kind has about a million."""
+OPCODES = 5_000_000
+"""Longest program, some seconds of reading. The largest public table of this kind has about 1.5 million."""
 _PROTOCOL = 2  # of what is written: every Python reads it
 _MARK = object()
 

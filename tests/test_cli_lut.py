@@ -1,0 +1,275 @@
+"""``hwbench lut`` and ``hwbench spaces`` through their front door."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from build_toy import NAME, SPACE
+from inprocess import in_process
+from lut_toy import toy_space, toy_table
+
+from hwbench.__main__ import main
+from hwbench.catalog.networks import space_names
+from hwbench.lut.table import LookupTable
+
+ON = "local-cpu/fake+noise=0.002+slow=100"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    made = tmp_path_factory.mktemp("cli")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HWBENCH_DB", str(made / "results.db"))
+        patch.setenv("HWBENCH_CACHE", str(made / "cache"))
+        in_process(patch)
+        yield made
+
+
+@pytest.fixture
+def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process; exit code, stdout, stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def built(folder: Path) -> Path:
+    path = folder / "t.parquet"
+    assert main(["lut", "build", "--space", NAME, "--on", ON, "-o", str(path), "--budget", "60s"]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def toy(folder: Path) -> Path:
+    path = folder / "toy.parquet"
+    toy_table().write(path)
+    return path
+
+
+def last_json(out: str) -> Any:
+    return json.loads(out.strip().splitlines()[-1])
+
+
+# --- spaces
+
+
+def test_spaces_lists_every_installed_space(run: Run) -> None:
+    code, out, _ = run("spaces", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [row["name"] for row in rows] == space_names()
+    cells = next(row for row in rows if row["name"] == "nasbench201")
+    assert cells["size"] == 15625
+    assert len(cells["genes"]) == 6
+    code, out, _ = run("spaces")
+    assert "15,625" in out
+    assert "6 integers of up to 5 choices" in out
+
+
+# --- build, show, query
+
+
+def test_build_writes_a_table_and_says_what_it_took(run: Run, built: Path, folder: Path) -> None:
+    table = LookupTable.read(built)
+    assert table.space == NAME
+    again = folder / "again.parquet"
+    code, out, _ = run("lut", "build", "--space", NAME, "--on", ON, "-o", again, "--budget", "60s", "--json")
+    told = last_json(out)
+    assert code == 0
+    assert told["entries"] == len(table.entries)
+    assert told["context"]["build"]["device_time_s"] == table.context["build"]["device_time_s"]  # all from the store
+    assert "networks" not in told["context"]
+
+
+def test_a_budget_too_short_is_usage_and_writes_nothing(run: Run, folder: Path) -> None:
+    path = folder / "short.parquet"
+    code, _, err = run("lut", "build", "--space", "ofa-mbv3", "--on", ON, "-o", path, "--budget", "30s")
+    assert code == 2
+    assert "too short for ofa-mbv3" in err
+    assert "--budget" in err
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--on", ON, "-o", "x.parquet"], "Give either --space or --models"),
+        (["--space", "ofa-mbv", "--on", ON, "-o", "x.parquet"], "ofa-mbv3"),
+        (["--space", NAME, "--on", ON, "-o", "nowhere/x.parquet"], "no such folder"),
+        (["--space", NAME, "--on", ON, "-o", "x.parquet", "--metrics", "latancy"], "Did you mean latency"),
+        (["--space", NAME, "--on", ON, "-o", "x.parquet", "--error", "some"], "not a share"),
+        (["--space", "python:build_toy:NOTHING", "--on", ON, "-o", "x.parquet"], "cannot be imported"),
+        (["--space", NAME, "--on", "local-cpu/fakes", "-o", "x.parquet"], "fake"),
+    ],
+)
+def test_wrong_builds_end_with_2_and_a_next_step(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(folder)
+    code, _, err = run("lut", "build", *words)
+    assert code == 2
+    assert said in err
+    assert "next:" in err
+
+
+def test_a_table_of_kernels_comes_from_what_was_profiled(run: Run, folder: Path) -> None:
+    run("profile", "mobilenetv2_100", "--on", "local-cpu/fake", "--preset", "quick", "--passes", "layers")
+    path = folder / "kernels.parquet"
+    code, out, _ = run("lut", "build", "--models", "all", "--on", "local-cpu/fake", "-o", path)
+    assert code == 0
+    assert "kernels on local-cpu/fake" in out
+    assert LookupTable.read(path).kind == "kernels"
+    code, _, err = run("lut", "build", "--models", "resnet18", "--on", "local-cpu/fake", "-o", path)
+    assert code == 2
+    assert "resnet18" in err
+
+
+def test_show_prints_conditions_coefficients_and_flags(run: Run, built: Path) -> None:
+    code, out, _ = run("lut", "show", built)
+    assert code == 0
+    for words in ("under cross-validation", "scale", "per_kernel_s", "anchored", "networks", "of device time"):
+        assert words in out
+    code, out, _ = run("lut", "show", built, "--entries", "--json")
+    told = last_json(out)
+    table = LookupTable.read(built)
+    assert [entry["key"] for entry in told["entries"]] == list(table.entries)
+    assert told["entries"][0]["energy_j"] is None
+    assert told["flagged"] == table.context["flagged"]
+    code, out, _ = run("lut", "show", built, "--entries")
+    assert "mbconv 8x16x16>8x16x16" in out
+
+
+def test_flags_come_with_their_meaning_and_reason(run: Run, folder: Path) -> None:
+    from hwbench.lut.gates import Flag, with_flags
+
+    path, table = folder / "flagged.parquet", toy_table()
+    key = next(iter(table.entries))
+    with_flags(table, [Flag(key, "drift", "3 % from first to last")]).write(path)
+    code, out, _ = run("lut", "show", path)
+    assert code == 0
+    assert "drift: 1 of" in out
+    assert "moved with the time" in out
+    assert f"{key}: 3 % from first to last" in out
+
+
+def test_query_takes_an_architecture_in_every_form(run: Run, toy: Path, folder: Path) -> None:
+    space, table = toy_space(), toy_table()
+    row = space.sample(1, 4)[0]
+    file = folder / "arch.json"
+    file.write_text(json.dumps(space.decode(row)))
+    forms = [json.dumps(space.decode(row)), json.dumps([int(n) for n in row]), space.text(row), f"@{file}"]
+    for form in forms:
+        # The toy is not installed: a file may not choose the code that is imported, so the user names it.
+        code, out, _ = run("lut", "query", toy, "--arch", form, "--space", NAME, "--json")
+        told = last_json(out)
+        assert code == 0
+        assert told["latency_s"]["value"] == pytest.approx(float(np.asarray(table.latency_s(row))))
+        assert told["coverage"]["missing"] == 0
+        assert told["memory_bytes"] > 0
+    code, out, _ = run("lut", "query", toy, "--arch", forms[2], "--space", NAME)
+    assert code == 0
+    assert "(constant)" in out
+    assert "stem" in out
+
+
+@pytest.mark.parametrize("arch", ["{", "@nowhere.json", "[1, 2]", '{"depth": 9}', "99999999", "[[[[["])
+def test_what_is_no_architecture_is_usage(run: Run, toy: Path, arch: str) -> None:
+    code, _, err = run("lut", "query", toy, "--arch", arch, "--space", NAME)
+    assert code == 2
+    assert "next:" in err
+
+
+def test_a_block_without_an_entry_ends_with_5_and_names_the_nearest(run: Run, folder: Path) -> None:
+    from dataclasses import replace
+
+    table, path = toy_table(), folder / "gap.parquet"
+    row = SPACE.encode({"resolution": 16, "depth": 1, "cell0.kernel": 3, "cell0.expand": 2})
+    head = {key: entry for key, entry in table.entries.items() if not key.startswith("linear")}
+    replace(table, entries=head).write(path)
+    code, _, err = run("lut", "query", path, "--arch", SPACE.text(row), "--space", NAME)
+    assert code == 5
+    assert "linear 8>10" in err
+
+
+# --- validate
+
+
+def test_validate_prints_the_table_beside_its_baselines_and_draws(run: Run, built: Path) -> None:
+    words = ("lut", "validate", built, "--space", NAME, "--networks", 8, "--seed", 7, "--preset", "table")
+    code, out, _ = run(*words)
+    assert code == 0
+    for said in ("this table", "macs", "params", "plain sum", "repeat error", "Spearman within one resolution"):
+        assert said in out
+    assert (built.parent / "t-validation.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = run(*words, "--plot", built.parent / "other.svg", "--json")
+    told = last_json(out)
+    assert code == 0
+    assert told["networks"] == 8
+    assert told["mape"] < 0.02
+    assert told["build_device_time_s"] > 0
+    assert told["plot"].endswith("other.svg")
+
+
+# --- other tools
+
+
+def test_export_and_import_and_diff(run: Run, toy: Path, folder: Path) -> None:
+    csv = folder / "toy.csv"
+    code, out, _ = run("lut", "export", toy, "--format", "csv", "-o", csv, "--space", NAME, "--json")
+    assert code == 0
+    assert last_json(out)["paths"] == [str(csv)]
+    back = folder / "back.parquet"
+    code, out, _ = run("lut", "import", csv, "--space", NAME, "--device", "toy", "-o", back)
+    assert code == 0
+    assert f"wrote {back}" in out
+    assert set(LookupTable.read(back).entries) == set(toy_table().entries)
+    code, out, _ = run("lut", "diff", toy, back, "--space", NAME, "--json")
+    told = last_json(out)
+    assert code == 0
+    assert told["entries"]["spearman"] == pytest.approx(1.0)
+    assert told["conditions"]
+    code, out, _ = run("lut", "diff", toy, back, "--space", NAME)
+    assert code == 0
+    assert "Spearman" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["export", "TOY", "--format", "ofaa", "-o", "x"], "Did you mean ofa"),
+        (["import", "nowhere.yaml"], "nowhere.yaml"),
+        (["show", "nowhere.parquet"], "nowhere.parquet"),
+        (["diff", "TOY", "nowhere.parquet"], "nowhere.parquet"),
+    ],
+)
+def test_wrong_files_and_formats_are_usage(run: Run, toy: Path, words: list[str], said: str) -> None:
+    code, _, err = run("lut", *(toy if word == "TOY" else word for word in words))
+    assert code == 2
+    assert said in err
+
+
+def test_an_empty_or_cut_table_is_usage(run: Run, toy: Path, folder: Path) -> None:
+    for name, content in (("empty", b""), ("cut", toy.read_bytes()[:500])):
+        path = folder / f"{name}.parquet"
+        path.write_bytes(content)
+        code, _, err = run("lut", "show", path)
+        assert code == 2
+        assert str(path) in err
+
+
+@pytest.mark.parametrize("name", ["build", "show", "query", "validate", "export", "import", "diff"])
+def test_every_command_has_examples(run: Run, name: str) -> None:
+    code, out, _ = run("lut", name, "--help")
+    assert code == 0
+    assert f"hwbench lut {name}" in out

@@ -1,0 +1,349 @@
+"""Building tables on the fake runtime: what is measured, what comes of it, and going on after an interruption."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from build_toy import NAME, SPACE
+from inprocess import InProcessWorker, in_process, measured
+from lut_toy import distinct
+
+from hwbench.cache import Cache
+from hwbench.catalog.networks import network_model
+from hwbench.catalog.spaces.space import Block
+from hwbench.errors import UsageError
+from hwbench.lut import build as building
+from hwbench.lut.build import build_kernel_table, build_space_table
+from hwbench.lut.collect import Network, fit_slope, observe, owners, text_sha256, totals_s
+from hwbench.lut.fit import FEWEST, Evidence, Fitted, correct, fit
+from hwbench.lut.table import LookupTable
+from hwbench.measurement import Measurement, Session
+from hwbench.runtimes.fake import ANCHOR_S, RUNTIME
+from hwbench.store import Store
+from hwbench.target import Target
+
+TARGET = Target.parse("local-cpu/fake+noise=0.002+slow=100")  # milliseconds, so that blocks hold few samples
+BUDGET_S = 60.0  # predicted; the fake runtime takes a fraction of it
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "a.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> type[InProcessWorker]:
+    return in_process(monkeypatch)
+
+
+def built(store: Store, cache: Cache, **options: Any) -> LookupTable:
+    options = {"budget_s": BUDGET_S, **options}
+    return build_space_table(SPACE, TARGET, store=store, cache=cache, name=NAME, **options)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LookupTable]:
+    """A table that tests look at and do not change, with the store it came from beside it."""
+    folder = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch, Store.open(folder / "a.db") as opened:
+        in_process(patch)
+        made = built(opened, Cache(folder / "cache"), tell=TOLD.append)
+        SESSIONS.extend(opened.sessions(pass_="layers", arrays=True))
+        yield made
+
+
+TOLD: list[str] = []
+SESSIONS: list[Session] = []
+
+
+def true_s(row: Any, cache: Cache) -> float:
+    return sum(RUNTIME.prepare(network_model(SPACE, row, NAME), TARGET, cache).spec["costs_s"])
+
+
+# --- the whole road
+
+
+def test_a_table_predicts_networks_that_it_never_saw(table: LookupTable, cache: Cache) -> None:
+    assert set(table.entries) == set(distinct(SPACE))
+    rows = SPACE.sample(40, 11)
+    wanted = np.array([true_s(row, cache) for row in rows])
+    predicted = np.asarray(table.latency_s(rows))
+    # The fake anchor's frozen reference holds that process's noise; it is the scale of all anchored figures.
+    scale = table.context["anchor_ref"]["latency_s"] / ANCHOR_S
+    assert np.abs(predicted / (wanted * scale) - 1).mean() < 0.01
+    assert table.kind == "space"
+    assert (table.space, table.space_version, table.target) == (NAME, SPACE.version, str(TARGET))
+
+
+def test_a_table_says_how_it_came_about(table: LookupTable, tmp_path: Path) -> None:
+    context = table.context
+    fed = {session.model.name.rpartition(":")[2] for session in SESSIONS}
+    assert set(context["networks"]) == {text_sha256(text) for text in fed}
+    assert {one["arch"] for one in context["measured"]} == fed
+    assert context["build"]["device_time_s"] == pytest.approx(sum(s.device_time_s for s in SESSIONS))
+    assert context["build"]["networks"] == len(fed)
+    assert context["versions"] == {"fake": "1"}
+    assert context["anchor_ref"]["id"].startswith("local-cpu/fake")
+    assert (context["batch"], context["threads"], context["dtype"]) == (1, 1, "fp32")
+    assert "affinity" not in context["device"]
+    assert 0 < context["relative_error"] < 0.02
+    assert context["beta"]["b0_s"] > 0
+    assert set(table.correction) == {"scale", "per_kernel_s", "constant_s"}
+    assert any("networks hold" in line for line in TOLD)
+    table.write(tmp_path / "t.parquet")
+    again = LookupTable.read(tmp_path / "t.parquet").bind(SPACE)
+    assert np.array_equal(again.latency_s(SPACE.sample(9, 1)), table.latency_s(SPACE.sample(9, 1)))
+    assert np.all(np.asarray(again.latency_high_s(SPACE.sample(9, 1))) > again.latency_s(SPACE.sample(9, 1)))
+
+
+def test_entries_hold_intervals_memory_and_counts(table: LookupTable) -> None:
+    blocks = distinct(SPACE)
+    for key, entry in table.entries.items():
+        assert entry.low_s <= entry.latency_s <= entry.high_s
+        assert (entry.macs, entry.params) == (blocks[key].macs, blocks[key].params)
+        assert entry.samples == 3 * entry.contexts
+        assert entry.method == "in context"
+        assert entry.weights_bytes == 0  # the fake runtime's kernels have none
+        assert entry.activation_bytes > 0
+        assert math.isnan(entry.energy_j)
+        assert math.isnan(entry.spread) == (entry.contexts == 1)
+    assert float(np.asarray(table.memory_bytes(SPACE.sample(1, 0)))[0]) > 0
+
+
+def test_an_interrupted_build_goes_on_and_measures_nothing_twice(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    left = [20]
+
+    def cut(worker: InProcessWorker, verb: str, arguments: dict[str, Any]) -> None:
+        if verb == "measure":
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+
+    workers.faults = [cut]
+    with pytest.raises(KeyboardInterrupt):
+        built(store, cache)
+    before = {session.uid for session in store.sessions()}
+    assert before
+    workers.faults = []
+    table = built(store, cache)
+    after = store.sessions()
+    assert before < {session.uid for session in after}
+    assert set(Counter((s.model.name, s.index) for s in after).values()) == {1}
+    assert set(table.entries) == set(distinct(SPACE))
+    count = len(after)
+    again = built(store, cache)
+    assert len(store.sessions()) == count
+    assert again.context["networks"] == table.context["networks"]
+    assert len({session.campaign for session in after}) == 1
+
+
+def test_fresh_measures_anew_and_a_larger_budget_adds(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    small = built(store, cache, budget_s=45.0)
+    large = built(store, cache, budget_s=90.0)
+    one, two = (set(table.context["networks"]) for table in (small, large))
+    assert len(two) > len(one)
+    assert len(store.sessions()) == 3 * len(one | two) < 3 * (len(one) + len(two))
+    before = len(store.sessions())
+    built(store, cache, budget_s=45.0, fresh=True)
+    assert len(store.sessions()) >= before + 3 * 5  # a cover of the toy
+
+
+def test_too_short_a_budget_says_what_it_covers_and_what_it_would_take(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    with pytest.raises(
+        UsageError, match=r"25\.0 s is too short for .*networks fit and hold .* of \d+ blocks"
+    ) as caught:
+        built(store, cache, budget_s=25.0)
+    assert not store.sessions()
+    assert "are missing" in caught.value.message
+    needed = int(str(caught.value.remedy).partition("--budget ")[2].partition("s.")[0])
+    assert 25 < needed < 60
+    assert "mbconv" in str(caught.value.detail)
+    built(store, cache, budget_s=float(needed))
+
+
+def test_a_partial_table_names_its_gaps_and_misses_instead_of_counting_zero(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    table = built(store, cache, budget_s=25.0, partial=True)
+    missing = set(table.context["missing"])
+    assert missing
+    assert missing | set(table.entries) == set(distinct(SPACE))
+    rows = SPACE.sample(200, 0)
+    values = np.asarray(table.latency_s(rows, missing="nan"))
+    lacking = np.array([any(block.key in missing for block in SPACE.blocks(row)) for row in rows])
+    assert np.array_equal(np.isnan(values), lacking)
+    with pytest.raises(UsageError, match="too short"):
+        built(store, cache, budget_s=1.0, partial=True)
+
+
+def test_an_unknown_metric_is_refused_with_a_hint(store: Store, cache: Cache) -> None:
+    with pytest.raises(UsageError, match="Did you mean energy"):
+        built(store, cache, metrics=["energie"])
+
+
+def test_energy_comes_from_a_few_networks(workers: type[InProcessWorker], store: Store, cache: Cache) -> None:
+    table = built(store, cache, metrics=("latency", "energy"))
+    assert len(store.sessions(pass_="energy")) <= building.ENERGY_NETWORKS
+    assert all(entry.energy_j > 0 for entry in table.entries.values())
+    row = SPACE.sample(1, 5)
+    artifact = RUNTIME.prepare(network_model(SPACE, row[0], NAME), TARGET, cache)
+    assert float(np.asarray(table.energy_j(row))[0]) == pytest.approx(sum(RUNTIME.layer_energy_j(artifact)), rel=0.15)
+    assert table.context["energy"]["networks"] >= 5
+
+
+def test_energy_that_cannot_be_had_is_said_and_no_zero(
+    workers: type[InProcessWorker], store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target.parse("local-cpu/fake+fault=meter")
+    table = build_space_table(
+        SPACE, target, store=store, cache=cache, name=NAME, budget_s=45.0, metrics=("latency", "energy")
+    )
+    assert "unavailable" in table.context["energy"]
+    assert all(math.isnan(entry.energy_j) for entry in table.entries.values())
+
+
+def test_a_kernel_table_holds_what_was_profiled(workers: type[InProcessWorker], store: Store, cache: Cache) -> None:
+    target = "local-cpu/fake"
+    found = measured(store, cache, ["one", "two"], [target], ("layers",))
+    table = build_kernel_table([], Target.parse(target), store=store)
+    kernels = {row["kernel"] for one in found if isinstance(one, Measurement) for row in one.layer_rows}
+    assert table.kind == "kernels"
+    assert set(table.entries) == kernels
+    assert table.context["build"]["device_time_s"] > 0
+    one = build_kernel_table(["one"], Target.parse(target), store=store)
+    assert set(one.entries) < kernels
+    with pytest.raises(UsageError):
+        build_kernel_table([], Target.parse("local-cpu/fake:fp32@2"), store=store)
+
+
+# --- the parts
+
+
+def block(name: str, *modules: str) -> Block:
+    return Block(name, modules, "conv", (1, 1, 1), (1, 1, 1), (), 1, 1)
+
+
+def test_a_kernel_belongs_to_the_longest_module_path_and_else_to_its_neighbour() -> None:
+    blocks = [block("a", "stem"), block("b", "stages.1"), block("c", "stages.1.0", "extra"), block("d", "stages.11")]
+    modules = ["", "stem.conv", "stages.1.0.conv", "stages.1", "stages.11.x", "", "extra.y", "stages.12"]
+    owner, borrowed = owners(modules, blocks)
+    assert owner.tolist() == [0, 0, 2, 1, 3, 3, 2, 2]
+    assert np.flatnonzero(borrowed).tolist() == [0, 5, 7]
+
+
+def made_network(text: str, keys: list[str], costs: list[float], total_s: float) -> Network:
+    """One kernel a block, three sessions."""
+    blocks = tuple(Block(f"s{i}", (f"m{i}",), k, (1, 1, 1), (1, 1, 1), (), 1, 1) for i, k in enumerate(keys))
+    n = len(keys)
+    return Network(
+        text, blocks, tuple(f"kernel of {k}" for k in keys), np.arange(n), np.zeros(n, bool), np.tile(costs, (3, 1)),
+        np.zeros(n, bool), ({},) * n, np.full(3, total_s), np.full(3, 1 / 3), 1.1, "2026-01-01T00:00:00+00:00", 1.0,
+    )  # fmt: skip
+
+
+def made_evidence(seed: int, noise: float, constant_s: float = 0.0, scale: float = 1.0, n: int = 24) -> Evidence:
+    random = np.random.default_rng(seed)
+    names = [f"op{i}" for i in range(8)]
+    true = dict(zip(names, random.uniform(1e-4, 5e-4, 8), strict=True))
+    networks = []
+    for number in range(n):
+        keys = list(random.choice(names, 6))
+        profiled = [true[key] * math.exp(random.normal(0, noise)) for key in keys]
+        networks.append(made_network(str(number), keys, profiled, constant_s + scale * sum(true[k] for k in keys)))
+    return Evidence.of(networks)
+
+
+def fitted_error(evidence: Evidence, fitted: Fitted) -> float:
+    predicted = evidence.uses @ fitted.latency_s + fitted.correction.constant_s
+    return float(np.abs(predicted / evidence.total_s - 1).max())
+
+
+def test_without_noise_nothing_is_corrected() -> None:
+    evidence = made_evidence(1, 0.0)
+    fitted = fit(evidence)
+    assert fitted_error(evidence, fitted) < 1e-9
+    assert fitted.relative_error < 1e-9
+    assert fitted.correction.as_dict() == {"scale": 1.0, "per_kernel_s": 0.0, "constant_s": 0.0}
+    assert fitted.held_out == pytest.approx(1.0)
+
+
+def test_a_scale_and_a_constant_are_found_from_the_totals() -> None:
+    evidence = made_evidence(2, 0.002, constant_s=4e-5, scale=1.03)
+    fitted = fit(evidence)
+    assert fitted.variant.corrected
+    assert fitted_error(evidence, fitted) < 0.01
+    assert np.abs(fitted.plain_errors).mean() > 5 * np.abs(fitted.errors).mean()
+
+
+def test_the_correction_stays_near_none_where_the_totals_say_little() -> None:
+    sums = np.full(6, 1e-3)  # all networks alike: nothing tells scale, kernels and constant apart
+    found = correct(sums, np.full(6, 10.0), 1.02 * sums)
+    predicted = found.scale * 1e-3 + 10 * found.per_kernel_s + found.constant_s
+    assert predicted == pytest.approx(1.02e-3, rel=2e-3)
+    assert abs(found.scale - 1) < 0.03
+    assert correct(sums[: FEWEST - 1], sums[: FEWEST - 1], sums[: FEWEST - 1]).as_dict() == {
+        "scale": 1.0, "per_kernel_s": 0.0, "constant_s": 0.0,
+    }  # fmt: skip
+
+
+def test_cross_validation_does_not_flatter() -> None:
+    # Entries seen in one network only: its own profile is all there is, and the table says so.
+    networks = [made_network(str(i), [f"only{i}", "shared"], [1e-3, 1e-3], 2e-3) for i in range(6)]
+    fitted = fit(Evidence.of(networks))
+    assert fitted.held_out == pytest.approx(0.5)
+
+
+def test_pooling_over_kernels_helps_a_block_that_was_seen_once() -> None:
+    random = np.random.default_rng(4)
+    networks = []
+    for number in range(20):
+        keys = [f"block{number}"]
+        one = made_network(str(number), keys, [1e-3 * math.exp(random.normal(0, 0.05))], 1e-3)
+        networks.append(Network(*(("same kernel",) if name == "kernels" else getattr(one, name)
+                                  for name in Network.__dataclass_fields__)))  # fmt: skip
+    fitted = fit(Evidence.of(networks))
+    assert np.abs(fitted.latency_s / 1e-3 - 1).max() < 0.02
+    assert fitted.variant.own > 0
+
+
+def test_the_slope_is_found_over_all_networks_and_taken_out(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    # A machine whose speed wanders by several percent: totals at the reference repeat, raw ones do not.
+    found = measured(
+        store, cache, [f"net{i}" for i in range(10)], ["local-cpu/fake+drift=0.003"], ("layers",), "table"
+    )  # fmt: skip
+    networks = [one.of("layers") for one in found if isinstance(one, Measurement)]
+    slope = fit_slope(networks)
+    assert slope.sd < 0.1
+    raw = [np.log([np.median(s.arrays["samples_ns"]) for s in sessions]).std() for sessions in networks]
+    session_wise = [np.log([totals_s([[s]], slope)[0] for s in sessions]).std() for sessions in networks]
+    assert np.mean(session_wise) < 0.5 * np.mean(raw)
+
+
+def test_layers_add_up_to_the_total_at_the_reference(table: LookupTable) -> None:
+    by_name: dict[str, list[Session]] = {}
+    for session in SESSIONS:
+        by_name.setdefault(session.model.name, []).append(session)
+    networks, slope = observe(SPACE, [Measurement(s[0].model, TARGET, s) for s in by_name.values()])
+    for network in networks:
+        assert network.mean_kernel_s.sum() == pytest.approx(network.latency_s, rel=0.02)
+    assert -0.05 < slope.offset < 0.05
