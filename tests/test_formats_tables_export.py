@@ -37,7 +37,8 @@ def price(block: Block) -> float:
 
 
 def table_of(space: Space, latency_s: Price = price, constant_s: float = 2e-4, **more: Any) -> LookupTable:
-    held = {b.key: b for slot in space.slots for _, b in space.choices(slot) if b is not None}
+    every = {id(b): b for slot in space.slots for _, b in space.choices(slot) if b is not None}
+    held = {b.key: b for b in every.values()}
     entries = {
         key: Entry(key, latency_s(b), samples=4, macs=b.macs, params=b.params, **{n: f(b) for n, f in more.items()})
         for key, b in held.items()
@@ -150,13 +151,10 @@ def test_a_folder_gets_a_file_for_each_resolution(tmp_path: Path) -> None:
     export = write_table(table, tmp_path / "tables", "ofa")
     assert [path.name for path in export.paths] == [f"{res}_lookup_table.yaml" for res in (160, 176, 192, 208, 224)]
     rows = space.sample(40, seed=5)
-    for arch in rows:
-        decoded = space.decode(arch)
-        held = yaml.safe_load((tmp_path / "tables" / f"{decoded['resolution']}_lookup_table.yaml").read_text())
-        assert ofa_sum({key: value["mean"] for key, value in held.items()}, decoded, 1.0) == as_ms(
-            table.latency_s(arch)
-        )
-        break  # parsing YAML is slow; the sums of all are compared below
+    decoded = space.decode(rows[0])
+    held = yaml.safe_load((tmp_path / "tables" / f"{decoded['resolution']}_lookup_table.yaml").read_text())
+    means = {key: value["mean"] for key, value in held.items()}
+    assert ofa_sum(means, decoded, 1.0) == as_ms(table.latency_s(rows[0]))
     back = to_lookup_table(read_table(tmp_path / "tables"), space, device="pi5")
     assert np.allclose(back.latency_s(rows), table.latency_s(rows), rtol=1e-12)
 
@@ -167,23 +165,17 @@ def test_a_folder_gets_a_file_for_each_resolution(tmp_path: Path) -> None:
 def test_hw_nas_bench_has_every_cell_in_its_place(tmp_path: Path) -> None:
     from hwbench.catalog.spaces import nasbench201
 
-    space = find_space("nasbench201")
-    table = table_of(space, energy_j=lambda block: 1e-3 + block.macs * 1e-9)
-    table = dataclasses.replace(table, context={"constant_energy_j": 0.0})
+    table = table_of(find_space("nasbench201"))
     export = write_table(table, tmp_path / "hw.pickle", "hw-nas-bench")
     held = pickle.loads((tmp_path / "hw.pickle").read_bytes())["nasbench201"]["cifar10"]  # noqa: S301  our own bytes
-    assert {name: len(values) for name, values in held.items()} == dict.fromkeys(held, 15625)
-    assert set(held) == {"pi5_latency", "pi5_energy", "config"}
+    assert {name: len(values) for name, values in held.items()} == {"pi5_latency": 15625, "config": 15625}
     assert "cifar10" in export.notes[0]
     for index in (0, 9, 123, 7777, 15624):
         arch = nasbench201.parse(held["config"][index]["arch_str"])
         assert held["pi5_latency"][index] == as_ms(table.latency_s(arch))
-        assert held["pi5_energy"][index] == as_ms(table.energy_j(arch))
     foreign = read_table(tmp_path / "hw.pickle")
     assert foreign.records[123].latency_s == pytest.approx(held["pi5_latency"][123] * 1e-3)
     assert foreign.devices == ("pi5",)
-    with pytest.raises(LookupMiss):
-        write_table(without(table, "16x32x32 count=5 kernel=3"), tmp_path / "x.json", "hw-nas-bench")
 
 
 def hw_nas_bench_sum(costs: dict[str, float], operators: list[str]) -> float:
@@ -210,15 +202,18 @@ def hw_nas_bench_sum(costs: dict[str, float], operators: list[str]) -> float:
 
 def test_hw_nas_bench_gets_fbnets_latencies(tmp_path: Path) -> None:
     space = find_space("fbnet")
-    table = table_of(space)
+    table = dataclasses.replace(table_of(space, energy_j=lambda b: 3.0 * price(b)), context={"constant_energy_j": 0.0})
     write_table(table, tmp_path / "hw.json", "hw-nas-bench")
-    costs = json.loads((tmp_path / "hw.json").read_text())["fbnet"]["pi5_latency"]
+    held = json.loads((tmp_path / "hw.json").read_text())["fbnet"]
+    costs, energies = held["pi5_latency"], held["pi5_energy"]
     rows = space.sample(50, seed=6)
     for arch in rows:
         operators = [str(choice) for choice in space.decode(arch).values()]
         assert hw_nas_bench_sum(costs, operators) == as_ms(table.latency_s(arch))
+        assert hw_nas_bench_sum(energies, operators) == as_ms(table.energy_j(arch))
     back = to_lookup_table(read_table(tmp_path / "hw.json"), space)
     assert np.allclose(back.latency_s(rows), table.latency_s(rows), rtol=1e-12)
+    assert np.allclose(back.energy_j(rows), table.energy_j(rows), rtol=1e-12)
     assert back.target == "pi5/imported:fp32@1x1"
     with pytest.raises(UsageError, match="1 blocks have no entry"):
         write_table(without(table, "linear"), tmp_path / "x.json", "hw-nas-bench")

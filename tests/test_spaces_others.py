@@ -136,7 +136,7 @@ def _naive(module: Any, arch: dict[str, str], x: Any) -> Any:
 
 def test_a_cell_computes_what_its_edges_say() -> None:
     space, x = nasbench201.SPACE, torch.randn(1, 16, 8, 8)
-    archs = [arch for arch in map(space.decode, space.sample(20, seed=2)) if not nasbench201.degenerate(arch)]
+    archs = [arch for arch in map(space.decode, space.sample(8, seed=2)) if not nasbench201.degenerate(arch)]
     archs.append(_cell("skip | pool pool | pool pool conv1"))
     for arch in archs:
         module = space.build(arch).get_submodule("stage1.cell1")
@@ -274,9 +274,9 @@ def test_autoformers_networks_have_the_published_size() -> None:
 
 
 def test_a_transformers_layers_end_with_its_depth() -> None:
-    arch = _transformer(216, [4] * 12, [3.0] * 12)
+    arch = {**_transformer(216, [4] * 12, [3.0] * 12), "resolution": 160}
     names = [block.slot for block in vit.SPACE.blocks(arch)]
     assert names[:3] == ["embedding", "layer1.attention", "layer1.mlp"]
     assert names[-2:] == ["layer12.mlp", "head"]
     with torch.no_grad():
-        assert vit.SPACE.build(arch)(torch.randn(2, 3, 224, 224)).shape == (2, 1000)
+        assert vit.SPACE.build(arch)(torch.randn(2, 3, 160, 160)).shape == (2, 1000)

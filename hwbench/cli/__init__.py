@@ -64,8 +64,9 @@ Example:
   hwbench profile mobilenetv2_100 --on local-cpu/onnxruntime
 
 A TARGET is device/runtime[+option[=value]…]:precision@threads[xbatch]; a MODEL is a timm or torchvision name, an .onnx
-or .tflite file, space:NAME:CODE, or python:package.module:factory, each with @SIZE if you like. Exit codes: 0 done, 1 a fault in hwbench
-or a selftest that fails, 2 usage or something not installed, 3 device, 4 model, 5 no such table entry, 6 verdict.
+or .tflite file, space:NAME:CODE or python:package.module:factory, most with @SIZE if you like. Exit codes: 0 done, 1 a
+fault in hwbench or a selftest that fails, 2 usage or something not installed, 3 device, 4 model, 5 no such table entry,
+6 verdict.
 """
 
 

@@ -44,8 +44,8 @@ class Network:
         owner: (kernels,) place in ``blocks``.
         borrowed: (kernels,) whether its module belongs to no block, so that it went to its neighbour's.
         kernel_s: (sessions, kernels) corrected for the profiler's cost, unclamped.
-        below: (kernels,) below what the profiler resolves.
-        rows: what the runtime says about each kernel (bytes, MACs, live activations, J where measured).
+        beta_s: (kernels,) what was subtracted for it.
+        rows: what the runtime says about each kernel (bytes, MACs, live activations).
         total_s: (sessions,) un-profiled latency.
         weight: (sessions,) what each session is worth, summing to 1.
         profiled_over_plain: how much the profiler slowed it down.
@@ -59,7 +59,7 @@ class Network:
     owner: IntArray
     borrowed: npt.NDArray[np.bool_]
     kernel_s: FloatArray
-    below: npt.NDArray[np.bool_]
+    beta_s: FloatArray
     rows: tuple[Mapping[str, Any], ...]
     total_s: FloatArray
     weight: FloatArray
@@ -243,19 +243,12 @@ def _padded(arrays: Sequence[FloatArray]) -> FloatArray:
 
 
 def _network(text: str, blocks: tuple[Block, ...], measured: Measurement, slope: Slope) -> Network:
-    sessions = [s for s in measured.of("layers") if s.data.get("layers")]
-    closed = measured.closure
-    if not sessions or closed is None:
-        why = (measured.of("layers")[-1].data.get("info") or {}).get("why") or "its runtime reported none"
-        raise UsageError(
-            f"{measured.key.identity} has no layers: {why}.",
-            remedy="A table needs a runtime that can profile; `hwbench doctor` tells which can.",
-        )
-    rows = measured.layer_rows
-    names = [row["name"] for row in rows]
-    same = [s for s in sessions if [row["name"] for row in s.data["layers"]] == names]
-    total_s, weight = _session_totals(same, slope)
-    raw_s = np.array([closure.layer_durations_s(s.data, s.arrays, _scale(s, slope)) for s in same])
+    sessions = _alike(measured)
+    rows = tuple(sessions[-1].data["layers"])
+    total_s, weight = _session_totals(sessions, slope)
+    raw_s = np.array([closure.layer_durations_s(s.data, s.arrays, _scale(s, slope)) for s in sessions])
+    beta_s = _beta_s(sessions)
+    profiled_s = float(np.median([_profiled_s(session, slope) for session in sessions]))
     owner, borrowed = owners([str(row["module"] or "") for row in rows], blocks)
     return Network(
         text=text,
@@ -263,15 +256,45 @@ def _network(text: str, blocks: tuple[Block, ...], measured: Measurement, slope:
         kernels=tuple(str(row["kernel"] or row["op"]) for row in rows),
         owner=owner,
         borrowed=borrowed,
-        kernel_s=raw_s - closed.beta_s,
-        below=np.array([row["below_resolution"] for row in rows]),
-        rows=tuple(rows),
+        kernel_s=raw_s - beta_s,
+        beta_s=beta_s,
+        rows=rows,
         total_s=total_s,
         weight=weight,
-        profiled_over_plain=closed.profiled_s / closed.total_s,
-        started_at=same[0].started_at,
+        profiled_over_plain=profiled_s / float(np.exp(weight @ np.log(total_s))),
+        started_at=sessions[0].started_at,
         device_time_s=measured.device_time_s,
     )
+
+
+def _alike(measured: Measurement) -> list[Session]:
+    """The sessions of the layers pass that ran the same kernels; a runtime may name inserted nodes anew each time."""
+
+    def graph(session: Session) -> list[tuple[Any, Any]]:
+        return [(row["module"], row["kernel"]) for row in session.data["layers"]]
+
+    sessions = [s for s in measured.of("layers") if s.data.get("layers")]
+    if not sessions:
+        why = (measured.of("layers")[-1].data.get("info") or {}).get("why") or "its runtime reported none"
+        raise UsageError(
+            f"{measured.key.identity} has no layers: {why}.",
+            remedy="A table needs a runtime that can profile; `hwbench doctor` tells which can.",
+        )
+    last = graph(sessions[-1])
+    return [session for session in sessions if graph(session) == last]
+
+
+def _beta_s(sessions: Sequence[Session]) -> FloatArray:
+    """What the profiler itself cost in each kernel, pooled over the sessions' calibrations, (kernels,)."""
+    rows = sessions[0].data["layers"]
+    arity, events = (np.array([row[name] for row in rows], dtype=float) for name in ("arity", "events"))
+    betas = [closure.Beta(**session.data["beta"]).of(arity, events) for session in sessions]
+    return np.asarray(np.median(np.array(betas), axis=0), dtype=float)
+
+
+def _profiled_s(session: Session, slope: Slope) -> float:
+    """Anchored total of a session's profiled blocks."""
+    return closure.block_total_s(session.data, session.arrays, _scale(session, slope), "profiled")
 
 
 def owners(modules: Sequence[str], blocks: Sequence[Block]) -> tuple[IntArray, npt.NDArray[np.bool_]]:

@@ -49,28 +49,18 @@ class BlockIndex:
     @classmethod
     def of(cls, space: Space) -> BlockIndex:
         """Enumerate a space; cost is the sum over slots of their genes' combinations."""
-        blocks: list[Block] = []
-        numbers: dict[str, int] = {}
+        places = space.places
+        numbers = {block.key: number for number, block in enumerate(places.blocks)}
         tables, plants, planted = [], [], []
-        for slot in space.slots:
-            columns = np.array([space.column(name) for name in slot.genes], dtype=np.int64)
-            sizes = [len(space.genes[column].choices) for column in columns]
-            held = np.full(int(np.prod(sizes, dtype=np.int64)), -1, dtype=np.int64)
-            strides = np.array([np.prod(sizes[i + 1 :], dtype=np.int64) for i in range(len(sizes))], dtype=np.int64)
-            for place, (indices, block) in enumerate(space.choices(slot)):
-                if block is None:
-                    continue
-                if block.key not in numbers:
-                    numbers[block.key] = len(blocks)
-                    blocks.append(block)
-                held[place] = numbers[block.key]
-                plant = np.full(space.width, -1, dtype=np.int8)
-                plant[columns] = indices
-                plants.append(plant)
-                planted.append(held[place])
-            tables.append((columns, strides, held))
-        planting = np.array(plants, dtype=np.int8).reshape(-1, space.width)
-        return cls(space, tuple(blocks), numbers, tuple(tables), planting, np.array(planted, dtype=np.int64))
+        for columns, held in zip(places.columns, places.numbers, strict=True):
+            strides = np.array([np.prod(held.shape[i + 1 :], dtype=np.int64) for i in range(held.ndim)], dtype=np.int64)
+            tables.append((np.array(columns, dtype=np.int64), strides, held.ravel().astype(np.int64)))
+            indices = np.argwhere(held >= 0)
+            planting = np.full((len(indices), space.width), -1, dtype=np.int8)
+            planting[:, list(columns)] = indices
+            plants.append(planting)
+            planted.append(held[held >= 0].astype(np.int64))
+        return cls(space, places.blocks, numbers, tuple(tables), np.concatenate(plants), np.concatenate(planted))
 
     def of_rows(self, rows: Rows) -> IntArray:
         """Block number in each slot of each canonical row, shape (n, slots); -1 where a slot is empty."""

@@ -36,7 +36,6 @@ class Seen:
         weights_bytes: of its kernels' parameters.
         live_bytes: largest live activations.
         features: energy features (time, MACs, bytes) in each network.
-        below: in how many networks most of its time was below resolution.
     """
 
     sessions_s: list[float] = field(default_factory=list)
@@ -62,7 +61,7 @@ def observed(networks: tuple[Network, ...]) -> dict[str, Seen]:
             seen.sessions_s += [float(s) for s in network.kernel_s[:, mine].sum(1) / n]
             seen.contexts_s.append(float(network.mean_kernel_s[mine].sum()) / n)
             seen.times.append(network.started_s)
-            seen.beta_s.append(sum(row["raw_s"] - row["latency_s"] for row in rows) / n)
+            seen.beta_s.append(float(network.beta_s[mine].sum()) / n)
             seen.weights_bytes.append(sum(row["param_bytes"] or 0 for row in rows) / n)
             seen.live_bytes.append(max((float(row["live_bytes"] or 0) for row in rows), default=math.nan))
             moved = [sum(row[k] or 0 for k in ("param_bytes", "input_bytes", "output_bytes")) for row in rows]

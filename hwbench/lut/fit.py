@@ -32,6 +32,7 @@ constant per network as a share of a mean network. Wide beside what closure leav
 NOISE = 0.01  # of a network's total, relative: methodology section 4, repeat error of anchored figures
 SIMPLER = 0.98  # a richer variant must lower the cross-validation error at least to this share
 NEGLIGIBLE = 1e-4  # relative error that nothing can tell from none
+_TINY = 1e-30
 FEWEST = 5  # networks for a correction; with fewer the profiled costs stay as they are
 
 
@@ -89,42 +90,54 @@ class Evidence:
         total_s = np.array([network.latency_s for network in networks])
         return cls(tuple(networks), tuple(blocks), numbers, uses, block_s, kernel_s, kernel_n, makeup, total_s)
 
-    @property
-    def contexts(self) -> FloatArray:
-        """In how many networks each block is, (e,)."""
-        return np.asarray((self.uses > 0).sum(0), dtype=float)
+    def pool(self, *, leave_one_out: bool = False) -> Pool:
+        """Means over all networks, one row; or over all but each of them, n rows."""
+        n = len(self.networks)
+        out = np.ones((n, 1)) if leave_one_out else np.zeros((1, 1))
 
-    def costs(self, keep: BoolArray, own: float) -> tuple[FloatArray, FloatArray]:
-        """Pooled profiled cost of each block from some of the networks, and which have evidence there.
+        def rest(values: FloatArray) -> FloatArray:
+            return np.asarray(values.sum(0) - out * (values if leave_one_out else values[:1]), dtype=float)
 
-        Args:
-            keep: (n,) the networks to use. A kernel that runs in none of them keeps its mean over all.
-            own: contexts that the kernels' means are worth beside the block's own.
-
-        Returns:
-            (e,) costs, and (e,) the share of a block's cost that rests on the networks kept.
-        """
-        seen = self.uses[keep].sum(0)
-        contexts = (self.uses[keep] > 0).sum(0)
-        mean_s = self.block_s[keep].sum(0) / np.maximum(seen, 1.0)
-        ran = self.kernel_n[keep].sum(0)
+        uses, ran = rest(self.uses), rest(self.kernel_n)
         everywhere = self.kernel_s.sum(0) / np.maximum(self.kernel_n.sum(0), 1.0)
-        kernel_s = np.where(ran > 0, self.kernel_s[keep].sum(0) / np.maximum(ran, 1.0), everywhere)
-        through_s = self.makeup @ kernel_s
-        known = (
-            self.makeup @ np.where(ran > 0, np.abs(kernel_s), 0.0) / np.maximum(self.makeup @ np.abs(kernel_s), 1e-30)
+        kernel_s = np.where(ran > 0, rest(self.kernel_s) / np.maximum(ran, 1.0), everywhere)
+        sizes = np.abs(kernel_s)
+        known = (sizes * (ran > 0)) @ self.makeup.T / np.maximum(sizes @ self.makeup.T, _TINY)
+        return Pool(
+            mean_s=rest(self.block_s) / np.maximum(uses, 1.0),
+            through_s=kernel_s @ self.makeup.T,
+            contexts=rest((self.uses > 0).astype(float)),
+            known=np.where(uses > 0, 1.0, known),
         )
-        if math.isinf(own):
-            weight = np.zeros(len(seen))
-        else:
-            weight = contexts / np.maximum(contexts + own, 1e-9)
-        # A block of its own kernels only (an uncovered one under cross-validation) has nothing to mix with.
-        return weight * mean_s + (1.0 - weight) * through_s, np.where(seen > 0, 1.0, known)
 
     @property
     def kernels_of_block(self) -> FloatArray:
         """Kernels in one execution of each block, (e,)."""
         return np.asarray(self.makeup.sum(1), dtype=float)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What some of the networks say of each block; arrays of (rows, e), a row for each choice of networks.
+
+    Attributes:
+        mean_s: its mean over them.
+        through_s: the means of its kernels over them; one that ran in none of them keeps its mean over all.
+        contexts: how many of them hold it.
+        known: share of its cost that rests on them.
+    """
+
+    mean_s: FloatArray
+    through_s: FloatArray
+    contexts: FloatArray
+    known: FloatArray
+
+    def costs(self, own: float) -> FloatArray:
+        """Profiled costs, (rows, e); ``own``: contexts that the kernels' means are worth beside the block's own."""
+        if math.isinf(own):
+            return self.through_s
+        weight = self.contexts / np.maximum(self.contexts + own, _TINY)
+        return weight * self.mean_s + (1.0 - weight) * self.through_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,16 +206,17 @@ class Fitted:
 
 def fit(evidence: Evidence) -> Fitted:
     """Choose a variant by cross-validation and fit it on all networks."""
-    everything = np.ones(len(evidence.networks), dtype=bool)
-    variants = [Variant(*choice) for choice in itertools.product(OWN, (False, True), MOVES)]
     plain = Variant(0.0, False, 0.0)
+    variants = [Variant(*choice) for choice in itertools.product(OWN, (False, True), MOVES)]
     if len(evidence.networks) < FEWEST:
         variants = [plain]
-    tried = {variant: _cross_validate(evidence, variant) for variant in variants}
+    left_out = evidence.pool(leave_one_out=True)
+    tried = {variant: _cross_validate(evidence, left_out, variant) for variant in variants}
     chosen = _simplest(tried)
     errors, held_out = tried[chosen]
     plain_errors, _ = tried[plain]
-    costs, profiled_s, correction = _solve(evidence, everything, chosen)
+    profiled_s = evidence.pool().costs(chosen.own)[0]
+    costs, correction = _solve(evidence, np.ones(len(evidence.networks), dtype=bool), profiled_s, chosen)
     return Fitted(np.maximum(costs, 0.0), profiled_s, correction, chosen, errors, held_out, plain_errors)
 
 
@@ -214,30 +228,30 @@ def _simplest(tried: dict[Variant, tuple[FloatArray, FloatArray]]) -> Variant:
     return min(near, key=lambda variant: (variant.move, variant.corrected, scores[variant]))
 
 
-def _solve(evidence: Evidence, keep: BoolArray, variant: Variant) -> tuple[FloatArray, FloatArray, Correction]:
-    """Corrected cost of each block from some of the networks, its profiled cost, and the correction."""
-    profiled_s, _ = evidence.costs(keep, variant.own)
+def _solve(
+    evidence: Evidence, keep: BoolArray, profiled_s: FloatArray, variant: Variant
+) -> tuple[FloatArray, Correction]:
+    """Corrected cost of each block from its profiled cost and the totals of some of the networks."""
     uses, total_s = evidence.uses[keep], evidence.total_s[keep]
-    correction = Correction()
-    if variant.corrected:
-        correction = correct(uses @ profiled_s, uses @ evidence.kernels_of_block, total_s)
-    costs = correction.scale * profiled_s + correction.per_kernel_s * evidence.kernels_of_block
+    kernels = evidence.kernels_of_block
+    correction = correct(uses @ profiled_s, uses @ kernels, total_s) if variant.corrected else Correction()
+    costs = correction.scale * profiled_s + correction.per_kernel_s * kernels
     if variant.move > 0:
         shares = uses * costs / total_s[:, None]
         rest = 1.0 - shares.sum(1) - correction.constant_s / total_s
         gram = shares @ shares.T + (NOISE / variant.move) ** 2 * np.eye(len(total_s))
         costs = costs * (1.0 + shares.T @ np.linalg.solve(gram, rest))
-    return costs, profiled_s, correction
+    return costs, correction
 
 
-def _cross_validate(evidence: Evidence, variant: Variant) -> tuple[FloatArray, FloatArray]:
+def _cross_validate(evidence: Evidence, left_out: Pool, variant: Variant) -> tuple[FloatArray, FloatArray]:
     """Each network predicted from the others: relative errors, and how much of the prediction rests on others."""
     errors, held_out = [], []
+    profiled_s = left_out.costs(variant.own)
     for i, total_s in enumerate(evidence.total_s):
         keep = np.arange(len(evidence.total_s)) != i
-        costs, _, correction = _solve(evidence, keep, variant)
+        costs, correction = _solve(evidence, keep, profiled_s[i], variant)
         parts = evidence.uses[i] * costs
         errors.append((float(parts.sum()) + correction.constant_s) / float(total_s) - 1.0)
-        _, known = evidence.costs(keep, variant.own)
-        held_out.append(float(parts @ known / parts.sum()))
+        held_out.append(float(parts @ left_out.known[i] / parts.sum()))
     return np.array(errors), np.array(held_out)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..catalog.spaces.additive import Additive
+from ..catalog.spaces.additive import SINGLE_THREADED, Additive, Places
 from ..catalog.spaces.space import Block, Space
 from ..errors import HwbenchError, LookupMiss, UsageError
 from ..estimate import LEVEL, t_quantile
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from .table import Costs, Entry, LookupTable
 
 Array = npt.NDArray[np.float64]
-SINGLE_THREADED = 1 << 18
-"""Multiplications up to which OpenBLAS multiplies matrices in the calling thread. Rows are looked up in pieces below
-that: threads do not speed up a product this small, and where other cores are busy waiting for them takes ten times as
-long as the work (seen: 0.4 M architectures a second instead of 10 M, on two cores at a load of 6).
-Source: OpenBLAS, interface/gemm.c, SMP_THRESHOLD_MIN × GEMM_MULTITHREAD_THRESHOLD = 65536 × 4."""
 _REMEDIES = {
     "energy_j": "Build it with --metrics latency,energy.",
     "weights_bytes": "Build it with --metrics latency,memory.",
@@ -85,49 +80,6 @@ class ArchEstimate:
 
 
 @dataclass(frozen=True)
-class Places:
-    """What every slot can hold, as arrays.
-
-    Attributes:
-        columns: of each slot, the columns of its genes in a row.
-        numbers: of each slot, which block each choice of its genes gives (an index into ``blocks``); -1: none. Its
-            shape is the numbers of choices of these genes.
-        blocks: the distinct blocks.
-    """
-
-    columns: tuple[tuple[int, ...], ...]
-    numbers: tuple[npt.NDArray[np.int32], ...]
-    blocks: tuple[Block, ...]
-
-    @classmethod
-    def of(cls, space: Space) -> Places:
-        known: dict[str, int] = {}
-        blocks: list[Block] = []
-        columns, numbers = [], []
-        for slot in space.slots:
-            columns.append(tuple(space.column(name) for name in slot.genes))
-            held = np.full([len(space.genes[column].choices) for column in columns[-1]], -1, dtype=np.int32)
-            for indices, block in space.choices(slot):
-                if block is not None:
-                    if known.setdefault(block.key, len(blocks)) == len(blocks):
-                        blocks.append(block)
-                    held[indices] = known[block.key]
-            numbers.append(held)
-        return cls(tuple(columns), tuple(numbers), tuple(blocks))
-
-    def costs(self, slot: int, of_blocks: Array) -> Array:
-        """A cost per block, (blocks,), as one per choice of a slot's genes; an empty place costs 0."""
-        return np.append(of_blocks, 0.0)[self.numbers[slot]]
-
-    def used(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Which blocks some architecture of ``rows`` holds, shape (blocks,)."""
-        used = np.zeros(len(self.blocks) + 1, dtype=bool)
-        for columns, numbers in zip(self.columns, self.numbers, strict=True):
-            used[numbers[tuple(rows[:, column] for column in columns)]] = True
-        return used[:-1]
-
-
-@dataclass(frozen=True)
 class Largest:
     """A compiled maximum over slots; an index into each slot's table is linear in the row.
 
@@ -149,22 +101,14 @@ class Largest:
 
     def __call__(self, rows: npt.NDArray[Any]) -> Array:
         """The largest cost of each row's blocks, shape (n,); NaN where one is missing."""
-        index = (rows.astype(np.float32) @ self.weights).astype(np.int32)
         out = np.zeros(len(rows))
-        for slot, table in enumerate(self.tables):
-            np.maximum(out, table.take(index[:, slot]), out=out)
+        piece = max(64, SINGLE_THREADED // max(1, self.weights.size))
+        for start in range(0, len(rows), piece):
+            part = out[start : start + piece]
+            index = (rows[start : start + piece].astype(np.float32) @ self.weights).astype(np.int32)
+            for slot, table in enumerate(self.tables):
+                np.maximum(part, table.take(index[:, slot]), out=part)
         return out
-
-
-def in_pieces(cost: Additive | Largest, rows: npt.NDArray[Any]) -> Array:
-    """A compiled cost of each row, shape (n,), in pieces that stay in one thread and in a core's own cache."""
-    piece = max(64, SINGLE_THREADED // max(1, cost.weights.size))
-    if len(rows) <= piece:
-        return cost(rows)
-    out = np.empty(len(rows))
-    for start in range(0, len(rows), piece):
-        out[start : start + piece] = cost(rows[start : start + piece])
-    return out
 
 
 class Query:
@@ -175,9 +119,9 @@ class Query:
         self._sums: dict[str, Additive] = {}
         self._fits: dict[str, Fit | None] = {}
 
-    @cached_property
+    @property
     def places(self) -> Places:
-        return Places.of(self.space)
+        return self.space.places
 
     @cached_property
     def _activations(self) -> Largest:
@@ -211,7 +155,7 @@ class Query:
                 self._sums[name] = Additive.of(self.space, self._slack)
             else:
                 self._sums[name] = Additive.of(self.space, lambda block: self._field(block, name), self._constant(name))
-        return in_pieces(self._sums[name], rows)
+        return self._sums[name](rows)
 
     def _constant(self, name: str) -> float:
         if name == "latency_s":
@@ -257,7 +201,7 @@ class Query:
     def memory(self, archs: Any, missing: str = "raise") -> Costs:
         """See ``LookupTable.memory_bytes``."""
         rows, single = self.rows(archs)
-        values = self._sum("weights_bytes", rows) + in_pieces(self._activations, rows)
+        values = self._sum("weights_bytes", rows) + self._activations(rows)
         return self._answer(values, rows, single, missing, ("weights_bytes", "activation_bytes"))
 
     def high(self, archs: Any, missing: str = "raise") -> Costs:

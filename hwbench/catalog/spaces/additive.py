@@ -1,13 +1,14 @@
 """``Additive``: a cost that is a sum over slots, compiled into a few tables that whole populations are looked up in.
 
-Slots that share genes are joined while the joined table stays small enough for a core's own cache; the index into each
-table is linear in the row, so one small matrix product gives the indices of all tables at once.
+:class:`Places` is what every slot can hold, enumerated once per space. Slots that share genes are joined while the
+joined table stays small enough for a core's own cache; the index into each table is linear in the row, so one small
+matrix product gives the indices of all tables at once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,55 @@ if TYPE_CHECKING:
 
 TABLE_ENTRIES = 1 << 16
 """Largest joined table: 512 KiB of float64, so that a few of them fit a core's second-level cache."""
-_CHUNK = 8192  # rows at a time: 1.5 MiB of single precision at 46 genes; larger chunks fall out of the cache
+SINGLE_THREADED = 1 << 18
+"""Multiplications up to which OpenBLAS multiplies matrices in the calling thread. Rows are looked up in pieces below
+that: threads do not speed up a product this small, and where other cores are busy waiting for them takes ten times as
+long as the work (seen: 0.4 M architectures a second instead of 10 M, on two cores at a load of 6). Such pieces also
+stay in a core's own cache.
+Source: OpenBLAS, interface/gemm.c, SMP_THRESHOLD_MIN × GEMM_MULTITHREAD_THRESHOLD = 65536 × 4."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """What every slot can hold, as arrays.
+
+    Attributes:
+        columns: of each slot, the columns of its genes in a row.
+        numbers: of each slot, which block each choice of its genes gives (an index into ``blocks``); -1: none. Its
+            shape is the numbers of choices of these genes.
+        blocks: the distinct blocks.
+    """
+
+    columns: Tuple[Tuple[int, ...], ...]
+    numbers: Tuple[npt.NDArray[np.int32], ...]
+    blocks: Tuple[Block, ...]
+
+    @classmethod
+    def of(cls, space: Space) -> Places:
+        known: Dict[str, int] = {}
+        blocks: List[Block] = []
+        columns, numbers = [], []
+        for slot in space.slots:
+            columns.append(tuple(space.column(name) for name in slot.genes))
+            held = np.full([len(space.genes[column].choices) for column in columns[-1]], -1, dtype=np.int32)
+            for indices, block in space.choices(slot):
+                if block is not None:
+                    if known.setdefault(block.key, len(blocks)) == len(blocks):
+                        blocks.append(block)
+                    held[indices] = known[block.key]
+            numbers.append(held)
+        return cls(tuple(columns), tuple(numbers), tuple(blocks))
+
+    def costs(self, slot: int, of_blocks: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """A cost per block, (blocks,), as one per choice of a slot's genes; an empty place costs 0."""
+        return np.append(of_blocks, 0.0)[self.numbers[slot]]
+
+    def used(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Which blocks some architecture of ``rows`` holds, shape (blocks,)."""
+        used = np.zeros(len(self.blocks) + 1, dtype=bool)
+        for columns, numbers in zip(self.columns, self.numbers):
+            used[numbers[tuple(rows[:, column] for column in columns)]] = True
+        return used[:-1]
 
 
 @dataclass(frozen=True)
@@ -37,21 +86,10 @@ class Additive:
     @classmethod
     def of(cls, space: Space, cost: Callable[[Block], float], constant: float = 0.0) -> Additive:
         """Compile a cost per block; ``cost`` returns NaN for a block that it does not know."""
-        known: Dict[str, float] = {}
-
-        def of_block(block: Block) -> float:
-            if block.key not in known:
-                known[block.key] = cost(block)
-            return known[block.key]
-
+        places = space.places
+        of_blocks = np.array([cost(block) for block in places.blocks], dtype=np.float64)
+        factors = [(columns, places.costs(slot, of_blocks)) for slot, columns in enumerate(places.columns)]
         sizes = [len(gene.choices) for gene in space.genes]
-        factors: List[Tuple[Tuple[int, ...], npt.NDArray[np.float64]]] = []
-        for slot in space.slots:
-            columns = tuple(space.column(name) for name in slot.genes)
-            table = np.zeros([sizes[column] for column in columns])
-            for indices, block in space.choices(slot):
-                table[indices] = 0.0 if block is None else of_block(block)
-            factors.append((columns, table))
         joined = _join(factors, sizes)
         weights = np.zeros((space.width, len(joined)), dtype=np.float32)
         for number, (columns, table) in enumerate(joined):
@@ -62,12 +100,10 @@ class Additive:
     def __call__(self, rows: Rows) -> npt.NDArray[np.float64]:
         """The sum for each canonical row, shape (n,); NaN where a block's cost is missing."""
         out = np.full(len(rows), self.constant, dtype=np.float64)
-        single = np.empty((min(_CHUNK, len(rows)), self.weights.shape[0]), dtype=np.float32)
-        for start in range(0, len(rows), _CHUNK):
-            chunk = rows[start : start + _CHUNK]
-            single[: len(chunk)] = chunk
-            index = (single[: len(chunk)] @ self.weights).astype(np.int32)
-            part = out[start : start + _CHUNK]
+        piece = max(64, SINGLE_THREADED // max(1, self.weights.size))
+        for start in range(0, len(rows), piece):
+            part = out[start : start + piece]
+            index = (rows[start : start + piece].astype(np.float32) @ self.weights).astype(np.int32)
             for number, table in enumerate(self.tables):
                 part += table.take(index[:, number])
         return out

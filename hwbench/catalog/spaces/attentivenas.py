@@ -15,7 +15,7 @@ from typing import Any, List, Mapping, Optional, Tuple
 
 from . import blocks
 from .ofa_mbv3 import image, shape
-from .space import Arch, Block, Choice, Gene, Slot, Space
+from .space import Arch, Block, Gene, Slot, Space
 
 RESOLUTIONS = (192, 224, 256, 288)
 STEMS = (16, 24)
@@ -67,13 +67,11 @@ def _with_shortcut(block: Block, stride: int) -> Block:
     """The block with the shortcut that its shapes ask for, under ``beside`` in its identity."""
     (channels, *_), (out, height, width) = block.input, block.output
     convolved, pooled = channels != out, stride > 1
-    config: Tuple[Tuple[str, Choice], ...] = (
-        ("beside", "+".join(["pool"] * pooled + ["conv"] * convolved) or "input"),
-    )
+    beside = "+".join(["pool"] * pooled + ["conv"] * convolved) or "input"
     weights = channels * out if convolved else 0
     return replace(
         block,
-        config=tuple(sorted((*block.config, *config))),
+        config=tuple(sorted((*block.config, ("beside", beside)))),
         macs=block.macs + weights * height * width,
         params=block.params + weights,
     )
@@ -113,13 +111,10 @@ def _slot(number: int, index: int, before: str, halvings: int) -> Slot:
 
 
 def _slots() -> Tuple[Slot, ...]:
-    slots: List[Slot] = [
-        Slot(
-            "stem",
-            ("resolution", "stem.width"),
-            lambda arch: blocks.conv("stem", shape(arch), int(arch["stem.width"]), 3, 2, act=ACT),
-        )
-    ]
+    def stem(arch: Arch) -> Block:
+        return blocks.conv("stem", shape(arch), int(arch["stem.width"]), 3, 2, act=ACT)
+
+    slots: List[Slot] = [Slot("stem", ("resolution", "stem.width"), stem)]
     before, halvings = "stem.width", 1
     for number, stage in enumerate(STAGES, start=1):
         for index in range(1, max(stage.depths) + 1):
@@ -131,22 +126,19 @@ def _slots() -> Tuple[Slot, ...]:
         channels = int(arch[last])
         return blocks.conv("final", image(arch, channels, halvings), FINAL_EXPAND * channels, act=ACT)
 
-    def pool(arch: Arch) -> Block:
-        return blocks.global_pool("pool", final(arch).output)
-
     def mix(arch: Arch) -> Block:
-        return blocks.conv("mix", pool(arch).output, int(arch["mix.width"]), act=ACT, norm=False)
+        at = FINAL_EXPAND * int(arch[last]), 1, 1
+        return blocks.conv("mix", at, int(arch["mix.width"]), act=ACT, norm=False)
+
+    def classifier(arch: Arch) -> Block:
+        return blocks.linear("classifier", (int(arch["mix.width"]), 1, 1), CLASSES)
 
     return (
         *slots,
         Slot("final", ("resolution", last), final),
-        Slot("pool", ("resolution", last), pool),
-        Slot("mix", (last, "mix.width"), lambda arch: mix({"resolution": RESOLUTIONS[0], **arch})),
-        Slot(
-            "classifier",
-            ("mix.width",),
-            lambda arch: blocks.linear("classifier", (int(arch["mix.width"]), 1, 1), CLASSES),
-        ),
+        Slot("pool", ("resolution", last), lambda arch: blocks.global_pool("pool", final(arch).output)),
+        Slot("mix", (last, "mix.width"), mix),
+        Slot("classifier", ("mix.width",), classifier),
     )
 
 
@@ -158,9 +150,8 @@ def _mbconv(block: Block) -> Any:
 
     beside = block.get("beside").split("+")
     convolved = layers.conv_norm_act(block.input[0], block.output[0], norm=False) if "conv" in beside else None
-    pooled = nn.AvgPool2d(2) if "pool" in beside else None
-    shortcut = layers.stack(("pool", pooled), ("conv", convolved)) if convolved or pooled else None
-    return layers.Residual(layers.mbconv(block), shortcut)
+    shortcut = layers.stack(("pool", nn.AvgPool2d(2) if "pool" in beside else None), ("conv", convolved))
+    return layers.Residual(layers.mbconv(block), None if "input" in beside else shortcut)
 
 
 def network(arch: Arch) -> Any:

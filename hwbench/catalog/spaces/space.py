@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from .additive import Places
 
 Choice = Union[int, float, str]
 Arch = Mapping[str, Choice]
@@ -118,6 +121,7 @@ class Space:
     shape: Callable[[Arch], Tuple[int, ...]]
     _columns: Dict[str, int] = field(init=False, repr=False, compare=False)
     _sizes: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    _places: Optional[Places] = field(default=None, init=False, repr=False, compare=False)
     # Columns of the genes that depend on another, the others' columns, and which of their indices let them exist.
     _dependent: Tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]] = field(
         init=False, repr=False, compare=False
@@ -342,6 +346,16 @@ class Space:
         decoded = self.decode(arch)
         found = (slot.block({name: decoded[name] for name in slot.genes if name in decoded}) for slot in self.slots)
         return [block for block in found if block is not None]
+
+    @property
+    def places(self) -> Places:
+        """What every slot can hold; enumerated on first use."""
+        if self._places is None:
+            from .additive import Places
+
+            object.__setattr__(self, "_places", Places.of(self))
+        assert self._places is not None
+        return self._places
 
     def choices(self, slot: Slot) -> Iterator[Tuple[Tuple[int, ...], Optional[Block]]]:
         """What a slot can hold: indices of its genes' choices (canonical or not), and the block or ``None``."""

@@ -124,7 +124,9 @@ def _space(spec: Dict[str, Any], name: str) -> Tuple[Any, Tuple[Any, ...]]:
         module = (__package__ or "").partition(".")[0] + module[len("hwbench") :]
     space = getattr(importlib.import_module(module), found)
     if space.version != spec["version"]:
-        raise RuntimeError("the space %s has version %d here, %d was asked for" % (name, space.version, spec["version"]))
+        raise RuntimeError(
+            "the space %s has version %d here, %d was asked for" % (name, space.version, spec["version"])
+        )
     return space.build(name.rpartition(":")[2]), ()
 
 
