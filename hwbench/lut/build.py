@@ -8,7 +8,6 @@ twice.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -199,12 +198,8 @@ def build_space_table(
 
 
 def measurable(space: Space) -> Callable[[Rows], BoolArray] | None:
-    """Which architectures can be measured, where the space's module says that some cannot.
-
-    Its ``degenerate(arch)`` gives the reason, or nothing for one that can.
-    """
-    function = getattr(space.network, "func", space.network)  # a partial's own
-    degenerate = getattr(sys.modules.get(getattr(function, "__module__", "")), "degenerate", None)
+    """Which architectures can be measured; ``None`` where all can."""
+    degenerate = space.degenerate
     if degenerate is None:
         return None
     return lambda rows: np.array([not degenerate(space.decode(row)) for row in rows], dtype=bool)

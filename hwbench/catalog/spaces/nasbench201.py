@@ -346,4 +346,5 @@ SPACE = Space(
     slots=_slots(),
     network=network,
     shape=lambda arch: (3, IMAGE, IMAGE),
+    degenerate=degenerate,
 )

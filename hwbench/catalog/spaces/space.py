@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
@@ -70,7 +71,7 @@ class Block:
     macs: int
     params: int
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Canonical text of what runs, e.g. ``"mbconv 24x56x56>32x28x28 act=relu kernel=5 mid=72 se=0 stride=2"``."""
         shapes = ">".join("x".join(str(n) for n in shape) for shape in (self.input, self.output))
@@ -109,6 +110,8 @@ class Space:
         slots: the places, in executed order.
         network: from an architecture to its ``nn.Module`` in eval mode, with weights seeded by the caller.
         shape: from an architecture to its input's shape without batch, ``(c, h, w)``.
+        degenerate: from an architecture to why it is no network worth measuring (its output is constant, say), or
+            ``""``; ``None`` where that never happens.
     """
 
     name: str
@@ -119,6 +122,7 @@ class Space:
     slots: Tuple[Slot, ...]
     network: Callable[[Arch], Any]
     shape: Callable[[Arch], Tuple[int, ...]]
+    degenerate: Optional[Callable[[Arch], str]] = None
     _columns: Dict[str, int] = field(init=False, repr=False, compare=False)
     _sizes: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
     _places: Optional[Places] = field(default=None, init=False, repr=False, compare=False)
