@@ -503,6 +503,24 @@ def test_an_alias_of_a_whole_entry_is_harmless(put: Put) -> None:
     assert row(found, "linear 1280x1x1>1000").latency_s == 0.5e-3
 
 
+def test_unknown_fields_are_passed_over(put: Put) -> None:
+    more = "{count: 9, mean: 0.25, runs: [1, [2, {a: 3}]], host: {name: x}, note: hello}"
+    found = read_table(put("a.yaml", OFA.replace("{count: 9, mean: 0.25}", more)))
+    assert found.records == read_table(sample(put, "ofa")).records
+    with pytest.raises(UsageError, match="nested too deeply"):
+        read_table(put("a.yaml", OFA.replace("mean: 0.25", "mean: 0.25, x: " + "[" * 5000)))
+
+
+@pytest.mark.parametrize("field", ["std: -1", "std: fast", "var: .nan", "count: 1.5", "count: -3", "count: many"])
+def test_a_bad_deviation_or_count_is_a_bad_entry(put: Put, field: str) -> None:
+    path = put("a.yaml", OFA.replace("count: 9, mean: 0.25", f"mean: 0.25, {field}"))
+    with pytest.raises(UsageError, match="Logits"):
+        read_table(path)
+    found = read_table(path, skip_faulty=True)
+    assert [fault.code for fault in found.faults] == ["bad_entry"]
+    assert all("Logits" not in record.raw_key for record in found.records)
+
+
 # --- known faults --------------------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,19 +154,19 @@ def query(path: Path, arch: str, space: str | None, as_json: bool) -> None:
       hwbench lut query cells.parquet --arch 231040
     """
     from .. import units
-    from . import terminal
+    from . import tables, terminal
 
     table = _bound(_read(path), space)
-    found = table.estimate(_arch(arch))
+    found = table.estimate(tables.read_arch(arch))
     if found.value_s is None:
-        table.latency_s(_arch(arch))  # raises the miss that names what is nearest
+        table.latency_s(tables.read_arch(arch))  # raises the miss that names what is nearest
     if as_json:
-        terminal.json_line({"target": table.target, **found.as_dict(), **_others(table, arch)})
+        terminal.json_line({"target": table.target, **found.as_dict(), **tables.beside_latency(table, arch)})
         return
     out = terminal.console()
     bounds = "" if found.low_s is None else f"  [{units.seconds(found.low_s)}, {units.seconds(found.high_s)}]"
     out.print(terminal.text(f"{units.seconds(found.value_s)}{bounds}, anchored, on {table.target}", "bold"))
-    for name, value in _others(table, arch).items():
+    for name, value in tables.beside_latency(table, arch).items():
         text = units.joules(value) if name == "energy_j" else units.size(value)
         out.print(terminal.text(f"  {name.partition('_')[0]} {text}"))
     cells = [(part.slot, units.seconds(part.latency_s, 3), part.how, part.key) for part in found.parts]
@@ -376,30 +374,3 @@ def _writable(path: Path) -> None:
     """Raise UsageError before minutes are spent on a table that could not be written."""
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise UsageError(f"'{path}' cannot be written: no such folder, or a folder itself.", remedy="Name a file.")
-
-
-def _arch(text: str) -> Any:
-    """An architecture from the command line: JSON, a file with JSON, or digits. Raises UsageError."""
-    try:
-        if text.startswith("@"):
-            text = Path(text[1:]).read_text(encoding="utf-8")
-        stripped = text.strip()
-        arch = json.loads(stripped) if stripped[:1] in ("{", "[", '"') else stripped
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(
-            f"The architecture cannot be read: {error}.",
-            remedy='A mapping like {"gene": choice}, a row like [0, 2, 1], digits, or @FILE with one of them.',
-        ) from error
-    return arch
-
-
-def _others(table: LookupTable, arch: str) -> dict[str, float]:
-    """Energy and memory, where the table holds them."""
-    found = {}
-    for name in ("energy_j", "memory_bytes"):
-        values = [
-            getattr(entry, "energy_j" if name == "energy_j" else "weights_bytes") for entry in table.entries.values()
-        ]
-        if not any(math.isnan(value) for value in values):
-            found[name] = float(getattr(table, name)(_arch(arch)))
-    return found

@@ -165,7 +165,7 @@ def _measure(models: list[Model], target: str) -> list[Measured | None]:
 
     answers: list[Measured | None] = []
     with Store.open() as store, progress.sessions() as tell:
-        request = Request(tuple(models), (Target.parse(target),), preset("default"), ("latency",))
+        request = Request(tuple(models), (Target.parse(target),), preset("quick"), ("latency",))
         results = run(request, store, progress=tell)
     for result in results:
         if isinstance(result, Failure):

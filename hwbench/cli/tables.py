@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from .. import units
+from ..errors import UsageError
 from . import terminal
 
 if TYPE_CHECKING:
@@ -184,3 +187,30 @@ def _row(name: str, each: Accuracy) -> tuple[object, ...]:
 
 def number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4f}"
+
+
+def read_arch(text: str) -> Any:
+    """An architecture from the command line: JSON, a file with JSON, or digits. Raises UsageError."""
+    try:
+        if text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        stripped = text.strip()
+        arch = json.loads(stripped) if stripped[:1] in ("{", "[", '"') else stripped
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"The architecture cannot be read: {error}.",
+            remedy='A mapping like {"gene": choice}, a row like [0, 2, 1], digits, or @FILE with one of them.',
+        ) from error
+    return arch
+
+
+def beside_latency(table: LookupTable, arch: str) -> dict[str, float]:
+    """Energy and memory, where the table holds them."""
+    found = {}
+    for name in ("energy_j", "memory_bytes"):
+        values = [
+            getattr(entry, "energy_j" if name == "energy_j" else "weights_bytes") for entry in table.entries.values()
+        ]
+        if not any(math.isnan(value) for value in values):
+            found[name] = float(getattr(table, name)(read_arch(arch)))
+    return found

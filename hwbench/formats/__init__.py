@@ -74,12 +74,12 @@ def export(fmt: str, results: Iterable[Result], sessions: Iterable[Session], pat
     written = []
     for name, content in tables.items():
         file = target if name == "summary" else target.with_name(f"{target.stem}.{name}{target.suffix}")
-        _write(file, content)
+        write_whole(file, content)
         written.append(file)
     return written
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     staged = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -178,7 +178,7 @@ def write_table(table: LookupTable, path: str | Path, format: str, *, space: Spa
         LookupMiss: whole networks are written and a block has no entry.
         DeviceError: a file cannot be written.
     """
-    from .. import _write as write_whole
+    from .. import write_whole
     from .outgoing import outgoing
 
     chosen = _known(format, "write")

@@ -133,7 +133,7 @@ def _of_space(records: Sequence[Record], space: Space, fmt: str) -> tuple[dict[s
         found = [record.key] if record.key in blocks else index[names].get(_signature(record, names), [])
         for key in found:
             entries.setdefault(key, entry_of(record, key, blocks[key]))
-        if not found and record.op != SKIP:
+        if not found and (record.op != SKIP or record.latency_s > 0):
             unused.append(record.raw_key)
     entries = {key: entries[key] for key in blocks if key in entries}
     missing = [key for key in blocks if key not in entries]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .foreign import Foreign, Record, Shape, Value
+from .foreign import NAN, Foreign, Record, Shape, Value
 from .outgoing import Outgoing, Row
 from .source import MS, Reading, Source, deviation, interval
 from .written import Written, cannot
@@ -109,7 +109,7 @@ def _misshapen(layer: _Layer) -> str:
     return "" if layer.output[1:] == due else f"its output should be {due[0]}x{due[1]} by its stride"
 
 
-def _is_ratio(layers: Mapping[str, _Layer], reading: Reading) -> bool:
+def _is_ratio(layers: dict[str, _Layer], reading: Reading) -> bool:
     """Which dialect a whole table is in: only channels are as many as what enters a block, or more."""
     told = {key: layer.ratio for key, layer in layers.items() if layer.ratio is not None}
     ratio = 2 * sum(map(bool, told.values())) > len(told)
@@ -117,7 +117,7 @@ def _is_ratio(layers: Mapping[str, _Layer], reading: Reading) -> bool:
     for key in odd:
         meant = "a ratio" if ratio else "a number of channels"
         reading.problem(key[:120], f"its expand is not {meant}, as it is in most of the table's keys")
-        del layers[key]  # type: ignore[attr-defined]
+        del layers[key]
     return ratio
 
 
@@ -129,17 +129,17 @@ def _add(reading: Reading, key: str, layer: _Layer, ratio: bool, value: Any) -> 
     if mean_s is None:
         return
     samples = reading.integer(value["count"], key[:120]) if "count" in value else 0
-    spread: float | None = None
+    spread: float | None = NAN
     if "std" in value:
         spread = reading.cost(value["std"], MS, key[:120])
-    elif "var" in value and (variance := reading.cost(value["var"], MS * MS, key[:120])) is not None:
-        spread = variance**0.5
-    low_s, high_s = interval(mean_s, spread, samples or 0)
+    elif "var" in value:
+        variance = reading.cost(value["var"], MS * MS, key[:120])
+        spread = None if variance is None else variance**0.5
+    if samples is None or spread is None:
+        return
     op, config = _meaning(layer, ratio)
-    reading.add(
-        key[:120],
-        Record(op, layer.input, layer.output, config, mean_s, low_s, high_s, samples=samples or 0, raw_key=key),
-    )
+    ends = interval(mean_s, spread, samples)
+    reading.add(key[:120], Record(op, layer.input, layer.output, config, mean_s, *ends, samples=samples, raw_key=key))
 
 
 def _meaning(layer: _Layer, ratio: bool) -> tuple[str, tuple[tuple[str, Value], ...]]:

@@ -20,6 +20,7 @@ LINES_BYTES = 1 << 30
 LINE_BYTES = 8 << 20
 """Longest line: nn-Meter's data set holds a whole graph in each."""
 CONTAINERS = 1_000_000  # lists and objects in one JSON text: some 100 MB of Python objects
+NESTED = 16  # lists and mappings within each other in a field that nobody reads
 HEAD_BYTES = 1 << 16  # enough to recognise a format
 
 MS, US, S, MJ = 1e-3, 1e-6, 1.0, 1e-3
@@ -122,10 +123,10 @@ class Source:
             raise self.bad(f"{where}no table in JSON ({error})") from None
 
     def yaml(self) -> dict[str, dict[str, str]]:
-        """A mapping of flat mappings, which is all that tables in YAML hold; scalars stay text.
+        """A mapping of mappings to scalars, which is all that tables in YAML hold; scalars stay text.
 
-        Events are walked and nothing is constructed, so tags never run; an alias stands for a flat mapping that was
-        there before or is refused, so that nothing can grow.
+        Events are walked and nothing is constructed, so tags never run; an alias stands for a mapping that was there
+        before or is refused, so that nothing can grow; lists and mappings within an entry are passed over.
 
         Raises:
             UsageError: anything else.
@@ -177,10 +178,26 @@ class _YamlTable:
             name, line = self._scalar(event), event.start_mark.line + 1
             if name in entry:
                 raise self.source.bad(f"line {line}: '{name[:80]}' is there twice")
-            entry[name] = self._scalar(next(events))
+            value = next(events)
+            if type(value).__name__ in ("SequenceStartEvent", "MappingStartEvent"):
+                self._pass_over(value, events)
+            else:
+                entry[name] = self._scalar(value)
         if start.anchor:
             self.anchors[start.anchor] = entry
         return entry
+
+    def _pass_over(self, event: Any, events: Iterator[Any]) -> None:
+        """Read to the end of a list or mapping that is a field of an entry, which no reader needs."""
+        depth, line = 1, event.start_mark.line + 1
+        while depth:
+            kind = type(event := next(events)).__name__
+            if kind.endswith("StartEvent"):
+                depth += 1
+            elif kind.endswith("EndEvent"):
+                depth -= 1
+            if depth > NESTED:
+                raise self.source.bad(f"line {line}: nested too deeply")
 
     def _scalar(self, event: Any) -> str:
         self._expect(event, "ScalarEvent")
@@ -292,12 +309,12 @@ class Reading:
         return Foreign(self.format, self.dialect, self.unit, tuple(self.records), tuple(self.notes), faults)
 
 
-def interval(mean_s: float, deviation_s: float | None, samples: int) -> tuple[float, float]:
+def interval(mean_s: float, deviation_s: float, samples: int) -> tuple[float, float]:
     """95 % interval of a mean from the samples' standard deviation; NaN where it is not known.
 
     Source: the standard error s / √n of a mean, normal approximation.
     """
-    if deviation_s is None or samples < 1 or not math.isfinite(mean_s):
+    if math.isnan(deviation_s) or samples < 1 or not math.isfinite(mean_s):
         return NAN, NAN
     half = Z95 * deviation_s / math.sqrt(samples)
     return max(0.0, mean_s - half), mean_s + half
