@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -347,3 +348,17 @@ def test_layers_add_up_to_the_total_at_the_reference(table: LookupTable) -> None
     for network in networks:
         assert network.mean_kernel_s.sum() == pytest.approx(network.latency_s, rel=0.02)
     assert -0.05 < slope.offset < 0.05
+
+
+def test_sessions_whose_runtime_names_inserted_nodes_anew_are_of_one_graph(table: LookupTable) -> None:
+    first = SESSIONS[0].model.name
+    sessions = [session for session in SESSIONS if session.model.name == first]
+    renamed = [
+        replace(s, data={**s.data, "layers": [{**row, "name": f"{row['name']}_token_{i}"} for row in s.data["layers"]]})
+        for i, s in enumerate(sessions)
+    ]
+    (network,), _ = observe(SPACE, [Measurement(renamed[0].model, TARGET, renamed)])
+    assert network.kernel_s.shape[0] == len(sessions) == 3
+    other = replace(renamed[0], data={**renamed[0].data, "layers": renamed[0].data["layers"][::-1]})
+    (network,), _ = observe(SPACE, [Measurement(other.model, TARGET, [other, *renamed[1:]])])
+    assert network.kernel_s.shape[0] == 2

@@ -157,8 +157,8 @@ def read_litepred(source: Source, skip_faulty: bool) -> Foreign:
             continue
         n = {name: value for name, value in numbers.items() if value is not None}
         stride = n.get("STRIDES", 1)
-        if not stride or not n["HW"] or not n["CIN"]:
-            reading.problem(where, "a size or stride of 0")
+        if not stride or not n.get("HW") or not n.get("CIN"):
+            reading.problem(where, "a size or stride that is 0 or missing")
             continue
         config: dict[str, Value] = {"stride": stride, "groups": n["CIN"] if depthwise else 1}
         if "KERNEL_SIZE" in n:
