@@ -14,7 +14,7 @@ from inprocess import InProcessWorker, in_process
 from hwbench import selftest
 from hwbench.cache import Cache
 from hwbench.measurement import plain
-from hwbench.selftest import Result
+from hwbench.selftest import Result, counted
 from hwbench.store import Store
 
 FAKE = "local-cpu/fake"
@@ -125,7 +125,7 @@ def test_coverage_has_a_row_for_every_preset_and_scenario() -> None:
 
 
 def test_a_killed_campaign_loses_nothing_that_was_committed(monkeypatch: pytest.MonkeyPatch) -> None:
-    child = selftest._CHILD
+    child = counted._CHILD
     for old, new in (
         ('("mobilenetv2_100", "resnet18", "mnasnet_100")', '("mobilenetv2_100", "resnet18")'),
         ('("local-cpu/fake", "local-cpu/fake:fp32@2")', '("local-cpu/fake",)'),
@@ -133,7 +133,7 @@ def test_a_killed_campaign_loses_nothing_that_was_committed(monkeypatch: pytest.
     ):
         assert old in child
         child = child.replace(old, new)
-    monkeypatch.setattr(selftest, "_CHILD", child)
+    monkeypatch.setattr(counted, "_CHILD", child)
     result = selftest.kill(times=1)
     check(result, 1)
     assert result.passed
@@ -143,7 +143,7 @@ def test_a_killed_campaign_loses_nothing_that_was_committed(monkeypatch: pytest.
 
 def test_kill_does_not_pass_when_nothing_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     child = "from hwbench.store import Store\nimport sys\nStore.open(sys.argv[1]).close()"
-    monkeypatch.setattr(selftest, "_CHILD", child)
+    monkeypatch.setattr(counted, "_CHILD", child)
     assert not selftest.kill(times=1).passed
 
 

@@ -21,6 +21,7 @@ TESTS = {
     "coverage": "how often nominal 95 % intervals hold the truth, in simulated campaigns",
     "precision": "which models reach the preset's precision, and what it costs",
     "macs": "the catalog's MACs and parameters against independent counters",
+    "lookup": "how fast a lookup table answers, and a search with it",
     "kill": "what is lost when campaigns are killed at random moments",
 }
 
@@ -34,6 +35,7 @@ TESTS = {
 @click.option("--seed", type=int, help="Of everything that is drawn.")
 @click.option("--busy/--no-busy", default=None, help="aa: keep one core busy meanwhile, or leave it free.")
 @click.option("--campaigns", type=click.IntRange(1), help="coverage: simulated campaigns.")
+@click.option("--space", metavar="SPACE", help="lookup: whose table.")
 @click.option("--times", type=click.IntRange(1), help="kill: campaigns that are killed.")
 @click.option("--preset", metavar="NAME", help="How much to measure: quick, default or rigorous.")
 @click.option("--csv", metavar="FILE", type=click.Path(path_type=Path), help="macs: timm's results-imagenet.csv.")

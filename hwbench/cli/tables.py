@@ -113,6 +113,8 @@ def _conditions(context: Mapping[str, Any]) -> list[tuple[str, str]]:
         level = context.get("raw_over_anchored")
         today = "" if level is None else f"; raw was {level:.3f}× of anchored while it was built"
         found.append(("anchored", f"at {reference.get('id')} = {units.seconds(reference.get('latency_s'))}{today}"))
+    if context.get("set_aside"):
+        found.append(("set aside", f"{units.percent(context['set_aside'])} of the blocks: their process was preempted"))
     if context.get("profiled_over_plain") is not None:
         found.append(("profiler", f"slowed networks down {context['profiled_over_plain']:.2f}×"))
     if context.get("date"):

@@ -6,12 +6,13 @@ import contextlib
 import importlib
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ..catalog.spaces.space import Space
+from ..catalog.spaces.space import Block, Slot, Space
 from .table import LookupTable
 
 ROUNDS = 5
@@ -22,8 +23,9 @@ VECTORISED, WALKED = 500_000, 400
 def query_speed(table: LookupTable, seed: int = 0, architectures: int = VECTORISED) -> dict[str, Any]:
     """Architectures a second of one core, vectorised and walked, in turn in one run.
 
-    The walk gets its architectures decoded and its costs in a dictionary; for each architecture it makes each slot's
-    block, whose key it looks up. ``prepared`` is the most generous walk: it gets the keys, too, and only adds.
+    The walk gets its architectures decoded, each slot's blocks made and the costs in a dictionary; for each
+    architecture it picks each slot's block, writes its text and looks that up, as users of published tables do.
+    ``prepared`` is the most generous walk: it gets the texts, too, and only adds.
 
     Rates are per second of CPU time over all threads, so that help from a second core is paid for and other programs
     are not. Queries need no help: they keep numpy's matrix product below the size from which it uses threads, and where
@@ -37,16 +39,17 @@ def query_speed(table: LookupTable, seed: int = 0, architectures: int = VECTORIS
     rows = space.sample(architectures, seed)
     decoded = [space.decode(row) for row in rows[:WALKED]]
     costs = {key: entry.latency_s for key, entry in table.entries.items()}
+    made = [_made(space, slot) for slot in space.slots]
     keys = [[block.key for block in space.blocks(row)] for row in rows[:WALKED]]
     whole = table.latency_s(rows)  # compiles, and is what the walks must agree with
     sides: dict[str, tuple[Callable[[], Any], int]] = {
         "vectorised": (lambda: table.latency_s(rows), len(rows)),
-        "walked": (lambda: [_walk(space, arch, costs, table.constant_s) for arch in decoded], len(decoded)),
+        "walked": (lambda: [_walk(made, arch, costs, table.constant_s) for arch in decoded], len(decoded)),
         "prepared": (lambda: [table.constant_s + sum([costs[k] for k in listed]) for listed in keys], len(keys)),
     }
     rates, held = _in_turn(sides)
     middle = {name: statistics.median(cpu for cpu, _ in found) for name, found in rates.items()}
-    few = [_walk(space, arch, costs, table.constant_s) for arch in decoded]
+    few = [_walk(made, arch, costs, table.constant_s) for arch in decoded]
     worst = float(np.abs(np.array(few) - np.asarray(whole)[: len(few)]).max())
     return {
         "archs_per_s": middle["vectorised"],
@@ -74,13 +77,39 @@ def _in_turn(sides: Mapping[str, tuple[Callable[[], Any], int]]) -> tuple[dict[s
     return rates, held
 
 
-def _walk(space: Space, arch: Mapping[str, Any], costs: Mapping[str, float], constant_s: float) -> float:
+def _made(space: Space, slot: Slot) -> tuple[tuple[str, ...], dict[tuple[Any, ...], Block | None]]:
+    """A slot's genes, and its block for every choice of them."""
+    choices = [space.genes[space.column(name)].choices for name in slot.genes]
+    blocks: dict[tuple[Any, ...], Block | None] = {}
+    for indices, block in space.choices(slot):
+        blocks[tuple(options[i] for options, i in zip(choices, indices, strict=True))] = block
+        there = space.exists(_row(space, slot, indices))[0]
+        known = tuple(
+            options[i] if there[space.column(name)] else None
+            for name, options, i in zip(slot.genes, choices, indices, strict=True)
+        )
+        blocks[known] = block
+    return slot.genes, blocks
+
+
+def _row(space: Space, slot: Slot, indices: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    row = np.zeros((1, space.width), dtype=np.int64)
+    row[0, [space.column(name) for name in slot.genes]] = indices
+    return row
+
+
+def _walk(
+    made: Sequence[tuple[tuple[str, ...], Mapping[tuple[Any, ...], Block | None]]],
+    arch: Mapping[str, Any],
+    costs: Mapping[str, float],
+    constant_s: float,
+) -> float:
     """One architecture's latency the usual way: block by block, each by its text."""
     total = constant_s
-    for slot in space.slots:
-        block = slot.block({name: arch[name] for name in slot.genes if name in arch})
+    for genes, blocks in made:
+        block = blocks[tuple(arch.get(name) for name in genes)]
         if block is not None:
-            total += costs[block.key]
+            total += costs[block.text()]
     return total
 
 

@@ -74,6 +74,10 @@ class Block:
     @cached_property
     def key(self) -> str:
         """Canonical text of what runs, e.g. ``"mbconv 24x56x56>32x28x28 act=relu kernel=5 mid=72 se=0 stride=2"``."""
+        return self.text()
+
+    def text(self) -> str:
+        """:attr:`key`, written anew."""
         shapes = ">".join("x".join(str(n) for n in shape) for shape in (self.input, self.output))
         return " ".join([self.op, shapes, *(f"{name}={value}" for name, value in sorted(self.config))])
 

@@ -1,33 +1,24 @@
-"""hwbench measured by hwbench: do its intervals, verdicts, closures and repeats hold on this machine?
-
-Each function runs one check and returns a table with a verdict; ``hwbench selftest NAME`` prints it. The bars are those
-that CONTRIBUTING names. These are benchmarks, not tests: they take minutes and want an otherwise idle machine.
-"""
+"""Checks that measure: verdicts, closure, precision and repeat error on this machine."""
 
 from __future__ import annotations
 
 import random
-import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import catalog, compare, estimate
-from .bench import bench
-from .cache import Cache
-from .campaign import Failure, Request, reference, run
-from .errors import HwbenchError
-from .measurement import Measurement
-from .store import Store
-from .target import Target
+from .. import catalog, compare, estimate
+from ..bench import bench
+from ..cache import Cache
+from ..campaign import Failure, Request, reference, run
+from ..errors import HwbenchError
+from ..measurement import Measurement
+from ..store import Store
+from ..target import Target
+from .result import Progress, Result, neighbour, share
 
 # At least twenty models of at least eight families, from depthwise to dense, transformers and memory-bound ones.
 REPEAT_MODELS = (
@@ -42,63 +33,6 @@ MEMORY_BOUND_MACS_PER_PARAM = 60.0  # a parameter that is used so rarely costs m
 CHAIN_LENGTH = 300
 CHAIN_LONGER = 309  # +3 % of the same kernels
 NEIGHBOUR_PERIOD_S = 0.4  # several blocks long, so that half of them have a neighbour and few have half of one
-
-# Alternates arithmetic and memory traffic; the argument is how long to rest between two bouts.
-_NEIGHBOUR = """
-import sys, time
-rest = float(sys.argv[1])
-block = bytearray(16 << 20)
-while True:
-    end = time.monotonic() + (rest or 1.0)
-    while time.monotonic() < end:
-        bytes(block)
-        sum(range(20000))
-    time.sleep(rest)
-"""
-
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One check: a table, remarks, and whether the bar was met."""
-
-    title: str
-    columns: list[str]
-    rows: list[dict[str, Any]]
-    passed: bool
-    notes: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"title": self.title, "rows": self.rows, "passed": self.passed, "notes": self.notes}
-
-
-@contextmanager
-def neighbour(rest_s: float = 0.0) -> Iterator[None]:
-    """Another process that keeps one core busy, with rests of ``rest_s`` between bouts of the same length."""
-    process = subprocess.Popen([sys.executable, "-c", _NEIGHBOUR, str(rest_s)])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _share(values: Sequence[bool]) -> float:
-    return sum(values) / len(values) if values else 0.0
-
-
-def coverage(*, campaigns: int = 2000, seed: int = 20) -> Result:
-    """Nominal 95 % intervals cover 93 to 97 % of simulated campaigns, the stopping rule included."""
-    from .simulate import coverage_table
-
-    rows = coverage_table(campaigns, seed)
-    overall = [row for row in rows if row["scenario"] == "all"]
-    columns = ["preset", "scenario", "campaigns", "coverage", "raw_coverage", "half_width", "sessions", "precision_met"]
-    note = "The estimand is the latency at the anchor's reference; drift takes raw intervals away from it."
-    return Result(
-        "Coverage of nominal 95 % intervals", columns, rows, all(0.93 <= r["coverage"] <= 0.97 for r in overall), [note]
-    )
 
 
 def aa(
@@ -216,11 +150,11 @@ def closure(
                     "closes": here[-1],
                 }
             )
-        notes.append(f"{target}: {_share(here):.0%} of {len(here)} models within {within:.0%}")
+        notes.append(f"{target}: {share(here):.0%} of {len(here)} models within {within:.0%}")
     by_target = {target: [bool(r.get("closes")) for r in rows if r["target"] == target] for target in on}
     columns = ["model", "target", "total_ms", "raw_ratio", "ratio", "residual_ms", "beta_us_per_layer", "layers",
                "profiled_over_plain", "module_share", "closes", "error"]  # fmt: skip
-    passed = all(_share(closes) >= 0.9 for closes in by_target.values())
+    passed = all(share(closes) >= 0.9 for closes in by_target.values())
     return Result("Closure, before any scaling", columns, rows, passed, notes)
 
 
@@ -259,7 +193,7 @@ def precision(
                 "met": figure.half_width is not None and figure.half_width <= wanted,
             }
         )
-    met = _share([bool(row.get("met")) for row in rows])
+    met = share([bool(row.get("met")) for row in rows])
     cost_s = float(np.median([row["device_time_s"] for row in rows if "device_time_s" in row] or [np.inf]))
     columns = ["model", "target", "median_ms", "raw_half_width", "anchored_ms", "half_width", "slope_part", "slope",
                "offset", "sessions", "device_time_s", "met", "error"]  # fmt: skip
@@ -340,99 +274,3 @@ def _summary(name: str, rows: Sequence[dict[str, Any]]) -> str:
         f"{name}: {len(rows)} models, raw differs by {np.mean(raw):.2%} (worst {np.max(raw):.2%}), "
         f"anchored by {np.mean(anchored):.2%} (worst {np.max(anchored):.2%})"
     )
-
-
-def macs(*, csv: Path | None = None) -> Result:
-    """MACs within 2 % of torch's own counter for at least 95 % of the catalog, parameters as published."""
-    from .catalog.check import check
-
-    rows: list[dict[str, Any]] = [
-        {
-            "model": row.name,
-            "macs": row.macs,
-            "reference_macs": row.reference_macs,
-            "difference": row.macs_difference,
-            "params": row.params,
-            "published_params_m": row.published_params_m,
-            "params_agree": row.params_agree,
-            "note": row.note,
-        }
-        for row in check(csv)
-    ]
-    agree = _share([abs(row["difference"]) <= 0.02 for row in rows])
-    compared = [row for row in rows if row["params_agree"] is not None]
-    equal = sum(bool(row["params_agree"]) for row in compared)
-    notes = [f"MACs within 2 %: {agree:.0%} of {len(rows)}", f"parameters equal to 0.01 M: {equal} of {len(compared)}"]
-    return Result("MACs and parameters", list(rows[0]), rows, agree >= 0.95 and equal == len(compared), notes)
-
-
-def kill(*, times: int = 20, seed: int = 0, progress: Progress | None = None) -> Result:
-    """A campaign killed with SIGKILL at random moments loses no committed session and ends with the same set."""
-    random_ = random.Random(seed)
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="hwbench-kill-") as name:
-        folder = Path(name)
-        start = time.monotonic()
-        _campaign(folder / "whole.db", folder).communicate()
-        whole_s, whole = time.monotonic() - start, _items(folder / "whole.db")
-        for number in range(1, times + 1):
-            path = folder / f"{number}.db"
-            process = _campaign(path, folder)
-            moment_s = random_.uniform(0.1, 0.95) * whole_s
-            time.sleep(moment_s)
-            process.send_signal(signal.SIGKILL)
-            committed = (process.communicate()[0] or b"").decode().split()
-            with Store.open(path) as store:
-                integrity, there = store.integrity(), {session.uid for session in store.sessions()}
-            _campaign(path, folder).communicate()
-            rows.append(
-                {
-                    "kill": number,
-                    "after_s": moment_s,
-                    "integrity": integrity,
-                    "sessions": len(there),
-                    "committed_lost": len(set(committed) - there),
-                    "resumed_set_equal": _items(path) == whole,
-                }
-            )
-            if progress is not None:
-                progress(f"kill {number} of {times}: {rows[-1]}")
-    passed = bool(whole) and all(
-        r["integrity"] == "ok" and not r["committed_lost"] and r["resumed_set_equal"] for r in rows
-    )
-    notes = [f"an uninterrupted campaign has {len(whole)} sessions and takes {whole_s:.1f} s"]
-    return Result("SIGKILL during a campaign", list(rows[0]), rows, passed, notes)
-
-
-def _items(path: Path) -> set[tuple[str, str, str, int]]:
-    with Store.open(path) as store:
-        return {(s.model.identity, str(s.target), s.pass_, s.index) for s in store.sessions()}
-
-
-_CHILD = """
-import sys
-from hwbench import catalog, estimate
-from hwbench.cache import Cache
-from hwbench.campaign import Request, run
-from hwbench.store import Store
-from hwbench.target import Target
-from pathlib import Path
-
-class Loud(Store):
-    def add(self, session):
-        added = super().add(session)
-        print(session.uid, flush=True)
-        return added
-
-names = ("mobilenetv2_100", "resnet18", "mnasnet_100")
-targets = ("local-cpu/fake", "local-cpu/fake:fp32@2")
-request = Request(tuple(map(catalog.resolve, names)), tuple(map(Target.parse, targets)), estimate.preset("quick"),
-                  ("latency", "layers", "memory"))
-with Loud.open(sys.argv[1]) as store:
-    run(request, store, reuse=True, cache=Cache(Path(sys.argv[2])))
-"""
-
-
-def _campaign(path: Path, cache: Path) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-c", _CHILD, str(path), str(cache)]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

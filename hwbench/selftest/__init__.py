@@ -1,0 +1,13 @@
+"""hwbench measured by hwbench: do its intervals, verdicts, closures and repeats hold on this machine?
+
+Each function runs one check and returns a table with a verdict; ``hwbench selftest NAME`` prints it. The bars are those
+that CONTRIBUTING names. These are benchmarks, not tests: they take minutes and want an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+from .counted import coverage, kill, lookup, macs
+from .measured import aa, closure, precision, repeat
+from .result import Result, neighbour
+
+__all__ = ["Result", "aa", "closure", "coverage", "kill", "lookup", "macs", "neighbour", "precision", "repeat"]
