@@ -162,12 +162,21 @@ def _early_stopping(sessions: Sequence[Session], fraction: float) -> float | Non
 
 def closure(sessions: Sequence[Session]) -> closures.Closure | None:
     """How the layers add up; None when no session profiled them."""
-    profiled = [s for s in sessions if s.data.get("layers")]
-    if not profiled:
-        return None
-    names = [row["name"] for row in profiled[-1].data["layers"]]
-    same = [s for s in profiled if [row["name"] for row in s.data["layers"]] == names]
-    return closures.close([(s.data, s.arrays) for s in same])
+    same = alike(sessions)
+    return closures.close([(s.data, s.arrays) for s in same]) if same else None
+
+
+def alike(sessions: Sequence[Session]) -> list[Session]:
+    """The sessions of a layers pass that ran the same kernels as the last one.
+
+    Names do not tell: ONNX Runtime numbers the nodes that it inserts anew in every session.
+    """
+
+    def graph(session: Session) -> list[tuple[Any, Any]]:
+        return [(row["module"], row.get("kernel") or row["op"]) for row in session.data["layers"]]
+
+    profiled = [session for session in sessions if session.data.get("layers")]
+    return [session for session in profiled if graph(session) == graph(profiled[-1])]
 
 
 def layer_rows(sessions: Sequence[Session], closed: closures.Closure | None) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from hwbench.catalog.spaces.space import Block
 from hwbench.errors import UsageError
 from hwbench.lut import build as building
 from hwbench.lut.build import build_kernel_table, build_space_table
-from hwbench.lut.collect import Network, fit_slope, observe, owners, text_sha256, totals_s
+from hwbench.lut.collect import Network, observe, owners, text_sha256
 from hwbench.lut.fit import FEWEST, Evidence, Fitted, correct, fit
+from hwbench.lut.reading import fit_slope, latency_s, read, set_aside, totals_s
 from hwbench.lut.table import LookupTable
 from hwbench.measurement import Measurement, Session
 from hwbench.runtimes.fake import ANCHOR_S, RUNTIME
@@ -333,10 +334,10 @@ def test_the_slope_is_found_over_all_networks_and_taken_out(
         store, cache, [f"net{i}" for i in range(10)], ["local-cpu/fake+drift=0.003"], ("layers",), "table"
     )  # fmt: skip
     networks = [one.of("layers") for one in found if isinstance(one, Measurement)]
-    slope = fit_slope(networks)
+    slope = fit_slope([read(sessions) for sessions in networks])
     assert slope.sd < 0.1
     raw = [np.log([np.median(s.arrays["samples_ns"]) for s in sessions]).std() for sessions in networks]
-    session_wise = [np.log([totals_s([[s]], slope)[0] for s in sessions]).std() for sessions in networks]
+    session_wise = [np.log(totals_s(read(sessions), slope)[0]).std() for sessions in networks]
     assert np.mean(session_wise) < 0.5 * np.mean(raw)
 
 
@@ -344,10 +345,11 @@ def test_layers_add_up_to_the_total_at_the_reference(table: LookupTable) -> None
     by_name: dict[str, list[Session]] = {}
     for session in SESSIONS:
         by_name.setdefault(session.model.name, []).append(session)
-    networks, slope = observe(SPACE, [Measurement(s[0].model, TARGET, s) for s in by_name.values()])
+    networks, slope, aside = observe(SPACE, [Measurement(s[0].model, TARGET, s) for s in by_name.values()])
     for network in networks:
         assert network.mean_kernel_s.sum() == pytest.approx(network.latency_s, rel=0.02)
     assert -0.05 < slope.offset < 0.05
+    assert aside == 0.0
 
 
 def test_sessions_whose_runtime_names_inserted_nodes_anew_are_of_one_graph(table: LookupTable) -> None:
@@ -357,8 +359,34 @@ def test_sessions_whose_runtime_names_inserted_nodes_anew_are_of_one_graph(table
         replace(s, data={**s.data, "layers": [{**row, "name": f"{row['name']}_token_{i}"} for row in s.data["layers"]]})
         for i, s in enumerate(sessions)
     ]
-    (network,), _ = observe(SPACE, [Measurement(renamed[0].model, TARGET, renamed)])
+    (network,), _, _ = observe(SPACE, [Measurement(renamed[0].model, TARGET, renamed)])
     assert network.kernel_s.shape[0] == len(sessions) == 3
     other = replace(renamed[0], data={**renamed[0].data, "layers": renamed[0].data["layers"][::-1]})
-    (network,), _ = observe(SPACE, [Measurement(other.model, TARGET, [other, *renamed[1:]])])
+    (network,), _, _ = observe(SPACE, [Measurement(other.model, TARGET, [other, *renamed[1:]])])
     assert network.kernel_s.shape[0] == 2
+
+
+def slowed(session: Session, blocks: Sequence[int], factor: float, switches: int) -> Session:
+    """The session with some blocks slowed down, as if it had waited for its turn."""
+    arrays = {name: values.copy() for name, values in session.arrays.items()}
+    arrays["samples_ns"][np.isin(arrays["block_of"], blocks)] *= factor
+    counters = {"involuntary_switches": switches}
+    return replace(session, data={**session.data, "counters": counters}, arrays=arrays)
+
+
+def test_blocks_of_a_preempted_session_are_set_aside_and_others_never() -> None:
+    sessions = [session for session in SESSIONS if session.model.name == SESSIONS[0].model.name]
+    samples = len(sessions[0].arrays["samples_ns"])
+    clean = read(sessions)
+    slope = fit_slope([clean])
+    disturbed = read([slowed(sessions[0], [0, 2], 2, samples), *sessions[1:]])
+    assert disturbed[0].kept.tolist()[:4] == [False, True, False, True]
+    assert latency_s(disturbed, slope) == pytest.approx(latency_s(clean, slope), rel=0.01)
+    assert set_aside([disturbed], 3) == pytest.approx(2 / disturbed[0].kept.size / 3)
+    # Without the recorded cause nothing is set aside: it may be the network's own.
+    kept = read([slowed(sessions[0], [0, 2], 2, 0), *sessions[1:]])
+    assert all(reading.kept.all() for reading in kept)
+    # A session without a plain block left is set aside whole, unless it is the only one.
+    plain = [i for i, block in enumerate(sessions[0].data["blocks"]) if block["kind"] == "plain"]
+    assert len(read([slowed(sessions[0], plain, 2, samples), *sessions[1:]])) == 2
+    assert len(read([slowed(sessions[0], plain, 2, samples)])) == 1

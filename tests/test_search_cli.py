@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from search_toy import LARGE, SMALL, accuracy, table
 
+import hwbench
 from hwbench.cache import file_sha256
 from hwbench.catalog.model import Model
+from hwbench.cli import export
 from hwbench.cli import search as command
 from hwbench.errors import HwbenchError, LookupMiss, UsageError
+from hwbench.lut.table import Entry, LookupTable, by_key
 from hwbench.search.front import Front
 
 TABLE = table(LARGE, anchor_ref={"id": "anchor-7", "latency_s": 0.01}, raw_over_anchored=1.25)
@@ -172,3 +175,31 @@ def test_help_has_examples() -> None:
     text = command.search.get_help(context)
     assert text.count("hwbench search --") >= 3
     assert "20000" in text
+
+
+def test_a_report_draws_a_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = hwbench.space("fbnet")
+    entries = by_key(Entry(b.key, 1e-10 * b.macs + 1e-6, macs=b.macs, params=b.params) for b in space.places.blocks)
+    costs = LookupTable(
+        kind="space", space="fbnet", space_version=space.version, target="local-cpu/fake:fp32@1x1", entries=entries,
+        context={"relative_error": 0.01, "relative_error_df": 30},
+    )  # fmt: skip
+    costs.write(tmp_path / "fbnet.parquet")
+    listed = [f"{space.text(row)},{0.70 + 0.01 * place}" for place, row in enumerate(space.sample(4, seed=1))]
+    (tmp_path / "accuracy.csv").write_text("architecture,accuracy\n" + "\n".join(listed) + "\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HWBENCH_DB", str(tmp_path / "results.db"))
+    words = ["--space", "fbnet", "--lut", "fbnet.parquet", "--accuracy", "accuracy.csv", "-o", "front.parquet"]
+    command.search.main(words, "hwbench search", standalone_mode=False, obj={})
+    export.report.main(["-o", "page.html", "--front", "front.parquet"], "hwbench report", standalone_mode=False, obj={})
+    page = (tmp_path / "page.html").read_text()
+    assert all(f"fbnet:{text}" in page for text in Front.read("front.parquet").architectures)
+    assert "predicted by a lookup table" in page
+
+
+def test_a_report_imports_nothing_that_a_front_names(run: Run, tmp_path: Path) -> None:
+    run(*BASE, "-o", "front.parquet")
+    with pytest.raises(UsageError, match="which is not installed"):
+        export.report.main(
+            ["-o", "page.html", "--front", "front.parquet"], "hwbench report", standalone_mode=False, obj={}
+        )

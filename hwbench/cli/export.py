@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -51,8 +52,12 @@ _SUFFIX = {"json": "jsonl", "perfetto": "perfetto.json", "pyperf": "pyperf.json"
     help="A folder (gets index.html, or the pictures), or a file that ends in .html.",
 )  # fmt: skip
 @click.option("--format", "fmt", default="html", show_default=True, metavar="FORMAT", help="html, png, svg or pdf.")
+@click.option(
+    "--front", "fronts", type=_WHERE, metavar="FILE", multiple=True,
+    help="A front that `hwbench search` wrote, drawn beside what was measured. Repeat it for more.",
+)  # fmt: skip
 @options.on(required=False)
-def report(models: tuple[str, ...], path: Path, fmt: str, on: tuple[Target, ...]) -> None:
+def report(models: tuple[str, ...], path: Path, fmt: str, fronts: tuple[Path, ...], on: tuple[Target, ...]) -> None:
     """Write the newest results of the store as one self-contained HTML page, or as pictures.
 
     \b
@@ -60,6 +65,7 @@ def report(models: tuple[str, ...], path: Path, fmt: str, on: tuple[Target, ...]
       hwbench report -o reports/mine
       hwbench report mobilenetv2_100 resnet18 -o front.html --on local-cpu/onnxruntime
       hwbench report -o pictures --format svg
+      hwbench report -o front.html --front front.parquet
     """
     from .. import report as library
     from .. import results
@@ -73,8 +79,25 @@ def report(models: tuple[str, ...], path: Path, fmt: str, on: tuple[Target, ...]
         raise UsageError(f"There is no report format '{fmt}'. {hint}".strip(), remedy=f"Known: {', '.join(formats)}.")
     with Store.open() as store:
         found = results.as_dicts(results.of_all(store, models, on))
+    found += [result for file in fronts for result in _front(file)]
     if not found:
         raise UsageError("There is nothing to report.", remedy="Measure first: hwbench profile MODEL --on TARGET.")
     written = [library.write(found, path)] if fmt == "html" else library.pictures(found, fmt, path)
     for file in written:
         terminal.console().print(terminal.text(f"wrote {file}"), soft_wrap=True)
+
+
+def _front(file: Path) -> list[dict[str, Any]]:
+    """The networks of a search's front. A file never decides which code is imported: its space must be installed."""
+    from ..catalog.networks import find_space, space_names
+    from ..errors import UsageError
+    from ..search.front import Front
+
+    front = Front.read(file)
+    name = str(front.context.get("space"))
+    if name not in space_names():
+        raise UsageError(
+            f"{file} is of the space '{name}', which is not installed.",
+            remedy="Install the package that offers it under hwbench.spaces; see docs/adding-a-space.md.",
+        )
+    return front.results(find_space(name))

@@ -27,7 +27,7 @@ from ..measurement import Measurement
 from ..store import Store
 from ..target import Target
 from . import gates, kernels
-from .collect import Slope, campaign_id, measure, observe
+from .collect import campaign_id, measure, observe
 from .cover import BlockIndex, Cover, cover, lacking_text
 from .entries import entries, flags
 from .fit import Evidence, Fitted, fit
@@ -48,7 +48,7 @@ BATCHES = 3  # of networks measured again
 ENERGY_NETWORKS = 8  # from which joules per second, MAC and byte are found
 DOUBTFUL = ("cold_first", "two_level", "drift")  # flags that another measurement may lift
 START_MACS_PER_S = 2e10  # one core; only until the first networks were measured
-SESSION_S, PROCESS_S = 0.4, 6.0  # opening and reading out a session; a process with its anchor and calibration
+SESSION_S, PROCESS_S = 0.6, 6.0  # opening and reading out a session; a process with its anchor and calibration
 ROUND = 1.3  # a round of blocks over the samples in it: anchors, and runs after a switch
 
 Tell = Callable[[str], None]
@@ -180,9 +180,7 @@ def build_space_table(
         tell=tell or (lambda text: None),
     )
     _cover_all(state, partial)
-    networks, slope = observe(space, state.measured)
-    evidence = Evidence.of(networks)
-    fitted = fit(evidence)
+    evidence, fitted, about = _looked_at(state)
     for batch in range(1, BATCHES + 1):
         state.tell(_said(state, fitted))
         more = _in_doubt(state, evidence, fitted, batch) if not fitted.relative_error <= error else None
@@ -190,11 +188,17 @@ def build_space_table(
             break
         state.tell(f"measuring {len(more.rows)} networks more, for blocks in doubt")
         state.measure(more.rows)
-        networks, slope = observe(space, state.measured)
-        evidence = Evidence.of(networks)
-        fitted = fit(evidence)
-    energy, why = _energy(state) if "energy" in metrics else (None, None)
-    return _table(state, evidence, fitted, slope, energy, why)
+        evidence, fitted, about = _looked_at(state)
+    energy, about["energy"] = _energy(state) if "energy" in metrics else (None, None)
+    return _table(state, evidence, fitted, about, energy)
+
+
+def _looked_at(state: _Build) -> tuple[Evidence, Fitted, dict[str, Any]]:
+    """What was measured so far, the fit to it, and what a table will say about both."""
+    networks, slope, aside = observe(state.space, state.measured)
+    evidence = Evidence.of(networks)
+    fitted = fit(evidence)
+    return evidence, fitted, {**origin(evidence, fitted, slope), "set_aside": aside}
 
 
 def measurable(space: Space) -> Callable[[Rows], BoolArray] | None:
@@ -312,12 +316,7 @@ def _energy(state: _Build) -> tuple[EnergyFit | None, dict[str, Any]]:
 
 
 def _table(
-    state: _Build,
-    evidence: Evidence,
-    fitted: Fitted,
-    slope: Slope,
-    energy: EnergyFit | None,
-    told: dict[str, Any] | None,
+    state: _Build, evidence: Evidence, fitted: Fitted, about: dict[str, Any], energy: EnergyFit | None
 ) -> LookupTable:
     made, networks = entries(evidence, fitted, energy), evidence.networks
     keys = {block.key for block in state.index.blocks}
@@ -334,7 +333,7 @@ def _table(
         correction=fitted.correction.as_dict(),
         context={
             **conditions(state.measured),
-            **origin(evidence, fitted, slope),
+            **about,
             "build": {
                 "device_time_s": state.spent_s,
                 "networks": len(networks),
@@ -345,7 +344,6 @@ def _table(
             },
             "baselines": baselines(state.space, state.rows, np.array([one.latency_s for one in networks])),
             "missing": sorted(keys - {entry.key for entry in made}),
-            "energy": told,
         },
         bound=state.space,
     )

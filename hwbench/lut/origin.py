@@ -14,8 +14,9 @@ import numpy.typing as npt
 from .. import __version__
 from ..catalog.spaces.space import Rows, Space
 from ..measurement import Measurement
-from .collect import Network, Slope
+from .collect import Network
 from .fit import Evidence, Fitted
+from .reading import Slope
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -25,9 +25,10 @@ from ..measurement import Measurement
 from ..store import Store
 from ..target import Target
 from .build import measurable
-from .collect import fit_slope, measure, text_sha256, totals_s
+from .collect import measure, text_sha256
 from .merge import CONDITIONS
 from .origin import conditions
+from .reading import fit_slope, latency_s, read
 from .table import LookupTable
 
 FloatArray = npt.NDArray[np.float64]
@@ -266,9 +267,9 @@ def compared(table: LookupTable, space: Space, rows: Rows, both: Sequence[Sequen
     Anchored figures are taken at the table's reference, and with one slope for all networks, as the table's are.
     """
     reference_s = (table.context.get("anchor_ref") or {}).get("latency_s")
-    sessions = [[one.of("latency") for one in half] for half in both]
-    slope = fit_slope([[*one, *two] for one, two in zip(*sessions, strict=True)], reference_s)
-    first_s, second_s = (totals_s(half, slope, reference_s) for half in sessions)
+    readings = [[read(one.of("latency"), reference_s) for one in half] for half in both]
+    slope = fit_slope([[*one, *two] for one, two in zip(*readings, strict=True)])
+    first_s, second_s = (np.array([latency_s(each, slope) for each in half]) for half in readings)
     predicted_s = np.asarray(table.latency_s(rows, missing="nan"), dtype=float)
     here = np.isfinite(predicted_s)
     shapes = ["x".join(map(str, space.input_shape(row))) for row in rows]
