@@ -27,7 +27,7 @@ from ..measurement import Measurement
 from ..store import Store
 from ..target import Target
 from . import gates, kernels
-from .collect import campaign_id, measure, observe
+from .collect import PASSES, campaign_id, measure, observe
 from .cover import BlockIndex, Cover, cover, lacking_text
 from .entries import entries, flags
 from .fit import Evidence, Fitted, fit
@@ -113,12 +113,12 @@ class _Build:
 
 
 def session_s(preset: Preset, latency_s: FloatArray) -> FloatArray:
-    """Seconds that one session of a layers pass takes for networks of these latencies, (n,)."""
+    """Seconds that one session of both passes takes for networks of these latencies, (n,)."""
     warm_s = 0.5 if preset.warm_s is None else preset.warm_s
     blocks_s = np.maximum(preset.min_s, preset.min_samples * latency_s)
     if preset.min_s > 0:
         blocks_s = np.minimum(blocks_s, np.maximum(10.0 * preset.min_s, 5.0 * latency_s))  # the session's own budget
-    return np.asarray(SESSION_S + 2.0 * (np.maximum(warm_s, 2.0 * latency_s) + ROUND * blocks_s), dtype=float)
+    return np.asarray(SESSION_S + 3.0 * (np.maximum(warm_s, 2.0 * latency_s) + ROUND * blocks_s), dtype=float)
 
 
 def build_space_table(
@@ -301,7 +301,7 @@ def _energy(state: _Build) -> tuple[EnergyFit | None, dict[str, Any]]:
     state.tell(f"measuring the energy of {len(few)} networks")
     found = measure(
         state.space, state.name, few, state.target, state.preset,
-        store=state.store, cache=state.cache, id=state.id, passes=("layers", "energy"), progress=state.progress,
+        store=state.store, cache=state.cache, id=state.id, passes=(*PASSES, "energy"), progress=state.progress,
     )  # fmt: skip
     taken = [one.energy or {} for one in found]
     missing = next((each for each in taken if "unavailable" in each), None)

@@ -28,7 +28,7 @@ from .build import measurable
 from .collect import measure, text_sha256
 from .merge import CONDITIONS
 from .origin import conditions
-from .reading import fit_slope, latency_s, read
+from .reading import Reading, Slope, fit_slope, latency_s, read
 from .table import LookupTable
 
 FloatArray = npt.NDArray[np.float64]
@@ -264,11 +264,12 @@ def validate(
 def compared(table: LookupTable, space: Space, rows: Rows, both: Sequence[Sequence[Measurement]]) -> Validation:
     """A table against two campaigns of the same networks, in their order.
 
-    Anchored figures are taken at the table's reference, and with one slope for all networks, as the table's are.
+    Anchored figures are taken at the table's reference and with the table's slope, as its costs are: another slope
+    would be another idea of what the reference machine does.
     """
     reference_s = (table.context.get("anchor_ref") or {}).get("latency_s")
     readings = [[read(one.of("latency"), reference_s) for one in half] for half in both]
-    slope = fit_slope([[*one, *two] for one, two in zip(*readings, strict=True)])
+    slope = _slope(table, [[*one, *two] for one, two in zip(*readings, strict=True)])
     first_s, second_s = (np.array([latency_s(each, slope) for each in half]) for half in readings)
     predicted_s = np.asarray(table.latency_s(rows, missing="nan"), dtype=float)
     here = np.isfinite(predicted_s)
@@ -293,6 +294,13 @@ def compared(table: LookupTable, space: Space, rows: Rows, both: Sequence[Sequen
         target=table.target,
         space=table.space,
     )
+
+
+def _slope(table: LookupTable, readings: Sequence[Sequence[Reading]]) -> Slope:
+    """The table's slope where it tells it, and how far off the machine was now."""
+    found = fit_slope(readings)
+    told = table.context.get("anchor_slope") or {}
+    return Slope(float(told["value"]), float(told["sd"]), found.offset) if "value" in told else found
 
 
 def _within(points: Sequence[Point]) -> float | None:
