@@ -259,7 +259,7 @@ def made_network(text: str, keys: list[str], costs: list[float], total_s: float)
     n = len(keys)
     return Network(
         text, blocks, tuple(f"kernel of {k}" for k in keys), np.arange(n), np.zeros(n, bool), np.tile(costs, (3, 1)),
-        np.zeros(n), ({},) * n, np.full(3, total_s), np.full(3, 1 / 3), np.full(3, 1 / 3), 1.1, "2026-01-01T00:00:00+00:00", 1.0,
+        np.zeros(n), ({},) * n, np.full(3, total_s), *[np.full(3, 1 / 3)] * 2, 1.1, "2026-01-01T00:00:00+00:00", 1.0,
     )  # fmt: skip
 
 
