@@ -61,7 +61,7 @@ class FakeRuntime:
             alone_s, macs, depths, modules = _of_blocks(model, target.batch)
         else:
             alone_s, macs, depths = _drawn(model, target.batch)
-            modules = [f"stage{i // 4}.layer{i}" for i in range(len(alone_s))]
+            modules = _stages(len(alone_s))
         costs = [float(target.option("slow") or 1.0) * cost / target.threads**0.8 for cost in alone_s]
         spec: dict[str, Any] = {"layer_macs": macs, "depths": depths, "modules": modules, "power_w": POWER_W}
         kernels = [_kernel(count, depth) for count, depth in zip(macs, depths, strict=True)]
@@ -82,7 +82,7 @@ class FakeRuntime:
     def layers(self, artifact: Artifact, profile: Mapping[str, Any]) -> list[Layer]:
         count = len(profile["nodes"])
         macs, depths = (artifact.spec.get(name) or [1] * count for name in ("layer_macs", "depths"))
-        modules = artifact.spec.get("modules") or [""] * count
+        modules = artifact.spec.get("modules") or _stages(count)
         rows = []
         for i, (node, work, depth, module) in enumerate(zip(profile["nodes"], macs, depths, modules, strict=True)):
             rows.append(Layer(node["name"], module, _kernel(work, depth), (f"v{i}",), (f"v{i + 1}",)))
@@ -93,6 +93,11 @@ class FakeRuntime:
         spec = artifact.spec
         layers = zip(spec["costs_s"], spec["layer_macs"], spec["depths"], strict=True)
         return [POWER_W * cost + _work_j(_kernel(work, depth)) for cost, work, depth in layers]
+
+
+def _stages(layers: int) -> list[str]:
+    """Module paths of a network that has no blocks of its own."""
+    return [f"stage{i // 4}.layer{i}" for i in range(layers)]
 
 
 def _drawn(model: Model, batch: int) -> tuple[list[float], list[int], list[int]]:
