@@ -122,15 +122,17 @@ def proxyless_sum(means: dict[str, float], arch: dict[str, Any]) -> float:
     return total + means[f"Logits-input:{side}x{side}x{scaled(1280)}-output:1000"]
 
 
+@pytest.mark.parametrize("constant_s", [2e-4, -1e-4, 0.0])
 @pytest.mark.parametrize(("name", "width"), [("ofa-mbv3", 1.0), ("ofa-mbv3-w1.2", 1.2)])
-def test_ofas_reader_gets_our_latencies(tmp_path: Path, name: str, width: float) -> None:
+def test_ofas_reader_gets_our_latencies(tmp_path: Path, name: str, width: float, constant_s: float) -> None:
     space = find_space(name)
-    table = table_of(space)
+    table = table_of(space, constant_s=constant_s)
     export = write_table(table, tmp_path / "all.yaml", "ofa")
     assert (export.entries, export.left_out, export.missing) == (len(table.entries), (), ())
     held = yaml.safe_load((tmp_path / "all.yaml").read_text())
     assert len(held) == len(table.entries)
     means = {key: value["mean"] for key, value in held.items()}
+    assert min(means.values()) > 0
     for arch in space.sample(25, seed=3):
         assert ofa_sum(means, space.decode(arch), width) == as_ms(table.latency_s(arch))
 

@@ -132,7 +132,7 @@ def write(going: Outgoing, name: str) -> Written:
     device = str(going.target)
     constant = going.table.constant_s
     if constant < 0:  # no line can hold a negative latency
-        going = going.with_constant_in_first()
+        going = going.without_constant()
     rows = [row.record for row in going.rows if row.record.op != SKIP]
     if constant > 0:
         rows.append(Record(FIXED, latency_s=constant))

@@ -198,7 +198,7 @@ def _cell_metrics(going: Outgoing) -> dict[str, Any]:
 def _block_metrics(going: Outgoing) -> dict[str, Any]:
     if going.missing:
         raise cannot(going, "hw-nas-bench", f"{len(going.missing)} blocks have no entry, first '{going.missing[0]}'")
-    rows = {key_of(row): row.record for row in going.with_constant_in_first().rows}
+    rows = {key_of(row): row.record for row in going.without_constant().rows}
     if "" in rows:
         raise cannot(going, "hw-nas-bench", f"it has no key for '{rows[''].raw_key}'")
     device = going.target.device

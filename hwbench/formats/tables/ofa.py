@@ -173,7 +173,7 @@ def _write(going: Outgoing, name: str, ratio: bool) -> Written:
     if going.space is None:
         raise cannot(going, "proxyless" if ratio else "ofa", "its keys stand for a network's blocks")
     entries: dict[str, tuple[Row, dict[str, float]]] = {}
-    for row in going.with_constant_in_first().rows:
+    for row in going.without_constant().rows:
         if row.record.op == "skip":
             continue
         key = key_of(row, ratio)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ...errors import UsageError
 from ...kernel import Kernel
@@ -64,23 +67,44 @@ class Outgoing:
         """The table in words."""
         return f"a table of the space {self.space.name}" if self.space else "a table of kernels"
 
-    def with_constant_in_first(self) -> Outgoing:
-        """The same sums where there is no place for a constant: it goes to what stands first in every network.
+    def without_constant(self) -> Outgoing:
+        """The same sums where there is no place for a constant: it goes to what every network holds just once.
+
+        A positive one goes to the first slot. A negative one is spread over all slots that are never empty and whose
+        blocks stand nowhere else, each by its cheapest block's share, so that no cost falls below zero.
 
         Raises:
-            UsageError: the first slot can be left empty, or the constant is negative and larger than its cost.
+            UsageError: there is no such slot, or the constant takes more than they have.
         """
         constant = self.table.constant_s
         if constant == 0:
             return self
-        first = [row for row in self.rows if row.first]
-        if not first or any(row.record.latency_s + constant < 0 for row in first):
+        least = list(self._always().values())
+        if constant > 0:
+            least = [(1.0, keys) for _, keys in least[:1]]
+        total = sum(share for share, _ in least)
+        if not least or (constant < 0 and total + constant <= 0):
             raise UsageError(
                 f"The constant of {constant:.3g} s that {self.what} adds to every network has no place in this format.",
                 remedy="Write csv, which holds it.",
             )
-        moved = (replace(row, record=_shifted(row.record, constant)) if row.first else row for row in self.rows)
+        shift = {key: constant * share / total for share, keys in least for key in keys}
+        moved = (replace(row, record=_shifted(row.record, shift.get(row.record.raw_key, 0.0))) for row in self.rows)
         return replace(self, rows=tuple(moved))
+
+    def _always(self) -> dict[str, tuple[float, frozenset[str]]]:
+        """Slots that every network fills, with blocks of their own: the cheapest one's cost, and the blocks' keys."""
+        if self.space is None:
+            return {}
+        places = self.space.places
+        held = [frozenset(places.blocks[i].key for i in np.unique(n) if i >= 0) for n in places.numbers]
+        owners = Counter(key for keys in held for key in keys)
+        found = {}
+        for slot, keys, numbers in zip(self.space.slots, held, places.numbers, strict=True):
+            costs = [self.table.entries[key].latency_s for key in keys if key in self.table.entries]
+            if costs and (numbers >= 0).all() and all(owners[key] == 1 for key in keys):
+                found[slot.name] = (min(costs), keys)
+        return found
 
 
 def _shifted(record: Record, by_s: float) -> Record:
