@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from inprocess import InProcessWorker, in_process, made_model, measured
+from inprocess import InProcessWorker, made_model, measured
 
 from hwbench import campaign, estimate
 from hwbench.cache import Cache
@@ -25,22 +24,6 @@ from hwbench.target import Target
 FAKE = "local-cpu/fake"
 TWO = ["local-cpu/fake:fp32@1", "local-cpu/fake:fp32@2"]
 MODELS = ["one", "two", "three"]
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "a.db") as opened:
-        yield opened
-
-
-@pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> type[InProcessWorker]:
-    return in_process(monkeypatch)
 
 
 def items(store: Store) -> Counter[tuple[str, str, str, int]]:

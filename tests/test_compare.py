@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from inprocess import InProcessWorker, in_process, made_model
+from inprocess import InProcessWorker, made_model
 
 from hwbench import compare, estimate
 from hwbench.bench import bench
@@ -24,22 +23,6 @@ SECOND = """
 kind = "local"
 description = "The same machine under another name"
 """
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "a.db") as opened:
-        yield opened
-
-
-@pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> type[InProcessWorker]:
-    return in_process(monkeypatch)
 
 
 @pytest.fixture

@@ -34,22 +34,6 @@ TARGET = Target.parse("local-cpu/fake+noise=0.002+slow=100")  # milliseconds, so
 BUDGET_S = 60.0  # predicted; the fake runtime takes a fraction of it
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "a.db") as opened:
-        yield opened
-
-
-@pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> type[InProcessWorker]:
-    return in_process(monkeypatch)
-
-
 def built(store: Store, cache: Cache, **options: Any) -> LookupTable:
     options = {"budget_s": BUDGET_S, **options}
     return build_space_table(SPACE, TARGET, store=store, cache=cache, name=NAME, **options)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inprocess import InProcessWorker, in_process, made_model, measured
+from inprocess import InProcessWorker, made_model, measured
 
 from hwbench import results
 from hwbench.cache import Cache
@@ -23,22 +21,6 @@ from hwbench.store import Store
 from hwbench.target import Target
 
 FAKE = "local-cpu/fake"
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "a.db") as opened:
-        yield opened
-
-
-@pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> type[InProcessWorker]:
-    return in_process(monkeypatch)
 
 
 def one(store: Store, cache: Cache, target: str = FAKE, passes: tuple[str, ...] = PASSES) -> Measurement:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from inprocess import InProcessWorker, in_process
+from inprocess import InProcessWorker
 
 from hwbench import selftest
 from hwbench.cache import Cache
@@ -19,22 +17,6 @@ from hwbench.store import Store
 
 FAKE = "local-cpu/fake"
 MODELS = ("resnet18", "mobilenetv2_100")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "a.db") as opened:
-        yield opened
-
-
-@pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> type[InProcessWorker]:
-    return in_process(monkeypatch)
 
 
 def check(result: Result, rows: int) -> None:

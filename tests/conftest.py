@@ -1,0 +1,28 @@
+"""Fixtures that many files share: a store and a cache of their own, and workers that run in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from inprocess import InProcessWorker, in_process
+
+from hwbench.cache import Cache
+from hwbench.store import Store
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "a.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> type[InProcessWorker]:
+    return in_process(monkeypatch)
