@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from . import runtimes
 from .cache import Cache
+from .channels import Channel
 from .closure import Beta, anchor_scale, layer_durations_s, plain_total_s
-from .device import Channel, Device, find
+from .device import Device, find
 from .errors import UsageError
 from .estimate import Preset
 from .kernel import Layer, live_bytes
@@ -60,7 +61,9 @@ class Bench:
     @contextmanager
     def worker(self, seed: int, cpus: list[int] | None = None, anchored: bool = True) -> Iterator[Worker]:
         """A fresh process, with the target's anchor loaded and warm unless told otherwise."""
-        with Worker(self.channel, self.device, self.runtime, self.target, self.cache, cpus=cpus, seed=seed) as worker:
+        # A runtime without a Python of its own on the device (a native binary) brings what answers the same verbs.
+        make = getattr(self.runtime, "worker", Worker)
+        with make(self.channel, self.device, self.runtime, self.target, self.cache, cpus=cpus, seed=seed) as worker:
             if anchored:
                 anchor = self.runtime.anchor(self.target, self.cache)
                 worker.open("anchor", anchor, self.timeout_s, role="anchor")
@@ -219,6 +222,8 @@ def bench(target: Target, cache: Cache, timeout_s: float = DEFAULT_TIMEOUT_S) ->
             f"{device.name} cannot run {runtime.name}: it lacks {packages}.",
             remedy=f"pip install 'hwbench[{runtime.name}]' into its Python; `hwbench doctor {device.name}` checks.",
         )
+    if hasattr(runtime, "check_device"):
+        runtime.check_device(target, device)
     with device.connect() as channel:
         yield Bench(target, device, runtime, channel, cache, timeout_s)
 

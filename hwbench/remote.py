@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any
 
 from .cache import Cache
-from .device import Channel, Device
+from .channels import Channel
+from .device import Device
 from .errors import WorkerError
 from .island import zipapp
 from .runtimes import Artifact, Runtime
@@ -58,7 +59,7 @@ class Worker:
         cpus: list[int] | None = None,
         seed: int | None = None,
     ) -> None:
-        self._channel, self._runtime, self._target = channel, runtime, target
+        self._channel, self._runtime, self._target, self._unit = channel, runtime, target, device.unit
         self._buffer = bytearray()
         self._jobs = 0
         self.started = time.monotonic()
@@ -118,6 +119,7 @@ class Worker:
             "threads": self._target.threads,
             "precision": self._target.precision,
             "batch": self._target.batch,
+            "unit": self._unit,
             "options": {name: True if value is None else value for name, value in self._target.options},
         }
         return {"model": model, "settings": settings}

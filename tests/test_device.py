@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hwbench import device
-from hwbench.device import Device, LocalChannel
+from hwbench.channels.local import LocalChannel
+from hwbench.channels.processes import STDERR_TAIL_BYTES
+from hwbench.device import Device
 from hwbench.errors import DeviceError, HwbenchError, UsageError
 
 
@@ -190,7 +192,7 @@ def test_the_end_of_stderr_is_kept_and_nobody_has_to_drain_it(channel: LocalChan
     assert process.stdout.readline() == b"1\n"  # it got past a megabyte of stderr
     tail = channel.stderr_tail(process)
     assert tail.endswith("the cause")
-    assert len(tail) == device.STDERR_TAIL_BYTES
+    assert len(tail) == STDERR_TAIL_BYTES
 
 
 def test_temporary_files_go_with_the_process_however_it_ends(channel: LocalChannel) -> None:

@@ -34,6 +34,7 @@ LAYOUT = (
     ("views", "measurement"),  # a measurement's views take its sessions
     ("catalog",),
     ("island",),  # packs the worker
+    ("channels",),
     ("device",),
     ("runtimes",),
     ("remote",),

@@ -65,6 +65,10 @@ class Runtime(Protocol):
     needs: frozenset[str]  # what a device must offer, e.g. {"python:onnxruntime"}
     session: Path  # the island module
 
+    # Two more are optional. ``check_device(target, device)`` raises UsageError where this device cannot give the
+    # target (fp16 on a CPU); ``worker(channel, device, runtime, target, cache, *, cpus, seed)`` opens what answers a
+    # worker's verbs when the runtime is no Python package but a binary on the device.
+
     def check(self, target: Target) -> None:
         """Raise UsageError for options, threads or batch that the runtime cannot give."""
 
