@@ -173,7 +173,13 @@ def test_what_a_session_is_told(fake, tmp_path: Path) -> None:
     assert told["model"]["path"] == str(file)
     assert told["model"]["role"] == "anchor"
     assert told["model"]["inputs"] == [{"name": "x", "shape": [1, 3, 8, 8], "dtype": "float32"}]
-    assert told["settings"] == {"threads": 1, "precision": "int8", "batch": 4, "unit": "cpu", "options": {"fault": "print"}}
+    assert told["settings"] == {
+        "threads": 1,
+        "precision": "int8",
+        "batch": 4,
+        "unit": "cpu",
+        "options": {"fault": "print"},
+    }
 
 
 def test_printing_is_harmless(fake) -> None:
