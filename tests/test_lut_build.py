@@ -18,7 +18,7 @@ from lut_toy import distinct
 from hwbench.cache import Cache
 from hwbench.catalog.networks import network_model
 from hwbench.catalog.spaces.space import Block
-from hwbench.errors import UsageError
+from hwbench.errors import UsageError, WorkerError
 from hwbench.lut import build as building
 from hwbench.lut.build import build_kernel_table, build_space_table
 from hwbench.lut.collect import Network, observe, owners, text_sha256
@@ -137,6 +137,44 @@ def test_an_interrupted_build_goes_on_and_measures_nothing_twice(
     assert len(store.sessions()) == count
     assert again.context["networks"] == table.context["networks"]
     assert len({session.campaign for session in after}) == 1
+
+
+def test_a_network_that_cannot_be_measured_is_left_out_named_and_made_up_for(
+    workers: type[InProcessWorker], store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, sick = type(RUNTIME).prepare, []
+
+    def trip(self: Any, model: Any, target: Target, cache: Cache) -> Any:
+        sick[:] = sick or [model.name]
+        if model.name in sick:
+            raise WorkerError("The converter tripped.", remedy="None here.")
+        return prepare(self, model, target, cache)
+
+    monkeypatch.setattr(type(RUNTIME), "prepare", trip)
+    said: list[str] = []
+    table = built(store, cache, tell=said.append)
+    (text,) = table.context["failed"]
+    assert sick == [f"space:{NAME}:{text}"]
+    assert table.context["failed"][text] == "The converter tripped."
+    assert any(f"left out {text}" in line for line in said)
+    assert text_sha256(text) not in table.context["networks"]
+    assert set(table.entries) == set(distinct(SPACE))
+
+
+def test_a_converter_that_fails_often_ends_the_build(
+    workers: type[InProcessWorker], store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, seen = type(RUNTIME).prepare, []
+
+    def trip(self: Any, model: Any, target: Target, cache: Cache) -> Any:
+        seen.append(model.name)
+        if len(seen) % 2 == 0:
+            raise WorkerError("The converter tripped.", remedy="None here.")
+        return prepare(self, model, target, cache)
+
+    monkeypatch.setattr(type(RUNTIME), "prepare", trip)
+    with pytest.raises(WorkerError, match="tripped"):
+        built(store, cache)
 
 
 def test_fresh_measures_anew_and_a_larger_budget_adds(

@@ -6,20 +6,26 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from build_toy import FEW_SPACE, NAME, SPACE
-from inprocess import in_process
+from inprocess import InProcessWorker, in_process
 from lut_toy import all_rows, toy_table
 
 from hwbench.cache import Cache
-from hwbench.errors import DeviceError, UsageError
+from hwbench.campaign import Request, run
+from hwbench.catalog.networks import network_model
+from hwbench.errors import DeviceError, UsageError, WorkerError
+from hwbench.estimate import preset
 from hwbench.lut import scatter
 from hwbench.lut.build import build_space_table, measurable
 from hwbench.lut.collect import text_sha256
 from hwbench.lut.table import LookupTable
-from hwbench.lut.validate import Accuracy, Point, Validation, refuse_seen, unseen, validate
+from hwbench.lut.validate import Accuracy, Point, Validation, at_reference, refuse_seen, unseen, validate
+from hwbench.measurement import Measurement
+from hwbench.runtimes.fake import RUNTIME
 from hwbench.store import Store
 from hwbench.target import Target
 
@@ -120,6 +126,66 @@ def test_another_reference_of_the_anchor_does_not_change_the_verdict(
     assert again.accuracy.mape is not None
     # How far a network follows its anchor is known to a few percent only where the anchor does not move.
     assert again.accuracy.mape < 0.06
+
+
+def test_a_validation_that_was_cut_off_goes_on(table: LookupTable, folder: Path) -> None:
+    left = [7]  # of 4 networks × 3 sessions × 2 campaigns
+
+    def cut(worker: InProcessWorker, verb: str, arguments: dict[str, Any]) -> None:
+        if verb == "measure":
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+
+    cache = Cache(folder / "cache")
+    asked: dict[str, Any] = {"cache": cache, "networks": 4, "seed": 99, "preset": "table"}
+    with Store.open(folder / "cut.db") as store, pytest.MonkeyPatch.context() as patch:
+        workers = in_process(patch)
+        workers.faults = [cut]
+        with pytest.raises(KeyboardInterrupt):
+            validate(table, store=store, **asked)
+        workers.faults = []
+        before = {session.uid for session in store.sessions()}
+        resumed = validate(table, store=store, resume=True, **asked)
+        after = {session.uid for session in store.sessions()}
+        assert len(before) == 7
+        assert before < after
+        assert len(after) == 24
+        assert resumed.accuracy.networks == 4
+        validate(table, store=store, **asked)  # without --resume everything is measured anew
+        assert len(store.sessions()) == 48
+
+
+def test_networks_that_cannot_be_measured_are_in_no_figure(
+    table: LookupTable, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, sick = type(RUNTIME).prepare, []
+
+    def trip(self: Any, model: Any, target: Target, cache: Cache) -> Any:
+        sick[:] = sick or [model.name]
+        if model.name in sick:
+            raise WorkerError("The converter tripped.", remedy="None here.")
+        return prepare(self, model, target, cache)
+
+    monkeypatch.setattr(type(RUNTIME), "prepare", trip)
+    found = validate(table, store=store, cache=Cache(folder / "cache"), networks=10, seed=5, preset="table")
+    (text,) = found.failed
+    assert sick == [f"space:{NAME}:{text}"]
+    assert found.accuracy.networks == 9
+    assert text not in [point.arch for point in found.points]
+    assert found.as_dict()["failed"] == {text: "The converter tripped."}
+
+
+def test_figures_at_the_tables_reference_are_those_that_it_is_validated_against(
+    table: LookupTable, store: Store, found: Validation, folder: Path
+) -> None:
+    rows = SPACE.rows([point.arch for point in found.points])
+    models = tuple(network_model(SPACE, row, NAME) for row in rows)
+    request = Request(models, (TARGET,), preset("table"), ("latency",))
+    measured = [one for one in run(request, store, cache=Cache(folder / "cache")) if isinstance(one, Measurement)]
+    for (value_s, low_s, high_s), point in zip(at_reference(table, measured), found.points, strict=True):
+        assert 0.999 * low_s < value_s < 1.001 * high_s
+        assert value_s == pytest.approx(point.measured_s, rel=0.02)
 
 
 def test_networks_that_fed_the_table_are_refused(table: LookupTable, store: Store) -> None:

@@ -105,8 +105,8 @@ def test_the_best_by_reward_is_the_best_of_all_networks(run: Run, hard: bool) ->
 def test_networks_are_measured_and_judged(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def measured(models: list[Model], target: str) -> list[tuple[float, float, float] | None]:
-        asked.append(target)
+    def measured(models: list[Model], table: LookupTable) -> list[tuple[float, float, float] | None]:
+        asked.append(table.target)
         assert all(model.name.startswith("space:python:search_toy:LARGE:") for model in models)
         return [(2 * LIMIT_S, LIMIT_S, 3 * LIMIT_S)] * (len(models) - 1) + [None]
 

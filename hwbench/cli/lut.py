@@ -184,6 +184,7 @@ def query(path: Path, arch: str, space: str | None, as_json: bool) -> None:
 )
 @click.option("--plot", type=_FILE, metavar="FILE", help="The scatter plot; FILE-validation.png when left out.")
 @SPACE
+@click.option("--resume", is_flag=True, help="Go on with the last validation of these networks that was cut off.")
 @options.JSON
 @click.pass_obj
 def validate(
@@ -196,6 +197,7 @@ def validate(
     gap_s: float | None,
     plot: Path | None,
     space: str | None,
+    resume: bool,
     as_json: bool,
 ) -> None:
     """Measure networks that a table never saw, twice, and say how far it is off.
@@ -206,6 +208,7 @@ def validate(
     Examples:
       hwbench lut validate pi5.parquet --networks 50 --seed 7
       hwbench lut validate pi5.parquet --gap 10m --plot pi5.svg --json
+      hwbench lut validate pi5.parquet --networks 50 --seed 7 --resume
     """
     from ..lut import scatter
     from ..lut.validate import validate as run
@@ -215,7 +218,10 @@ def validate(
     table = _bound(_read(path), space)
     context["target"] = table.target
     with Store.open() as store, progress.sessions() as shown:
-        found = run(table, store=store, networks=networks, seed=seed, preset=preset, gap_s=gap_s or 0.0, progress=shown)
+        found = run(
+            table, store=store, networks=networks, seed=seed, preset=preset, gap_s=gap_s or 0.0, resume=resume,
+            progress=shown,
+        )  # fmt: skip
     drawn = scatter.write(found, plot or path.with_name(f"{path.stem}-validation.png"))
     if as_json:
         terminal.json_line({**found.as_dict(), "plot": str(drawn)})

@@ -14,10 +14,12 @@ from . import options
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
+    from ..lut.table import LookupTable
     from ..search.evolve import Found
     from ..search.verify import Measured, Verification
 
 SHOWN = 20  # networks of a front on a terminal; the file has them all
+VERIFY_PRESET = "quick"
 _FILE = click.Path(path_type=Path)
 
 
@@ -118,7 +120,7 @@ def search(
     checked = None
     if verified is not None:
         checked = verification.verify(
-            found, verified, searched, table, lambda models: _measure(models, table.target), space_name=space
+            found, verified, searched, table, lambda models: _measure(models, table), space_name=space
         )
     if as_json:
         terminal.json_line(_as_dict(found, best, output, spent_s, checked))
@@ -155,27 +157,23 @@ def _best(found: Found, target_s: float | None, hard: bool) -> dict[str, Any] | 
     return {"architecture": found.front.architectures[place], "reward": float(rewards[place]), "target_s": target_s}
 
 
-def _measure(models: list[Model], target: str) -> list[Measured | None]:
-    """Anchored latencies, interleaved in the rounds of one campaign and kept in the store."""
+def _measure(models: list[Model], table: LookupTable) -> list[Measured | None]:
+    """Latencies in the table's own seconds, interleaved in the rounds of one campaign and kept in the store."""
     from ..campaign import Failure, Request, run
     from ..estimate import preset
+    from ..lut.validate import at_reference
     from ..store import Store
     from ..target import Target
     from . import progress, terminal
 
-    answers: list[Measured | None] = []
     with Store.open() as store, progress.sessions() as tell:
-        request = Request(tuple(models), (Target.parse(target),), preset("quick"), ("latency",))
+        request = Request(tuple(models), (Target.parse(table.target),), preset(VERIFY_PRESET), ("latency",))
         results = run(request, store, progress=tell)
     for result in results:
         if isinstance(result, Failure):
             terminal.error(result.error, result.model.identity)
-            answers.append(None)
-            continue
-        latency = result.as_dict()["latency_s"]
-        numbers = tuple(latency[name] for name in ("anchored", "anchored_low", "anchored_high"))
-        answers.append(None if None in numbers else numbers)
-    return answers
+    taken = iter(at_reference(table, [result for result in results if not isinstance(result, Failure)]))
+    return [None if isinstance(result, Failure) else next(taken) for result in results]
 
 
 def _as_dict(

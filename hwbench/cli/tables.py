@@ -175,6 +175,8 @@ def show_validation(out: Console, found: Validation) -> None:
         ),
         soft_wrap=True,
     )
+    for text, why in found.failed.items():
+        out.print(terminal.text(f"left out {text}: {why}", "yellow"), soft_wrap=True)
     if found.missing:
         out.print(terminal.text(f"{found.missing} networks hold blocks that the table lacks", "yellow"))
     spent = units.seconds(found.device_time_s, 3)

@@ -21,7 +21,7 @@ from ..campaign import LAYER_SESSIONS, Progress
 from ..catalog.spaces.additive import Additive
 from ..catalog.spaces.space import Rows, Space
 from ..energy import EnergyFit
-from ..errors import UsageError, did_you_mean
+from ..errors import HwbenchError, UsageError, did_you_mean
 from ..estimate import Preset
 from ..measurement import Measurement
 from ..store import Store
@@ -74,6 +74,7 @@ class _Build:
     rows: Rows = field(init=False)
     macs: Additive = field(init=False)
     measured: list[Measurement] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)  # architecture → why it could not be measured
     pace: float = 1.0  # device time that was taken over what was predicted
 
     def __post_init__(self) -> None:
@@ -102,14 +103,20 @@ class _Build:
         """Measure networks (or find them in the store), and learn from them how long one takes."""
         if not len(rows):
             return
-        predicted_s = float(self.seconds(rows).sum()) / self.pace
         found = measure(
             self.space, self.name, rows, self.target, self.preset,
             store=self.store, cache=self.cache, id=self.id, progress=self.progress,
         )  # fmt: skip
-        self.rows = np.concatenate([self.rows, rows])
-        self.measured += found
-        self.pace = sum(one.device_time_s for one in found) / predicted_s
+        taken = [(row, one) for row, one in zip(rows, found, strict=True) if isinstance(one, Measurement)]
+        for row, one in zip(rows, found, strict=True):
+            if isinstance(one, HwbenchError):
+                self.failed[self.space.text(row)] = one.message
+                self.tell(f"left out {self.space.text(row)}: {one.message}")
+        done = np.array([row for row, _ in taken])
+        predicted_s = float(self.seconds(done).sum()) / self.pace
+        self.rows = np.concatenate([self.rows, done])
+        self.measured += [one for _, one in taken]
+        self.pace = sum(one.device_time_s for _, one in taken) / predicted_s
 
 
 def session_s(preset: Preset, latency_s: FloatArray) -> FloatArray:
@@ -238,6 +245,9 @@ def _cover_all(state: _Build, partial: bool) -> None:
     total_s = float(chosen.predicted_s.sum()) + overhead_s
     state.tell(f"{len(chosen.rows)} networks hold {held}; about {units.seconds(total_s, 2)} of device time")
     state.measure(chosen.rows)
+    if state.failed:  # what they alone held is looked for in other networks
+        again = state.choose(state.index.held(chosen.rows) > 0, None, state.seed + 1)
+        state.measure(again.rows)
     if state.spent_s > state.budget_s:
         state.tell(f"it took {units.seconds(state.spent_s, 3)}, more than the {units.seconds(state.budget_s, 3)} given")
 
@@ -299,10 +309,11 @@ def _energy(state: _Build) -> tuple[EnergyFit | None, dict[str, Any]]:
     order = np.argsort(state.space.macs(state.rows), kind="stable")
     few = state.rows[order[np.unique(np.linspace(0, len(order) - 1, ENERGY_NETWORKS).astype(int))]]
     state.tell(f"measuring the energy of {len(few)} networks")
-    found = measure(
+    both = measure(
         state.space, state.name, few, state.target, state.preset,
         store=state.store, cache=state.cache, id=state.id, passes=(*PASSES, "energy"), progress=state.progress,
     )  # fmt: skip
+    found = [one for one in both if isinstance(one, Measurement)]
     taken = [one.energy or {} for one in found]
     missing = next((each for each in taken if "unavailable" in each), None)
     if missing is not None:
@@ -343,6 +354,7 @@ def _table(
                 "seed": state.seed,
             },
             "baselines": baselines(state.space, state.rows, np.array([one.latency_s for one in networks])),
+            "failed": state.failed,
             "missing": sorted(keys - {entry.key for entry in made}),
         },
         bound=state.space,

@@ -7,7 +7,6 @@ known: against the mean of two, no prediction can be better than about half of i
 from __future__ import annotations
 
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import estimate
-from ..cache import Cache
+from ..cache import Cache, json_sha256
 from ..campaign import Progress
 from ..catalog.spaces.space import Rows, Space
-from ..errors import UsageError
+from ..errors import HwbenchError, UsageError
 from ..measurement import Measurement
 from ..store import Store
 from ..target import Target
@@ -28,7 +27,7 @@ from .build import measurable
 from .collect import measure, text_sha256
 from .merge import CONDITIONS
 from .origin import conditions
-from .reading import Reading, Slope, fit_slope, latency_s, read
+from .reading import Reading, Slope, fit_slope, latency_s, read, totals_s
 from .table import LookupTable
 
 FloatArray = npt.NDArray[np.float64]
@@ -113,6 +112,7 @@ class Validation:
         repeat_error: mean of |a/b - 1| over the two measurements.
         baselines: accuracy of MACs, parameters and the profiled sum without correction on the same networks.
         missing: networks that hold a block without an entry.
+        failed: networks that could not be measured, and why; they are in no figure.
         build_device_time_s: what the table took; None when it does not say.
         raw_over_anchored: how much slower than the reference the machine was.
         differing: conditions that are other ones than the table's.
@@ -127,6 +127,7 @@ class Validation:
     repeat_error: float | None
     baselines: Mapping[str, Accuracy | None]
     missing: int
+    failed: Mapping[str, str]
     build_device_time_s: float | None
     raw_over_anchored: float
     differing: tuple[str, ...]
@@ -157,6 +158,7 @@ class Validation:
             "floor": self.floor,
             "build_device_time_s": self.build_device_time_s,
             "missing": self.missing,
+            "failed": dict(self.failed),
             "baselines": {
                 name: None if each is None else {"mape": each.mape, "spearman": each.spearman}
                 for name, each in self.baselines.items()
@@ -213,6 +215,7 @@ def validate(
     rows: Rows | None = None,
     preset: str = PRESET,
     gap_s: float = 0.0,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Validation:
     """Measure networks twice and compare.
@@ -226,6 +229,7 @@ def validate(
         rows: these networks instead, (n, d).
         preset: how much to measure of each, each time.
         gap_s: at least so long from the start of the first campaign to that of the second.
+        resume: go on with the last validation of this table with these networks where it was cut off.
         progress: told of every session.
 
     Raises:
@@ -239,6 +243,7 @@ def validate(
         rows = space.rows(rows)
         refuse_seen(table, space, rows)
     known, cache = estimate.preset(preset), cache or Cache.default()
+    run = _run_id(table, space, rows, preset, store, resume)
     both = []
     start = time.monotonic()
     for number in (1, 2):
@@ -251,24 +256,42 @@ def validate(
                 known,
                 store=store,
                 cache=cache,
-                id=uuid.uuid4().hex[:16],
+                id=f"{run}-{number}",
                 passes=("latency",),
                 progress=progress,
             )
         )
         if number == 1:
             time.sleep(max(0.0, gap_s - (time.monotonic() - start)))
-    return compared(table, space, rows, both)
+    kept = [i for i in range(len(rows)) if all(isinstance(half[i], Measurement) for half in both)]
+    failed = {
+        space.text(rows[i]): one.message for half in both for i, one in enumerate(half) if isinstance(one, HwbenchError)
+    }
+    halves = [[one for i in kept if isinstance(one := half[i], Measurement)] for half in both]
+    return compared(table, space, rows[kept], halves, failed)
 
 
-def compared(table: LookupTable, space: Space, rows: Rows, both: Sequence[Sequence[Measurement]]) -> Validation:
+def _run_id(table: LookupTable, space: Space, rows: Rows, preset: str, store: Store, resume: bool) -> str:
+    """What both campaigns of a validation are called: counted up for each, so that the last one can be found again."""
+    about = [table.space, table.space_version, table.target, table.context.get("date"), preset]
+    name = "validate-" + json_sha256([*about, [space.text(row) for row in rows]])[:10]
+    before = {c.id.rpartition("-")[0] for c in store.campaigns() if c.id.startswith(f"{name}-")}
+    return f"{name}-{max(1, len(before)) if resume else len(before) + 1}"
+
+
+def compared(
+    table: LookupTable,
+    space: Space,
+    rows: Rows,
+    both: Sequence[Sequence[Measurement]],
+    failed: Mapping[str, str] | None = None,
+) -> Validation:
     """A table against two campaigns of the same networks, in their order.
 
     Anchored figures are taken at the table's reference and with the table's slope, as its costs are: another slope
     would be another idea of what the reference machine does.
     """
-    reference_s = (table.context.get("anchor_ref") or {}).get("latency_s")
-    readings = [[read(one.of("latency"), reference_s) for one in half] for half in both]
+    readings = [_readings(table, half) for half in both]
     slope = _slope(table, [[*one, *two] for one, two in zip(*readings, strict=True)])
     first_s, second_s = (np.array([latency_s(each, slope) for each in half]) for half in readings)
     predicted_s = np.asarray(table.latency_s(rows, missing="nan"), dtype=float)
@@ -287,6 +310,7 @@ def compared(table: LookupTable, space: Space, rows: Rows, both: Sequence[Sequen
         repeat_error=float(np.mean(np.abs(first_s / second_s - 1.0))) if len(rows) else None,
         baselines=_baselines(table, space, rows[here], measured_s[here]),
         missing=int((~here).sum()),
+        failed=failed or {},
         build_device_time_s=(table.context.get("build") or {}).get("device_time_s"),
         raw_over_anchored=float(np.exp(slope.value * slope.offset)),
         differing=_differing(table, measured),
@@ -294,6 +318,23 @@ def compared(table: LookupTable, space: Space, rows: Rows, both: Sequence[Sequen
         target=table.target,
         space=table.space,
     )
+
+
+def at_reference(table: LookupTable, measured: Sequence[Measurement]) -> list[tuple[float, float, float]]:
+    """Latency and its 95 % interval of each network in the table's own seconds: at its reference, with its slope."""
+    readings = _readings(table, measured)
+    slope = _slope(table, readings)
+    found = []
+    for mine in readings:
+        sessions_s, _ = totals_s(mine, slope)
+        low, high = estimate.t_interval(np.log(sessions_s), 0.95) if len(sessions_s) > 1 else (-np.inf, np.inf)
+        found.append((latency_s(mine, slope), float(np.exp(low)), float(np.exp(high))))
+    return found
+
+
+def _readings(table: LookupTable, measured: Sequence[Measurement]) -> list[list[Reading]]:
+    reference_s = (table.context.get("anchor_ref") or {}).get("latency_s")
+    return [read(one.of("latency"), reference_s) for one in measured]
 
 
 def _slope(table: LookupTable, readings: Sequence[Sequence[Reading]]) -> Slope:
