@@ -17,7 +17,12 @@ _BYTES = {
 }  # fmt: skip
 _JOULES = {"nj": 1e-9, "uj": 1e-6, "µj": 1e-6, "mj": 1e-3, "j": 1.0}
 _COUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-_NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ%]*)\s*$")
+_RATES = {  # to bytes per second; network rates count bits, and powers of ten
+    **{f"{prefix}{unit}": factor / 8 for prefix, factor in (("", 1), ("k", 1e3), ("m", 1e6), ("g", 1e9))
+       for unit in ("bit", "bit/s", "bps")},
+    **{f"{name}/s": float(factor) for name, factor in _BYTES.items()},
+}  # fmt: skip
+_NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ%/]*)\s*$")
 
 
 def _significant(value: float, digits: int) -> str:
@@ -110,3 +115,8 @@ def parse_count(text: str) -> int:
 def parse_fraction(text: str) -> float:
     """``"2%"`` or ``"0.02"`` → 0.02. Raises UsageError."""
     return _parse(text, {"%": 0.01, "": 1.0}, "share", "2% or 0.02")
+
+
+def parse_bandwidth(text: str) -> float:
+    """``"20Mbit"``, ``"1Gbps"``, ``"2.5MB/s"`` → bytes per second. Raises UsageError."""
+    return _parse(text, _RATES, "bandwidth", "20Mbit or 2.5MB/s")

@@ -43,6 +43,7 @@ LAYOUT = (
     ("results",),
     ("campaign",),
     ("api",),
+    ("split",),
     ("pareto",),
     ("lut",),
     ("search",),

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "profile": ("profile", "Measure models: latency, layers, memory, energy."),
     "show": ("show", "What the store knows, as tables."),
     "compare": ("compare", "Is B slower than A? Paired and interleaved, with a verdict."),
+    "split": ("split", "Where to cut a network in two, between a device and a faster one."),
     "noise-floor": ("compare", "The smallest difference a target can show."),
     "spaces": ("spaces", "Search spaces: what can be chosen, and how many networks that makes."),
     "lut": ("lut", "Lookup tables of a search space: build, query, validate, export, import."),
