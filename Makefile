@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo test lint clean
+.PHONY: env demo test notebooks test-adbd lint clean
 
 env: $(STAMP)
 
@@ -24,6 +24,11 @@ demo: env
 # make test ARGS="tests/test_target.py -x"
 test: env
 	$(BIN)/python -m pytest $(ARGS)
+
+# The notebooks from nothing, some minutes each; they measure, so a quiet machine gives better figures.
+notebooks: env
+	@$(BIN)/python -m pip install -q -e '.[notebooks]'
+	$(BIN)/jupyter execute notebooks/*.ipynb
 
 lint: env
 	$(BIN)/ruff check .
