@@ -25,6 +25,10 @@ demo: env
 test: env
 	$(BIN)/python -m pytest $(ARGS)
 
+# The adb road against Debian's own adbd, in a network of its own; says so and passes where adbd is not installed.
+test-adbd: env
+	$(BIN)/python contrib/test_adbd.py
+
 # The notebooks from nothing, some minutes each; they measure, so a quiet machine gives better figures.
 notebooks: env
 	@$(BIN)/python -m pip install -q -e '.[notebooks]'

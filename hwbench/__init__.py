@@ -21,6 +21,7 @@ _HOMES = {
     "space": "catalog.networks:find_space",
     "LookupTable": "lut.table",
     "Measurement": "measurement",
+    "Predictor": "predict.predictor",
     "Store": "store",
     "Target": "target",
     "HwbenchError": "errors",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from .errors import WorkerError as WorkerError
     from .lut.table import LookupTable as LookupTable
     from .measurement import Measurement as Measurement
+    from .predict.predictor import Predictor as Predictor
     from .store import Store as Store
     from .target import Target as Target
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from . import runtimes
 from .cache import Cache
 from .channels import Channel
-from .closure import Beta, anchor_scale, layer_durations_s, plain_total_s
+from .closure import Beta, anchor_scale, block_total_s, layer_durations_s, plain_total_s
 from .device import Device, find
 from .errors import UsageError
 from .estimate import Preset
@@ -65,11 +65,17 @@ class Bench:
         make = getattr(self.runtime, "worker", Worker)
         with make(self.channel, self.device, self.runtime, self.target, self.cache, cpus=cpus, seed=seed) as worker:
             if anchored:
-                anchor = self.runtime.anchor(self.target, self.cache)
-                worker.open("anchor", anchor, self.timeout_s, role="anchor")
+                worker.open("anchor", self.anchor(), self.timeout_s, role="anchor")
                 worker.ask("warm", self.timeout_s, handle="anchor", budget_s=ANCHOR_WARM_S)
             worker.start_s = time.monotonic() - worker.started
             yield worker
+
+    def anchor(self) -> Artifact:
+        """The target's reference workload; runtimes have one of its own for a unit that is no CPU."""
+        if self.device.unit != "cpu" and hasattr(self.runtime, "unit_anchor"):
+            own: Artifact = self.runtime.unit_anchor(self.target, self.device.unit, self.cache)
+            return own
+        return self.runtime.anchor(self.target, self.cache)
 
     def latency(self, worker: Worker, artifact: Artifact, preset: Preset) -> Taken:
         """One session of the latency pass: load, warm up, blocks between anchors."""
@@ -143,6 +149,8 @@ class Bench:
         the arities that the runtime offers. Every time is taken relative to the anchors around its block.
         """
         limits = Limits(CHAIN_SAMPLES, 0.0, 2.0, CHAIN_WARM_S, CHAIN_BLOCK)
+        if self.device.unit != "cpu":
+            return self._launch_cost(worker, limits)
         by_arity: dict[int, list[tuple[int, float, float]]] = {}
         for arity, length in itertools.product(self.runtime.arities, CHAIN_LENGTHS):
             chain = self.runtime.chain(arity, length, self.target, self.cache)
@@ -160,6 +168,24 @@ class Bench:
             return Beta(points[0][1], 0.0)
         b1, b0 = np.polyfit([a for a, _ in points], [b for _, b in points], 1)
         return Beta(float(b0), float(b1))
+
+    def _launch_cost(self, worker: Worker, limits: Limits) -> Beta:
+        """What tracing adds to each launch on an accelerator, from two chains.
+
+        Kernels are timed by the accelerator's own clock, so none of it is in them: it lies in the gap between them,
+        whose events are the kernels that were launched.
+        """
+        points = []
+        for length in CHAIN_LENGTHS if self.runtime.arities else ():
+            chain = self.runtime.chain(self.runtime.arities[0], length, self.target, self.cache)
+            data, arrays, profile = self._profiled(worker, chain, limits)
+            scale = anchor_scale(data, arrays)
+            slower_s = block_total_s(data, arrays, scale, "profiled") - plain_total_s(data, arrays, scale)
+            points.append((sum(int(node.get("events", 1)) for node in profile["nodes"]), slower_s))
+        if len(points) < 2 or points[0][0] == points[1][0]:
+            return Beta()
+        (n1, d1), (n2, d2) = points
+        return Beta((d2 - d1) / (n2 - n1), 0.0)
 
     def memory(self, worker: Worker, artifact: Artifact) -> Taken:
         """Peak memory of loading and running one model, in a process that has opened nothing else."""
@@ -234,6 +260,8 @@ def _split(result: dict[str, Any]) -> tuple[dict[str, Any], dict[str, npt.NDArra
     arrays: dict[str, npt.NDArray[np.generic]] = {
         name: np.asarray(result.pop(name), dtype=dtype) for name, dtype in dtypes.items()
     }
+    if "device_ns" in result:  # the accelerator's own time of each sample; 0 where it is not known
+        arrays["device_ns"] = np.asarray(result.pop("device_ns"), dtype=np.int64)
     result.pop("kept", None)
     return result, arrays
 

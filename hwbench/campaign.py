@@ -136,7 +136,8 @@ class Campaign:
             for pass_ in self.request.passes:
                 self._pass(sides, pass_)
             results = self._results(sides)
-        self.store.finish_campaign(self.id)
+        if not self._failures:  # a device that went away, or a model that failed, is what resume=True comes back to
+            self.store.finish_campaign(self.id)
         return results
 
     def _side(self, target: Target, stack: ExitStack) -> _Side | None:
@@ -340,15 +341,22 @@ def _measurement(item: _Item, target: Target, fit: EnergyFit | None = None) -> M
     )
 
 
+def reference_key(opened: Bench, worker: Worker) -> dict[str, Any]:
+    """What a frozen anchor time is valid for: target, version, processor and the anchor itself."""
+    versions = worker.hello["probe"]["versions"]
+    chips = worker.hello["environment"].get("device", {})
+    chip = chips.get("gpu_model") or chips.get("cpu_model")  # what the anchor ran on
+    name = next(iter(versions), "")
+    anchor = opened.anchor().sha256  # another anchor has another reference
+    return {**anchor_key(opened.target, f"{name} {versions.get(name)}"), "cpu_model": chip, "anchor": anchor}
+
+
 def reference(opened: Bench, store: Store, *, new_version: bool = False) -> AnchorReference:
     """The target's frozen anchor time, made on first use: the median over fresh processes of the anchor's median."""
     with opened.worker(seed=0) as worker:
         versions = worker.hello["probe"]["versions"]
-        cpu = worker.hello["environment"].get("device", {}).get("cpu_model")
+        key = reference_key(opened, worker)
         first_s = opened.anchor_s(worker)
-    name = next(iter(versions), "")
-    anchor = opened.runtime.anchor(opened.target, opened.cache).sha256  # another anchor has another reference
-    key = {**anchor_key(opened.target, f"{name} {versions.get(name)}"), "cpu_model": cpu, "anchor": anchor}
     known = store.reference(key)
     if known is not None and not new_version:
         return known
@@ -377,7 +385,7 @@ def run(
         request: models, targets, preset and passes.
         store: where every session goes.
         reuse: take what an equal request under equal conditions left in the store, and measure the rest.
-        resume: go on with the newest equal request that was cut off; without one, measure anew.
+        resume: go on with the newest equal request that was cut off or had failures; without one, measure anew.
         cache: of exported artefacts.
         progress: told of every session.
         timeout_s: limit of one job in a worker.

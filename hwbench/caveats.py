@@ -35,6 +35,10 @@ CAVEATS: dict[str, tuple[str, str]] = {
         "Sessions have as few as {samples} samples because one inference takes {latency}.",
         "Use --preset default or rigorous for more.",
     ),
+    "summary_only": (
+        "Each of {blocks} blocks is known by one value, the tool's own summary; they hold {runs} inferences in all.",
+        "Medians and their intervals hold; percentiles need a runtime of the device's Python.",
+    ),
     "drift": (
         "Latency drifted by {drift} within a session.",
         "Something warms up or another program starts; the anchored figure corrects what the anchor sees.",
@@ -90,6 +94,10 @@ CAVEATS: dict[str, tuple[str, str]] = {
     "fallback_provider": (
         "Part of the model ran on {provider}.",
         "Check which operators the wanted provider lacks.",
+    ),
+    "gpu_shared": (
+        "Up to {count} other processes were on the GPU when a session began.",
+        "End them (nvidia-smi lists them), or compare only with numbers that were taken beside them.",
     ),
     "throttled": (
         "The device throttled while it was measured: {why}.",

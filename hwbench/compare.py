@@ -3,7 +3,9 @@
 A pair is two fresh processes on the same CPUs, one per side. While one runs a block the other is blocked on its pipe.
 Blocks come in ABBA order with the first side drawn anew, so that linear drift cancels and no side is always first.
 The unit of replication is the pair (methodology 5): pairs are added until the verdict is decided or the budget ends.
-Two targets on different hosts cannot share their minutes; they are compared by their sessions, and the result says so.
+Two devices are paired when they prove to be one host, as when it is reached by ssh too: then the CPUs and the minutes
+are the same. Targets on different hosts cannot share their minutes; they are compared by their sessions, and the
+result says so.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,17 +121,19 @@ def compare_targets(
     cache: Cache | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Comparison:
-    """One model on two targets: paired on one device, by sessions on two."""
+    """One model on two targets: paired on one host, by sessions on two."""
     cache = cache or Cache.default()
-    if target_a.device != target_b.device:
-        result = _unpaired(target_a, target_b, model, store, band, cache, timeout_s)
-    else:
-        with ExitStack() as stack:
-            sides = []
-            for target in (target_a, target_b):
-                opened = stack.enter_context(bench(target, cache, timeout_s))
-                sides.append(Side(str(target), opened, opened.runtime.prepare(model, target, cache)))
+    with ExitStack() as stack:
+        a, b = (stack.enter_context(bench(target, cache, timeout_s)) for target in (target_a, target_b))
+        joint = target_a.device != target_b.device and _one_host(a, b)
+        if target_a.device == target_b.device or joint:
+            sides = [Side(str(each.target), each, each.runtime.prepare(model, each.target, cache)) for each in (a, b)]
             result = paired(sides[0], sides[1], store, band, budget_s, random.Random(seed), progress)
+            if joint:
+                result = replace(result, reason=f"{result.reason}; both devices are one host")
+        else:
+            stack.close()  # a campaign opens its own roads
+            result = _unpaired(target_a, target_b, model, store, band, cache, timeout_s)
     store.add_comparison({"a": result.a, "b": result.b, "model": model.identity}, result.as_dict())
     return result
 
@@ -201,6 +205,15 @@ def _workers(first: Side, second: Side, random_: random.Random, stack: ExitStack
     return (two, one) if swapped else (one, two)
 
 
+def _one_host(a: Bench, b: Bench) -> bool:
+    """Whether two devices run on one kernel, told by its id of this boot; where none is told they are apart."""
+    boots = []
+    for each in (a, b):
+        with each.worker(seed=0, anchored=False) as worker:
+            boots.append(worker.hello.get("boot_id"))
+    return isinstance(boots[0], str) and boots[0] != "" and boots[0] == boots[1]
+
+
 def _unpaired(
     target_a: Target,
     target_b: Target,
@@ -229,7 +242,7 @@ def _unpaired(
     sessions = min(len(values) for values in logs)
     verdict = Verdict(name, float(np.exp(centre)), low, high, sessions, estimate.LEVEL, width, None)
     spent_s = sum(result.device_time_s for result in results if not isinstance(result, Failure))
-    reason = "different devices: unpaired, over sessions of both"
+    reason = "different hosts: unpaired, over sessions of both"
     return Comparison(str(target_a), str(target_b), model.identity, verdict, False, reason, spent_s, ())
 
 
@@ -264,7 +277,7 @@ def noise_floor(
     cache = cache or Cache.default()
     random_ = random.Random(seed)
     with bench(target, cache, timeout_s) as opened:
-        artifact = opened.runtime.prepare(model, target, cache) if model else opened.runtime.anchor(target, cache)
+        artifact = opened.runtime.prepare(model, target, cache) if model else opened.anchor()
         side = Side(model.identity if model else "anchor", opened, artifact)
         ratios: list[float] = []
         environment: Mapping[str, Any] = {}

@@ -11,7 +11,10 @@ import os
 import random
 import selectors
 import signal
+import subprocess
 import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,16 +22,19 @@ from typing import Any
 from .cache import Cache
 from .channels import Channel
 from .device import Device
-from .errors import WorkerError
+from .errors import DeviceError, HwbenchError, WorkerError
 from .island import zipapp
 from .runtimes import Artifact, Runtime
 from .target import Target
 
 PROTOCOL = 1
 START_TIMEOUT_S = 120.0  # importing a large runtime from a cold disk takes tens of seconds
+LAST_WORDS_S = 0.5
 GRACE_S = 5.0  # the worker's own watchdog fires first; this is for a worker that lost it
 WATCHDOG_EXIT = 1  # the status with which faulthandler ends a process that is past its job's deadline
-MAX_ANSWER_BYTES = 256 << 20  # a profile of a thousand nodes and a thousand runs is below a tenth of that
+# A profile of a thousand nodes and a thousand runs takes 10 MB. Parsed, hostile JSON takes some 25 times its length.
+MAX_ANSWER_BYTES = 64 << 20
+MAX_SMALL_ANSWER_BYTES = 4 << 20  # of a verb that brings no samples
 _CHUNK = 1 << 20
 
 
@@ -46,6 +52,7 @@ class Worker:
 
     Raises:
         WorkerError: the process does not come up.
+        DeviceError: the device went away.
     """
 
     def __init__(
@@ -81,7 +88,12 @@ class Worker:
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
         try:
             self.hello: dict[str, Any] = self.ask(
-                "hello", START_TIMEOUT_S, session=runtime.session.stem, threads=target.threads, cpus=cpus
+                "hello",
+                START_TIMEOUT_S,
+                session=runtime.session.stem,
+                threads=target.threads,
+                cpus=cpus,
+                settings=self._settings(),
             )
             spoken = self.hello.get("protocol") if isinstance(self.hello, dict) else None
             if spoken != PROTOCOL:
@@ -89,6 +101,7 @@ class Worker:
                     f"The worker on {device.name} speaks protocol {spoken!r}, hwbench {PROTOCOL}.",
                     remedy="Empty the device's worker folder and try again.",
                 )
+            self._checked("hello", self.hello)
         except BaseException:
             self.close()
             raise
@@ -115,14 +128,16 @@ class Worker:
             "role": role,
             "inputs": [{"name": n, "shape": list(s), "dtype": d} for n, s, d in artifact.inputs],
         }
-        settings = {
+        return {"model": model, "settings": self._settings()}
+
+    def _settings(self) -> dict[str, Any]:
+        return {
             "threads": self._target.threads,
             "precision": self._target.precision,
             "batch": self._target.batch,
             "unit": self._unit,
             "options": {name: True if value is None else value for name, value in self._target.options},
         }
-        return {"model": model, "settings": settings}
 
     def ask(self, verb: str, timeout_s: float, **arguments: Any) -> Any:
         """Send one job and wait for its answer.
@@ -133,6 +148,7 @@ class Worker:
 
         Raises:
             WorkerError: the job failed, the process ended, nothing came back in time, or it was no answer.
+            DeviceError: the device went away.
         """
         self._jobs += 1
         job = {"id": self._jobs, "do": verb, "deadline_s": timeout_s, **arguments}
@@ -159,11 +175,22 @@ class Worker:
                 remedy=_remedy(str(fault.get("message"))),
                 detail=str(fault.get("trace"))[-2000:],
             )
-        return answer["ok"]
+        return answer["ok"] if verb == "hello" else self._checked(verb, answer["ok"])
+
+    def _checked(self, verb: str, answer: Any) -> Any:
+        """An answer that has what is read of it."""
+        if fields := [name for name, valid in _FIELDS.get(verb, {}).items() if not valid(_get(answer, name))]:
+            raise WorkerError(
+                f"The worker for {self._target} answered '{verb}' without a usable {', '.join(fields)}.",
+                remedy="A session module must answer as the built-in ones do; `hwbench doctor` checks the device.",
+                detail=repr(answer)[:500],
+            )
+        return answer
 
     def _line(self, verb: str, timeout_s: float, asked: float) -> bytes:
         assert self._process.stdout is not None
         end = asked + timeout_s + GRACE_S
+        most = MAX_ANSWER_BYTES if verb in _LONG else min(MAX_SMALL_ANSWER_BYTES, MAX_ANSWER_BYTES)
         searched = 0
         while (at := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
@@ -180,22 +207,28 @@ class Worker:
             if chunk == b"":
                 raise self._ended(verb, timeout_s, asked)
             self._buffer += chunk or b""
-            if len(self._buffer) > MAX_ANSWER_BYTES:
+            if len(self._buffer) > most:
                 self._channel.stop(self._process, grace_s=0.0)
                 raise WorkerError(
-                    f"The worker for {self._target} answered '{verb}' with more than {MAX_ANSWER_BYTES >> 20} MiB.",
+                    f"The worker for {self._target} answered '{verb}' with more than {most >> 20} MiB.",
                     remedy="Profile fewer runs (--preset quick) or a smaller model.",
                 )
         line = bytes(self._buffer[:at])
         del self._buffer[: at + 1]
         return line
 
-    def _ended(self, verb: str, timeout_s: float, asked: float) -> WorkerError:
+    def _ended(self, verb: str, timeout_s: float, asked: float) -> HwbenchError:
         """What the end of the process means."""
         late = time.monotonic() - asked >= timeout_s
+        with suppress(subprocess.TimeoutExpired):  # its last words may come after its output ended
+            self._process.wait(timeout=LAST_WORDS_S)
         tail = self._channel.stderr_tail(self._process)
         code = self._channel.stop(self._process)
         name = self._runtime.name
+        # A road with a client of its own knows when it was the client that ended, and not the worker.
+        lost: Callable[[int, str], DeviceError | None] | None = getattr(self._channel, "lost", None)
+        if lost is not None and (away := lost(code, tail)) is not None:
+            return away
         if late and code == WATCHDOG_EXIT:
             return WorkerError(
                 f"{name} did not return from '{verb}' within {timeout_s:g} s; the worker ended itself.",
@@ -234,6 +267,55 @@ class Worker:
         self.close()
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_number, value))
+
+
+def _is_some_numbers(value: object) -> bool:
+    return _is_numbers(value) and value != []
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_tables(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_table, value))
+
+
+def _is_runs(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_numbers, value))
+
+
+_LONG = frozenset({"measure", "block", "finish"})
+# What the host reads of each answer. A device may answer anything, and no more than an error must come of it.
+_FIELDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
+    "hello": {
+        "probe": lambda value: _is_table(value) and _is_table(value.get("versions")),
+        "environment": lambda value: _is_table(value) and _is_table(value.get("device", {})),
+        "cpus": lambda value: value is None or _is_numbers(value),
+    },
+    "open": {"load_s": _is_number, "first_s": _is_number, "info": _is_table},
+    "warm": {"warmup_ns": _is_some_numbers},
+    "block": {"samples_ns": _is_some_numbers},
+    "measure": {
+        "blocks": _is_tables,
+        **dict.fromkeys(("samples_ns", "block_of", "anchor_ns", "anchor_of"), _is_some_numbers),
+    },
+    "finish": {"nodes": _is_tables, "durations_ns": _is_runs},
+    "memory": {"baseline_bytes": _is_number, "peak_bytes": _is_number},
+    "energy": {"answer": _is_table},
+}
+
+
+def _get(answer: Any, name: str) -> Any:
+    return answer if name == "answer" else answer.get(name) if isinstance(answer, dict) else None
+
+
 def _answer(line: bytes) -> dict[str, Any]:
     """The JSON object on a line, or an empty one: from there on it may be anything, NaN and Infinity included."""
 
@@ -258,6 +340,8 @@ def _remedy(message: str) -> str:
     lowered = message.lower()
     if "memory" in lowered or "alloc" in lowered:
         return "Close other programs, or try a smaller model, input or batch."
+    if "cuda" in lowered or "nvidia" in lowered:
+        return "Mend what the message names; `hwbench doctor` on the device tries it again."
     if "no module named" in lowered:
         return "Install the missing package into the device's Python; `hwbench doctor` says which."
     if "not implemented" in lowered or "unsupported" in lowered or "opset" in lowered:

@@ -46,6 +46,7 @@ class Latency:
         percentiles: of all samples; None where there are too few for a two-sided 95 % statement.
         early_stopping_s: the preset's percentile as MLPerf quotes it, the median over sessions of each session's
             upper bound; None for presets that quote the median, and where a session has too few samples.
+        device_median_s: median over sessions of what the accelerator itself took between its own marks; None on a CPU.
     """
 
     raw: Estimate
@@ -54,6 +55,7 @@ class Latency:
     samples: int
     percentiles: dict[str, float | None]
     early_stopping_s: float | None = None
+    device_median_s: float | None = None
 
     @property
     def median_s(self) -> float:
@@ -92,6 +94,7 @@ class Latency:
             "uses_anchor": self.anchor.uses_anchor,
             "percentiles": self.percentiles,
             "early_stopping": self.early_stopping_s,
+            "device_median": self.device_median_s,
         }
 
 
@@ -143,7 +146,8 @@ def latency(sessions: Sequence[Session]) -> Latency | None:
     medians = [float(np.median(samples_s(session))) for session in sessions]
     pooled = np.concatenate([samples_s(session) for session in sessions])
     reference = sessions[0].data.get("anchor_ref") or {}
-    looped = any(s.data.get("inner_loop", 1) > 1 for s in sessions)  # a mean over a loop has no tail
+    # A mean over a loop has no tail, and neither has a tool's summary.
+    looped = any(s.data.get("inner_loop", 1) > 1 or s.data.get("summaries") for s in sessions)
     return Latency(
         raw=estimate.raw(medians, level),
         anchor=anchored(sessions, level),
@@ -151,7 +155,14 @@ def latency(sessions: Sequence[Session]) -> Latency | None:
         samples=len(pooled),
         percentiles={f"p{p:g}": None if looped else series.percentile(pooled.tolist(), p) for p in PERCENTILES},
         early_stopping_s=None if looped or preset.percentile == 0.5 else _early_stopping(sessions, preset.percentile),
+        device_median_s=_device_median(sessions),
     )
+
+
+def _device_median(sessions: Sequence[Session]) -> float | None:
+    taken = [1e-9 * s.arrays["device_ns"].astype(np.float64) for s in sessions if "device_ns" in s.arrays]
+    known = [float(np.median(times_s[times_s > 0])) for times_s in taken if (times_s > 0).any()]
+    return float(np.median(known)) if known else None
 
 
 def _early_stopping(sessions: Sequence[Session], fraction: float) -> float | None:
@@ -225,6 +236,7 @@ def memory(sessions: Sequence[Session], layers: Sequence[Mapping[str, Any]]) -> 
         "peak_bytes": middle.get("peak_bytes"),
         "arena_peak_bytes": middle.get("arena_peak_bytes") or max(arenas, default=None),
         "device_bytes": middle.get("device_bytes"),
+        "reserved_bytes": middle.get("reserved_bytes"),
         "live_activation_bytes": live,
         "method": middle.get("method"),
     }
@@ -246,7 +258,7 @@ def anchor_level(session: Session) -> float | None:
 
 def _throttling(session: Session) -> str:
     moved = (session.data.get("counters") or {}).get("throttle_events")
-    flags = session.environment.get("throttled")
+    flags = session.data.get("throttled") or session.environment.get("throttled")
     if moved:
         return f"{moved:.0f} throttle events"
     return ", ".join(map(str, flags)) if flags else ""
@@ -267,7 +279,10 @@ def latency_caveats(sessions: Sequence[Session], view: Latency | None) -> list[C
     if unsteady:
         found.append(caveat("not_steady", count=unsteady, sessions=len(sessions)))
     least = min(len(samples_s(s)) for s in sessions)
-    if least < preset.min_samples:
+    summaries = [row for s in sessions for row in s.data.get("summaries", ())]
+    if summaries:
+        found.append(caveat("summary_only", blocks=len(summaries), runs=sum(row["count"] for row in summaries)))
+    elif least < preset.min_samples:
         found.append(caveat("budget_cut", samples=least, latency=units.seconds(view.median_s)))
     found += _disturbances(sessions)
     spread = groups_apart([float(np.median(samples_s(s))) for s in sessions])
@@ -325,7 +340,7 @@ def _disturbances(sessions: Sequence[Session]) -> list[Caveat]:
     if flagged:
         worst = max(flagged, key=lambda d: abs(d.relative))
         found.append(caveat("drift", drift=units.percent(worst.relative)))
-    samples = [samples_s(s) for s in sessions]
+    samples = [samples_s(s) for s in sessions if not s.data.get("summaries")]
     far = sum(series.outliers(s.tolist()).robust for s in samples)
     total = sum(len(s) for s in samples)
     if far > 0.02 * total:
@@ -382,6 +397,9 @@ def common_caveats(sessions: Sequence[Session]) -> list[Caveat]:
     throttled = sorted({text for s in sessions if (text := _throttling(s))})
     if throttled:
         found.append(caveat("throttled", why="; ".join(throttled)))
+    neighbours = max(len((s.environment.get("gpu") or {}).get("processes") or ()) for s in sessions)
+    if neighbours:
+        found.append(caveat("gpu_shared", count=neighbours))
     if sessions[0].data.get("macs") == 0:
         found.append(caveat("zero_macs"))
     return found

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from inprocess import InProcessWorker, in_process
+from sshd import own_sshd, shared_sshd, ssh_folder, sshd
 
 from hwbench.cache import Cache
 from hwbench.store import Store
+
+__all__ = ["own_sshd", "shared_sshd", "ssh_folder", "sshd"]  # fixtures that are defined elsewhere
 
 
 @pytest.fixture

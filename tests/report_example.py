@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import sys
+from typing import Any
 
-from hwbench.report import write
+from hwbench.report import predicted, write
 
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = (
@@ -63,7 +64,8 @@ def layers(rng: random.Random, total_s: float, count: int) -> list[dict]:
                 "param_bytes": int(4e5 * rng.random()),
                 "input_bytes": 401408,
                 "output_bytes": 200704,
-                "live_bytes": 1204224,
+                "live_bytes": 1204224 + 4096 * (i % 9),
+                "sources": [f"node_{i}", f"fused_{i}"] if op == "Conv" else [f"node_{i}"],
             }
         )
     scale = total_s / sum(row["latency_s"] for row in found)
@@ -159,6 +161,7 @@ def result(entry: tuple, target: str, factor: float, seed: int = 0) -> dict:
                 "started_at": f"2026-01-05T10:{i:02d}:00+00:00",
                 "median_s": s,
                 "anchored_s": s * 0.99,
+                "block_medians_s": [s * (1.0 + 0.001 * (b % 2) + 0.2 * (i == 3 and b >= 4)) for b in range(8)],
                 "samples": 164,
                 "steady": True,
             }
@@ -183,9 +186,52 @@ def example() -> list[dict]:
     return [*results, failure(), hostile()]
 
 
+def foreseen(count: int = 12, target: str = TARGETS[0][0]) -> list[dict]:
+    """Predicted points of a space, one of them with a name that attacks the page."""
+    rng = random.Random(5)
+    names = [f"ofa:{i}" for i in range(count - 1)] + ["=cmd|' /C calc'!A0,\"<b>"]
+    return predicted(
+        [
+            {"model": name, "latency_s": s, "low_s": 0.97 * s, "high_s": 1.03 * s, "top1": 66 + 900 * s,
+             "family": "ofa-mbv3"}
+            for name in names for s in [rng.uniform(2e-3, 9e-3)]
+        ],
+        target,
+    )  # fmt: skip
+
+
+def beside() -> dict[str, Any]:
+    """A table, its validation and a predictor's evaluation, as ``render`` takes them; names in them attack the page."""
+    rng = random.Random(9)
+    truth = [rng.lognormvariate(-5, 0.5) for _ in range(30)]
+    table = {
+        "kind": "space", "space": "ofa-mbv3", "target": TARGETS[0][0], "entries": 450, "once": 12,
+        "methods": {"in context": 448, "interpolated": 2}, "correction": {"scale": 1.05},
+        "flagged": [{"key": HOSTILE[1], "flag": "drift", "why": SCRIPT, "sentence": ["It moved.", "Measure again."]}],
+        "context": {"build": {"device_time_s": 358.0}, "networks": ["a", "b"], "missing": ["c"],
+                    "cross_validation": {"mape": 0.0135, "plain_sum_mape": 0.0346}, "versions": {"onnxruntime": "1.31"},
+                    "measured": [{"arch": "0120", "latency_s": s, "held_out_error": 0.01} for s in truth]},
+    }  # fmt: skip
+    validation = {
+        "space": "ofa-mbv3", "target": TARGETS[0][0], "networks": 30, "mape": 0.0129, "within_5": 1.0, "within_10": 1.0,
+        "spearman": 0.996, "repeat_error": 0.018, "floor": 0.009, "missing": 0, "failed": {SCRIPT: HOSTILE[1]},
+        "baselines": {"macs": {"mape": 0.025, "spearman": 0.99}, SCRIPT: {"mape": 0.2}, "plain_sum": None},
+        "points": [{"arch": SCRIPT, "predicted_s": 1.01 * s, "first_s": s, "second_s": 1.01 * s} for s in truth],
+    }  # fmt: skip
+    evaluation = {
+        "networks": 60, "families": 20, "mape": 0.031, "within_5": 0.8, "within_10": 0.96, "spearman": 0.99,
+        "interval_90": 0.91, "interval_90_width": 0.15, "op_coverage": 1.0, "repeat_error": 0.019,
+        "train_device_time_s": 1800.0, "baselines": {"nn_meter_method": {"mape": 0.128, "within_10": 0.55}},
+        "points": [{"model": f"m{i}", "family": f"f{i % 4}", "measured_s": s, "predicted_s": s, "low_s": 0.9 * s,
+                    "high_s": 1.1 * s} for i, s in enumerate(truth)],
+    }  # fmt: skip
+    return {"lookup_tables": [table], "validations": [validation], "evaluations": [evaluation]}
+
+
 def hostile() -> dict:
     evil = result((HOSTILE[0], HOSTILE[1], 60.0, 224, 1e8, 1e6, 5e-3), TARGETS[0][0], 1.0)
     evil["layers"][0].update(name=HOSTILE[1], module=SCRIPT, op=HOSTILE[2], kind=HOSTILE[3], latency_s=9e-4)
+    evil["layers"][0]["sources"] = [SCRIPT, HOSTILE[1]]
     evil["caveats"] = [{"code": SCRIPT, "text": HOSTILE[1], "remedy": HOSTILE[3]}]
     evil["environment"] = {"device": {"cpu_model": SCRIPT}, SCRIPT: HOSTILE[1]}
     evil["energy"] = {"unavailable": HOSTILE[1], "remedy": SCRIPT}
@@ -194,4 +240,4 @@ def hostile() -> dict:
 
 
 if __name__ == "__main__":
-    print(write(example(), sys.argv[1]))
+    print(write([*example(), *foreseen()], sys.argv[1], **beside()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from hwbench.cache import Cache
 from hwbench.errors import UsageError, WorkerError
 from hwbench.store import Store
 from hwbench.target import Target
+from hwbench.worker import jobs
 
 FAKE = Target.parse("local-cpu/fake")
 SLOWER = Target.parse("local-cpu/fake+slow=1.03")
@@ -143,9 +145,28 @@ def test_too_few_pairs_make_no_noise_floor(store: Store, cache: Cache) -> None:
         compare.noise_floor(FAKE, store, pairs=4, cache=cache)
 
 
-def test_two_devices_are_compared_by_their_sessions_and_it_says_so(
-    workers: type[InProcessWorker], store: Store, cache: Cache, second_device: str
+def test_two_devices_of_one_host_are_paired_and_it_says_so(
+    workers: type[InProcessWorker], store: Store, cache: Cache, second_device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(jobs, "read_text", lambda path: "b8cf0f27")
+    found = compare.compare_targets(FAKE, SLOWER.with_(device=second_device), made_model("one"), store, cache=cache)
+    assert found.paired
+    assert "both devices are one host" in found.reason
+    assert found.verdict.name == "slower"
+    assert found.log_ratios
+
+
+@pytest.mark.parametrize("boots", [["one", "another"], [None, None], ["", ""]])
+def test_two_devices_are_compared_by_their_sessions_and_it_says_so(
+    workers: type[InProcessWorker],
+    store: Store,
+    cache: Cache,
+    second_device: str,
+    monkeypatch: pytest.MonkeyPatch,
+    boots: list[str | None],
+) -> None:
+    told = itertools.cycle(boots)
+    monkeypatch.setattr(jobs, "read_text", lambda path: next(told))
     slow = Target.parse(f"{second_device}/fake+slow=1.2")
     found = compare.compare_targets(FAKE, slow, made_model("one"), store, cache=cache)
     assert not found.paired
@@ -153,7 +174,8 @@ def test_two_devices_are_compared_by_their_sessions_and_it_says_so(
     assert found.verdict.name == "slower"
     assert found.verdict.low is not None
     assert found.verdict.high is not None
-    assert found.verdict.low < 1.2 < found.verdict.high
+    assert 1 < found.verdict.low < found.verdict.high
+    assert found.verdict.ratio == pytest.approx(1.2, rel=0.01)
     assert found.verdict.pairs >= 8
     assert {s.target.device for s in store.sessions()} == {"local-cpu", "second"}
     assert found.device_time_s == pytest.approx(sum(s.device_time_s for s in store.sessions()))

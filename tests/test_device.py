@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 from hwbench import device
 from hwbench.channels.local import LocalChannel
 from hwbench.channels.processes import STDERR_TAIL_BYTES
-from hwbench.device import Device
+from hwbench.device import Cluster, Device
 from hwbench.errors import DeviceError, HwbenchError, UsageError
+from hwbench.ssh_options import fault
 
 
 @pytest.fixture
@@ -82,7 +84,10 @@ def test_a_profile_of_the_user_comes_first(profiles: Path) -> None:
 def test_every_key_is_read(profiles: Path) -> None:
     (profiles / "old.toml").write_text(
         'kind = "local"\ndescription = "an older Python"\npython = "/opt/py38/bin/python"\nworkdir = "~/bench"\n'
-        'offers = ["python:tflite_runtime"]\n[facts]\ntdp_w = 15\nunit = "cpu"\n'
+        'offers = ["python:tflite_runtime"]\nsensors = ["rapl"]\nunit = "cuda:1"\n[facts]\ntdp_w = 15\nsoc = "X"\n'
+        '[sources]\nfacts = "its box"\ntdp_w = "https://example.org/"\nclusters = "counted"\n'
+        '[[clusters]]\nname = "big"\ncores = [4, 5]\ncore = "Cortex-A76"\nmax_clock_hz = 2.4e9\n'
+        '[runtimes.litert-native]\nbinary = "/usr/bin/benchmark_model"\nx_own = 3\n'
     )
     assert device.find("old") == Device(
         name="old",
@@ -91,9 +96,17 @@ def test_every_key_is_read(profiles: Path) -> None:
         python="/opt/py38/bin/python",
         workdir="~/bench",
         offers=frozenset({"python:tflite_runtime"}),
-        facts={"tdp_w": 15, "unit": "cpu"},
+        facts={"tdp_w": 15, "soc": "X"},
+        sources={"facts": "its box", "tdp_w": "https://example.org/", "clusters": "counted"},
+        unit="cuda:1",
+        clusters=(Cluster("big", (4, 5), "Cortex-A76", 2.4e9),),
+        sensors=("rapl",),
+        runtimes={"litert-native": {"binary": "/usr/bin/benchmark_model", "x_own": 3}},
         source=profiles / "old.toml",
     )
+    assert [device.find("old").source_of(fact) for fact in ("tdp_w", "soc", "no")] == [
+        "https://example.org/", "its box", "",
+    ]  # fmt: skip
 
 
 def test_an_unknown_device(profiles: Path) -> None:
@@ -109,10 +122,56 @@ def test_a_device_is_a_name_and_never_a_path(profiles: Path, name: str) -> None:
         device.find(name)
 
 
+LOCAL = 'kind = "local"\ndescription = "d"\n'
+SSH = 'kind = "ssh"\ndescription = "d"\n'
+ADB = 'kind = "adb"\ndescription = "d"\n'
+SOURCED = LOCAL + '[sources]\nclusters = "x"\n'
+CLUSTER = '[[clusters]]\nname = "big"\ncores = [0]\n'
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("kind = ", "cannot be read"),
+        (LOCAL + "#" + "x" * 70_000, "larger than 64 KiB"),
+        (LOCAL + 'description = "two"', "cannot be read"),
+        ('kind = "local"\ndescription = "a\\u001b[2J"', "description is"),
+        (f'kind = "local"\ndescription = "{"x" * 501}"', "description is"),
+        ('kind = "local"\ndescription = "right to left \\u202e"', "description is"),
+        (LOCAL + 'python = "-c"', "python is '-c'"),
+        (LOCAL + 'workdir = "-rf"', "workdir is"),
+        (LOCAL + 'workdir = "a/../../etc"', "workdir is"),
+        (LOCAL + 'workdir = "a~"', "workdir is"),
+        (LOCAL + 'unit = "cuda"', "unit is 'cuda'"),
+        (LOCAL + 'template = "yes"', "template is 'yes'"),
+        (LOCAL + 'sensors = ["vcgencdm"]', "Did you mean vcgencmd"),
+        (LOCAL + 'sensors = "rapl"', "sensors is"),
+        (LOCAL + "facts = 3", "facts is 3"),
+        (LOCAL + "[facts]\ntdp_w = 15", "tdp_w has no source"),
+        (LOCAL + '[facts]\ntdp_w = inf\n[sources]\ntdp_w = "x"', "facts.tdp_w is inf"),
+        (LOCAL + '[facts]\n"a b" = 1\n[sources]\nfacts = "x"', "'a b' cannot be a name"),
+        (LOCAL + '[facts]\nclusters = 1\n[sources]\nfacts = "x"', "'clusters' cannot be a name"),
+        (LOCAL + '[facts]\ntdp_w = 1\n[sources]\ntpd_w = "x"', "Did you mean tdp_w"),
+        (LOCAL + '[facts]\ntdp_w = 1\n[sources]\ntdp_w = ""', "sources.tdp_w is"),
+        (LOCAL + CLUSTER, "clusters has no source"),
+        (SOURCED + '[[clusters]]\nname = "big"', "no 'cores'"),
+        (SOURCED + '[[clusters]]\nname = "big"\ncores = []', "clusters.cores is"),
+        (SOURCED + '[[clusters]]\nname = "big"\ncores = [true]', "clusters.cores is"),
+        (SOURCED + '[[clusters]]\nname = "big"\ncores = [0, 0]', "clusters.cores is"),
+        (SOURCED + CLUSTER + "max_clok_hz = 1", "Did you mean max_clock_hz"),
+        (SOURCED + CLUSTER + "max_clock_hz = 0", "clusters.max_clock_hz is 0"),
+        (SOURCED + CLUSTER + CLUSTER, "is there twice"),
+        (LOCAL + "[runtimes]\nlitert = 3", "is no table of a runtime"),
+        (LOCAL + '[runtimes.litert]\nbinari = "x"', "Did you mean binary"),
+        (LOCAL + '[runtimes.litert]\nbinary = "-x"', "runtimes.litert.binary is"),
+        (LOCAL + "[runtimes.litert]\nx_deep = [1]", "runtimes.litert.x_deep is"),
+        (LOCAL + 'matches = ["Raspberry Pi 5"]', "matches is for templates"),
+        (LOCAL + 'ssh_options = ["-p", "22"]', "not reached by ssh"),
+        (SSH + 'address = "-oProxyCommand=reboot"', "address is"),
+        (SSH + 'address = "pi@host; reboot"', "address is"),
+        (SSH + 'address = "pi@host"\ntemplate = true', "a template and has an address"),
+        (ADB + 'address = "a b"', "address is"),
+        (ADB + 'address = "--help"', "address is"),
         ("", "no 'kind'"),
         ('kind = "local"', "no 'description'"),
         ('kind = "locl"\ndescription = "d"', "kind is 'locl'"),
@@ -123,7 +182,7 @@ def test_a_device_is_a_name_and_never_a_path(profiles: Path, name: str) -> None:
         ('kind = "local"\ndescription = "d"\noffers = [1]', "offers is"),
         ('kind = "local"\ndescription = "d"\nworkdir = "a b; reboot"', "workdir is"),
         ('kind = "local"\ndescription = "d"\npython = "py\\u0000thon"', "python is"),
-        ('kind = "local"\ndescription = "d"\n[facts.deep]\na = 1', "facts is"),
+        (LOCAL + '[facts.deep]\na = 1\n[sources]\nfacts = "x"', "facts.deep is"),
         ('kind = "local"\ndescription = "d"\naddress = "pi@pi5"', "local and has an address"),
         ('kind = "ssh"\ndescription = "d"', "no 'address'"),
     ],
@@ -149,7 +208,7 @@ def test_a_file_whose_name_fits_no_target(profiles: Path) -> None:
         device.devices()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.binary(max_size=60))
 def test_any_file_is_a_device_or_a_usage_error(profiles: Path, content: bytes) -> None:
     path = profiles / "any.toml"
@@ -164,11 +223,140 @@ def test_a_folder_of_profiles_that_is_not_there(tmp_path: Path, monkeypatch: pyt
         device.devices()
 
 
-@pytest.mark.parametrize("kind", ["ssh", "adb"])
-def test_a_kind_without_a_road_says_so(profiles: Path, kind: str) -> None:
-    (profiles / "far.toml").write_text(f'kind = "{kind}"\ndescription = "d"\naddress = "somewhere"\n')
-    with pytest.raises(DeviceError, match=f"reached by {kind}, and this version"):
-        device.find("far").connect()
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-p", "2222", "-4"],
+        ["-F", "~/.ssh/lab config", "-J", "me@jump.example.org:22,other"],
+        ["-i", "/home/me/.ssh/id_ed25519", "-l", "pi"],
+        ["-o", "StrictHostKeyChecking=accept-new", "-o", "userknownhostsfile=/tmp/known"],
+    ],
+)
+def test_options_of_ssh_that_may_stand_in_a_profile(profiles: Path, options: list[str]) -> None:
+    (profiles / "pi.toml").write_text(f'{SSH}address = "pi@pi5"\nssh_options = {options!r}\n')
+    assert device.find("pi").ssh_options == tuple(options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-o", "ProxyCommand=reboot"],
+        ["-o", "proxycommand=reboot"],
+        ["-oProxyCommand=reboot"],
+        ["-o", "LocalCommand=reboot"],
+        ["-o", "PermitLocalCommand=yes"],
+        ["-o", "KnownHostsCommand=/bin/reboot"],
+        ["-o", "PKCS11Provider=/tmp/evil.so"],
+        ["-o", "Match exec reboot"],
+        ["-o", "Include /tmp/evil"],
+        ["-o", "Port"],
+        ["-o", "Port 22"],
+        ["-o", "Port=22\nProxyCommand=reboot"],
+        ["-o", "HostName=$(reboot)"],
+        ["-o", "ProxyJump=a`reboot`"],
+        ["-o", "IdentityFile=%d/x"],
+        ["-J", "-oProxyCommand=reboot"],
+        ["-i", "-oProxyCommand=reboot"],
+        ["-L", "1:localhost:2"],
+        ["-A"],
+        ["-p"],
+        ["-p", "2222; reboot"],
+        ["host"],
+        ["--"],
+    ],
+)
+def test_options_of_ssh_that_may_not(profiles: Path, options: list[str]) -> None:
+    listed = ", ".join('"' + text.replace("\n", "\\n") + '"' for text in options)
+    (profiles / "pi.toml").write_text(f'{SSH}address = "pi@pi5"\nssh_options = [{listed}]\n')
+    with pytest.raises(UsageError, match="ssh_options"):
+        device.find("pi")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.text(max_size=30) | st.sampled_from(["-o", "-p", "-J", "ProxyCommand=x", "Port=1"]), max_size=5))
+def test_whatever_passes_runs_no_command_here(profiles: Path, options: list[str]) -> None:
+    if fault(options):
+        return
+    joined = " ".join(options).lower()
+    assert "command" not in joined
+    assert not any(letter in joined for letter in ";|&$`\n")
+
+
+def test_profiles_are_written_whole_or_not_at_all(profiles: Path) -> None:
+    entries = {"kind": "local", "description": 'a "quoted" one', "like": None, "facts": {}, "offers": ["python:x"]}
+    made = device.save("mine", entries)
+    assert made == device.find("mine")
+    assert made.description == 'a "quoted" one'
+    with pytest.raises(UsageError, match="already") as caught:
+        device.save("mine", {**entries, "description": "another"})
+    assert "--force" in str(caught.value.remedy)
+    assert device.find("mine").description == 'a "quoted" one'
+    with pytest.raises(UsageError, match="unknown key"):
+        device.save("mine", {**entries, "descripton": "x"}, replace=True)
+    with pytest.raises(UsageError, match="cannot be written in a target"):
+        device.save("../mine", entries)
+    assert device.save("mine", {**entries, "description": "another"}, replace=True).description == "another"
+    assert [path.name for path in profiles.iterdir()] == ["mine.toml"]
+
+
+TEXTS = st.text(st.characters(exclude_categories=["C", "Zl", "Zp", "Zs"]), min_size=1, max_size=40)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@given(
+    description=TEXTS,
+    facts=st.dictionaries(
+        st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True).filter(lambda name: name not in ("facts", "clusters")),
+        TEXTS | st.booleans() | st.integers(-(10**17), 10**17) | st.floats(-1e17, 1e17),
+        max_size=5,
+    ),
+    cores=st.sets(st.integers(0, 4095), min_size=1, max_size=8),
+)
+def test_what_is_written_is_read_back(
+    profiles: Path, description: str, facts: dict[str, object], cores: set[int]
+) -> None:
+    entries = {
+        "kind": "local",
+        "description": description,
+        "facts": facts,
+        "sources": {"facts": "a test", "clusters": "a test"},
+        "clusters": [{"name": "all", "cores": sorted(cores), "max_clock_hz": 1.5e9}],
+    }
+    made = device.save("mine", entries, replace=True)
+    assert (made.description, dict(made.facts)) == (description, facts)
+    assert made.clusters == (Cluster("all", tuple(sorted(cores)), "", 1.5e9),)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "kind",
+                "description",
+                "facts",
+                "sources",
+                "clusters",
+                "runtimes",
+                "address",
+                "template",
+                "ssh_options",
+                "sensors",
+                "unit",
+                "nothing",
+            ]
+        ),
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.text(max_size=8) | st.sampled_from(["local", "ssh", "big"]),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+            max_leaves=6,
+        ),
+        max_size=6,
+    )
+)
+def test_any_table_is_a_device_or_a_usage_error(profiles: Path, entries: dict[str, object]) -> None:
+    with suppress(UsageError):
+        assert device.build(profiles / "any.toml", entries).kind in ("local", "ssh", "adb")
 
 
 def test_a_command_talks_over_its_pipes(channel: LocalChannel) -> None:

@@ -58,7 +58,7 @@ class Session:
             os.write(2, b"last words\\\\n")
             os._exit(7)
     def finish(self):
-        return {"nodes": [], "durations_ns": "x" * self.spec["bytes"]}
+        return {"nodes": [], "durations_ns": self.spec.get("durations", []), "more": "x" * self.spec["bytes"]}
     def close(self):
         pass
 
@@ -192,7 +192,7 @@ def test_answers_come_whole_and_in_order(strange) -> None:
     with strange() as worker:
         worker.open("m", does("nothing", bytes=5 << 20), 20)
         for _ in range(2):
-            assert len(worker.ask("finish", 20, handle="m")["durations_ns"]) == 5 << 20
+            assert len(worker.ask("finish", 20, handle="m")["more"]) == 5 << 20
         assert worker.ask("environment", 20)
 
 
@@ -388,6 +388,28 @@ def test_what_is_no_answer_is_shown_and_refused(answering, channel: Watched, ans
 def test_another_protocol_is_refused(answering, channel: Watched, ok: Any) -> None:
     with pytest.raises(WorkerError, match="speaks protocol"):
         answering(json.dumps({"id": 1, "ok": ok}).encode())
+    assert channel.gone()
+
+
+@pytest.mark.parametrize("probe", [None, [], {}, {"versions": 3}])
+def test_a_hello_without_what_is_read_of_it_is_refused(answering, channel: Watched, probe: Any) -> None:
+    ok = {"protocol": 1, "probe": probe, "environment": {}, "cpus": None}
+    with pytest.raises(WorkerError, match="answered 'hello' without a usable probe"):
+        answering(json.dumps({"id": 1, "ok": ok}).encode())
+    assert channel.gone()
+
+
+@pytest.mark.parametrize("durations", ["0123", {}, [1, 2], [["1"]], [[None]], [[True]]])
+def test_an_answer_without_what_is_read_of_it_is_refused(strange, durations: Any) -> None:
+    with strange() as worker:
+        worker.open("m", does("nothing", bytes=0, durations=durations), 20)
+        with pytest.raises(WorkerError, match="answered 'finish' without a usable durations_ns"):
+            worker.ask("finish", 20, handle="m")
+
+
+def test_an_answer_is_small_where_no_samples_are_asked_for(strange, channel: Watched) -> None:
+    with strange() as worker, pytest.raises(WorkerError, match="answered 'open' with more than 4 MiB"):
+        worker.open("m", does("raise", type="value", message="x" * (5 << 20)), 20)
     assert channel.gone()
 
 

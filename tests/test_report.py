@@ -1,4 +1,4 @@
-"""The report, through its three functions; and in a real browser where one is installed."""
+"""The report, through its functions; tests/test_report_browser.py opens it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,37 @@ import copy
 import html.parser
 import json
 import math
-import random
 import re
-import shutil
-import subprocess
 import sys
 from datetime import datetime, timezone
-from importlib.resources import files
-from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from report_example import HOSTILE, SCRIPT, TARGETS, ZOO, example, failure, hostile, result
+from report_example import HOSTILE, SCRIPT, TARGETS, ZOO, beside, example, failure, foreseen, hostile, result
 
 from hwbench import units
+from hwbench.cli import export
 from hwbench.errors import DeviceError, MissingDependency, UsageError
-from hwbench.report import SCHEMA, pictures, render, write
+from hwbench.lut.table import Entry, LookupTable
+from hwbench.report import (
+    SCHEMA,
+    of_table,
+    pictures,
+    predicted,
+    read_accuracy,
+    read_json,
+    render,
+    with_accuracy,
+    write,
+)  # fmt: skip
+from hwbench.report.across import across
+from hwbench.report.model import Ceiling, ceilings, fused, kinds
+from hwbench.report.rows import read
+
+
+ONE, TWO = "a/fake:fp32@1x1", "b/fake:fp32@1x1"
 
 
 class Page(html.parser.HTMLParser):
@@ -64,7 +78,7 @@ def row_of(text: str, model: str) -> list[str]:
     """Cells of the first row of the table of results that is of this model."""
     table = text[text.index('id="results-table"') : text.index("</section>", text.index('id="results-table"'))]
     for row in map(Page, re.findall(r"<tr>.*?</tr>", table, re.S)):
-        if any(name.endswith(model) for _, name in row.all("th")):
+        if any(attrs.get("scope") == "row" and model in name.split("\n")[0] for attrs, name in row.all("th")):
             return [cell for _, cell in row.all("td")]
     raise KeyError(model)
 
@@ -80,7 +94,8 @@ def own_text(page: str) -> str:
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return render(example(), title="A <title>", generated_at=datetime(2026, 1, 5, 12, 0, tzinfo=timezone.utc))
+    made = datetime(2026, 1, 5, 12, 0, tzinfo=timezone.utc)
+    return render([*example(), *foreseen()], title="A <title>", generated_at=made, **beside())
 
 
 def test_the_page_has_its_parts_and_a_skeleton_for_readers(page):
@@ -90,7 +105,7 @@ def test_the_page_has_its_parts_and_a_skeleton_for_readers(page):
     assert tree.all("a", class_="skip")[0][0]["href"] == "#main"
     ids = [attrs["id"] for _, attrs, _ in tree.nodes if "id" in attrs]
     assert len(ids) == len(set(ids))
-    assert {"front", "results", "models", "errors", "methods"} <= set(ids)
+    assert {"front", "across", "results", "models", "tables", "errors", "methods"} <= set(ids)
     assert all("scope" in attrs for attrs, _ in tree.all("th"))
     assert len(tree.all("caption")) == len(tree.all("table"))
     assert {attrs["href"] for attrs, _ in tree.all("a")} <= {f"#{name}" for name in ids}
@@ -103,12 +118,12 @@ def test_every_result_is_in_the_table_and_has_a_section(page):
     assert len(tree.all("details", class_="result")) == 46
     cells = row_of(page, "lcnet_100")
     source = example()[3]
-    assert cells[0] == "lcnet"
-    assert units.seconds(source["latency_s"]["median"]) in cells[2]
-    assert units.seconds(source["latency_s"]["anchored"]) in cells[3]
-    assert cells[5] == "72.10 %"
-    assert cells[9] == "130 mJ"
-    assert row_of(page, "resnet50")[9] == "unavailable"
+    assert cells[0] == "local-cpu/onnxruntime:fp32@1x1"
+    assert units.seconds(source["latency_s"]["median"]) in cells[1]
+    assert units.seconds(source["latency_s"]["anchored"]) in cells[2]
+    assert cells[3] == "72.10 %"
+    assert cells[7] == "130 mJ"
+    assert row_of(page, "resnet50")[7] == "unavailable"
     assert "no RAPL counter under /sys/class/powercap" in page
 
 
@@ -121,7 +136,7 @@ def test_rendering_is_pure():
 
 def test_points_of_another_input_size_or_without_accuracy_stay_out_of_the_front(page):
     tree = Page(page)
-    charted = {r["model"] for r in tree.data["results"] if r["charted"]}
+    charted = {r["model"] for r in tree.data["results"] if r["charted"] and not r["predicted"]}
     assert "tinynet_c" not in charted
     assert "ssdlite320_mobilenet_v3_large" not in charted
     assert len(charted) == 14
@@ -161,6 +176,18 @@ def test_nothing_from_outside_becomes_markup(page):
     assert not set("<&\u2028\u2029") & set(embedded.removeprefix('id="data">'))
 
 
+@pytest.mark.parametrize("evil", HOSTILE)
+def test_a_target_or_a_family_that_attacks_stays_an_attribute(evil):
+    models = [dict(result(entry, ONE, 1.0), target=evil, family=evil + entry[0]) for entry in ZOO[:2]]
+    tree = Page(render([*models, *(dict(one, target=TWO) for one in models)]))
+    assert tree.all("img") == []
+    assert len(tree.all("script")) == 3
+    boxes = {attrs["value"] for attrs, _ in tree.all("input", **{"data-hide": "target"})}
+    assert boxes == {evil.replace("\ud800", "?"), TWO}
+    assert not any(name.startswith("on") for _, attrs, _ in tree.nodes for name in attrs)
+    assert len(tree.all("input", **{"data-hide": "family"})) == 2
+
+
 def test_nothing_leaves_the_page(page):
     text = own_text(render(example()[:-1]))  # the last one attacks the page with tags, as text
     assert not re.search(r"https?:|//[a-z]+\.|@import|url\(|\ssrc=|<link|<iframe|<form|fetch\(|XMLHttp", text)
@@ -172,8 +199,8 @@ def test_nothing_leaves_the_page(page):
 
 def test_the_embedded_data_is_versioned_and_trimmed(page):
     data = Page(page).data
-    assert data["schema"] == SCHEMA == 1
-    assert len(data["results"]) == 46
+    assert data["schema"] == SCHEMA == 2
+    assert len(data["results"]) == 46 + 12
     assert data["errors"] == [{"model": "mobilevit_xxs", "target": TARGETS[1][0], "type": "WorkerError"}]
     first = data["results"][0]
     assert set(first) & {"environment", "closure", "published"} == set()
@@ -241,7 +268,7 @@ def test_no_results_say_what_to_run_next():
 def test_a_missing_value_is_never_a_zero():
     text = render([{"model": "bare", "target": "local-cpu/fake:fp32@1x1"}])
     cells = row_of(text, "bare")
-    assert cells[2:10] == ["n/an/a", *["n/a"] * 7]
+    assert cells[1:8] == ["n/an/a", *["n/a"] * 6]
     assert not re.search(r">\s*0(\.0+)?( [µnm]?s| B| %)?\s*<", own_text(text))
 
 
@@ -329,55 +356,199 @@ def test_pictures_without_data_and_of_unknown_format(tmp_path):
         pictures([], "pgn", tmp_path)
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_predicted_points_are_told_apart_and_have_no_section(page):
+    tree = Page(page)
+    points = [r for r in tree.data["results"] if r["predicted"]]
+    assert len(points) == 12
+    assert all(r["charted"] and not r["open"] and r["caveats"] == ["predicted"] for r in points)
+    assert not {r["id"] for r in points} & {attrs["id"] for attrs, _ in tree.all("details", class_="result")}
+    table = page[page.index('id="results-table"') :]
+    assert "<small>predicted" in table[table.index("ofa:<wbr>3</bdi>") :][:60]
+    command = tree.all("pre", class_="command")[0][1]
+    assert "ofa:" not in command  # a prediction is nothing that profile repeats
 
 
-def load(url: str, profile: Path) -> tuple[str, str]:
-    """The document as a headless browser leaves it, and what the browser logged."""
-    switches = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
-                "disable-background-networking", "disable-component-update", "disable-sync",
-                "virtual-time-budget=10000", "enable-logging=stderr", "v=0",
-                f"user-data-dir={profile}", "window-size=1400,1000", "dump-dom")  # fmt: skip
-    done = subprocess.run(
-        [str(CHROMIUM), *(f"--{switch}" for switch in switches), url], capture_output=True, timeout=90, check=True
-    )
-    return done.stdout.decode(), done.stderr.decode()
+def test_a_prediction_without_a_latency_is_left_out():
+    bad = [{"model": "a"}, {"model": "b", "latency_s": 0}, {"model": "c", "latency_s": float("nan")}]
+    assert predicted(bad, TARGETS[0][0]) == []
+    (one,) = predicted([{"model": "d", "latency_s": 1e-3, "target": TARGETS[1][0]}], TARGETS[0][0])
+    assert one["target"] == TARGETS[1][0]
 
 
-@browser
-def test_the_page_draws_in_a_browser_without_an_error(tmp_path):
-    file = write(example(), tmp_path / "report.html")
-    text, log = load(f"{file.as_uri()}#r45", tmp_path / "profile")
-    assert "CONSOLE" not in log
-    tree = Page(text)
-    assert tree.all("html")[0][0]["data-ready"] == "true"
-    front = text[text.index('id="front-chart"') : text.index("</figure>")]
-    assert front.count('class="trace scatter') >= 6
-    assert front.count('class="point plotly-customdata"') == 40
-    assert front.count('class="xerror"') == 40
-    (opened,) = (attrs for attrs, _ in tree.all("details", class_="result") if "open" in attrs)
-    assert (opened["id"], opened["data-drawn"]) == ("r45", "true")
-    section = text[text.index('id="r45"') : text.index("data-layers", text.index('id="r45"'))]
-    assert len(re.findall(r'class="trace bars"', section)) >= 4
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in section  # a name on the axis, still a name
-    assert text.count('class="trace bars"') == len(re.findall(r'class="trace bars"', section))  # others wait
-    assert tree.all("img") == []
-    assert len(tree.all("script")) == 3
+def test_precision_is_a_filter_where_there_are_several():
+    one, two = (result(ZOO[0], f"pi5/litert:{precision}@4x1", 1.0) for precision in ("fp32", "int8"))
+    assert {r["precision"] for r in Page(render([one, two])).data["results"]} == {"fp32", "int8"}
+    assert Page(render([one, two])).all("input", value="int8", **{"data-hide": "precision"})
+    assert not Page(render([one])).all("input", **{"data-hide": "precision"})
 
 
-@browser
-def test_numbers_in_charts_read_as_in_the_tables(tmp_path):
-    rng = random.Random(7)
-    values = [0.0, 1.0, 999.0, 1024.0, -3.2e-7, *(rng.uniform(1, 10) * 10.0 ** rng.randint(-9, 10) for _ in range(200))]
-    script = files("hwbench.report").joinpath("templates", "format.js").read_text(encoding="utf-8")
-    act = "const K = ['seconds', 'joules', 'size', 'count', 'percent'];"
-    act += "document.title = JSON.stringify(V.map((v) => K.map((k) => format[k](v))));"
-    (tmp_path / "f.html").write_text(
-        f'<meta charset="utf-8"><script>{script};const V={json.dumps(values)};{act}</script>', encoding="utf-8"
-    )
-    text, log = load((tmp_path / "f.html").as_uri(), tmp_path / "profile")
-    assert "CONSOLE" not in log
-    shown = json.loads(Page(text).all("title")[0][1])
-    python = (units.seconds, units.joules, units.size, units.count, units.percent)
-    assert shown == [[write_number(value) for write_number in python] for value in values]
+def on(target: str, seconds: dict[str, float], half_width: float = 0.01) -> list[dict]:
+    return [
+        {"model": name, "identity": name, "target": target,
+         "latency_s": {"median": s, "low": s * (1 - half_width), "high": s * (1 + half_width)}}
+        for name, s in seconds.items()
+    ]  # fmt: skip
+
+
+def test_rank_correlation_and_flips_between_two_targets():
+    here, there = {"p": 1.0, "q": 2.0, "r": 3.0, "s": 4.0}, {"p": 10.0, "q": 20.0, "r": 40.0, "s": 30.0}
+    found = across(read([*on(ONE, here), *on(TWO, {**there, "alone": 5.0})])[0])
+    assert found.shared == 4
+    assert (found.spearman(ONE, TWO), found.kendall(TWO, ONE)) == pytest.approx((0.8, 2 / 3))
+    assert (found.flipped, found.compared) == (1, 6)
+    (flip,) = found.flips
+    assert (flip.one.model, flip.two.model, flip.certain) == ("r", "s", True)
+    assert flip.size == pytest.approx(1 / 3)  # 4 over 3 on both sides
+    assert not across(read([*on(ONE, here, 0.2), *on(TWO, there)])[0]).flips[0].certain
+
+
+def test_a_model_that_a_target_does_not_like_stands_out_in_the_heat_map():
+    here = {f"m{i}": 1.0 + i for i in range(6)}
+    found = across(read([*on(ONE, here), *on(TWO, {**{k: 3 * v for k, v in here.items()}, "m2": 36.0})])[0])
+    ratio = dict(zip(found.heat.models, found.heat.ratio, strict=True))
+    assert max(ratio, key=lambda name: ratio[name][1]) == "m2"
+    assert ratio["m2"][1] / ratio["m2"][0] == pytest.approx(4.0 ** (5 / 6), rel=1e-4)
+    assert list(found.heat.models) == sorted(here, key=lambda name: here[name] * (2 if name == "m2" else 1))
+
+
+def test_too_few_or_predicted_points_are_no_comparison():
+    two = {"p": 1.0, "q": 2.0}
+    assert across(read([*on(ONE, two), *on(TWO, two)])[0]) is None
+    made = [{**r, "caveats": [{"code": "predicted"}]} for r in on(TWO, {**two, "r": 3.0})]
+    assert across(read([*on(ONE, {**two, "r": 3.0}), *made])[0]) is None
+    alike = across(read([*on(ONE, {"p": 1.0, "q": 1.0, "r": 1.0}), *on(TWO, {**two, "r": 3.0})])[0])
+    assert alike.spearman(ONE, TWO) is None
+    assert 'id="across"' not in render(on(ONE, two))
+
+
+def test_what_layers_hold_and_what_the_target_can_do_at_best():
+    one = result(ZOO[0], ONE, 1.0)
+    layer = {"name": "n", "op": "Conv", "kind": "conv", "latency_s": 1e-3, "macs": 2e6, "param_bytes": 1e3,
+             "input_bytes": 2e3, "output_bytes": 1e3, "sources": ["a", "b", "c"]}  # fmt: skip
+    short = {**layer, "latency_s": 1e-9}  # its rate would be absurd
+    one["layers"] = [layer] * 5 + [
+        short,
+        {**layer, "below_resolution": True, "latency_s": 1e-4},
+        {**layer, "sources": None},
+    ]
+    one["layers"][7]["sources"] = "abc"  # no list: nothing is told
+    rows, _ = read([one])
+    assert ceilings(rows) == {ONE: Ceiling(2e9, 4e6, 6)}
+    assert len(fused(rows[0].layers)) == 7
+    text = render([one])
+    assert "Fusion: 7 layers hold several of the source" in text
+    assert "7 of 8 layers tell what they hold: 21 of the source" in text
+    assert Page(text).data["ceilings"] == {ONE: [2e9, 4e6]}
+    assert [kind.op for kind in kinds(rows[0].layers)] == ["conv"]
+
+
+def test_change_points_of_a_session_are_told(page):
+    series = Page(page).data["results"][0]["sessions"]
+    assert series["changes"] == [[], [], [], [4], [], [], [], []]
+    assert "The level changes once inside a session" in page
+
+
+def test_anchored_session_figures_come_from_the_level_and_the_slope():
+    one = result(ZOO[0], ONE, 1.0)
+    one["latency_s"]["slope"] = 0.5
+    one["sessions"] = [{"median_s": 1e-3, "anchor_level": 1.21}, {"median_s": 1e-3, "anchor_level": None}]
+    assert Page(render([one])).data["results"][0]["sessions"]["anchored_s"] == [pytest.approx(1e-3 / 1.1), None]
+
+
+def test_tables_validations_and_evaluations_have_their_panels(page):
+    tree = Page(page)
+    assert [s["id"] for s in tree.data["scatters"]] == ["table0", "validation0", "evaluation0"]
+    assert len(tree.data["scatters"][1]["measured_s"]) == 30
+    assert "It moved." not in page  # the gate's own words go before the general ones
+    assert "Measure again." in page
+    for words in (
+        "1.29 %",
+        "a line through MACs",
+        "nn-Meter&#39;s method",
+        "12.80 %",
+        "Table of ofa-mbv3",
+        "1 flagged entry",
+    ):
+        assert words in page, words
+
+
+def test_a_panel_of_nonsense_is_still_a_panel():
+    junk = {"a": None, "b": [], "c": 10**400, "mape": SCRIPT, "networks": [SCRIPT]}
+    for source in ({}, junk, {"points": [junk, {"predicted_s": -1}], "context": 3, "baselines": [1], "flagged": 5}):
+        text = render([], lookup_tables=[source], validations=[source], evaluations=[source])
+        assert Page(text).data["scatters"] == []
+        assert "Nothing to show yet" not in text
+
+
+def test_a_real_table_becomes_a_panel():
+    entries = {key: Entry(key, 1e-3, flags=flags) for key, flags in (("a", ()), ("b", ("drift",)))}
+    context = {"flagged": [{"key": "b", "flag": "drift", "why": "it rose"}]}
+    table = of_table(LookupTable("kernels", "", 0, ONE, entries, context=context))
+    json.dumps(table)
+    text = render([], lookup_tables=[table])
+    assert "Table of kernels" in text
+    assert "it rose" in text
+
+
+def test_own_accuracies_replace_published_ones(tmp_path):
+    file = tmp_path / "own.csv"
+    file.write_text("model,accuracy\nresnet18,0.5\nlcnet_100@1x3x224x224,0.625\n")
+    found = with_accuracy(example(), read_accuracy(file), file.name)
+    rows = {r["model"]: r for r in Page(render(found)).data["results"]}
+    assert (rows["resnet18"]["top1"], rows["lcnet_100"]["top1"]) == (50.0, 62.5)
+    assert rows["resnet18"]["top1_source"] == "own.csv"
+    assert rows["resnet50"]["charted"] is False
+
+
+@pytest.mark.parametrize("text", ["", "name,accuracy\na,1\n", "model,accuracy\na,x\n", "model,accuracy\na,1\na,2\n",
+                                  "model,accuracy\na,nan\n", "model,accuracy\na,101\n"])  # fmt: skip
+def test_accuracies_that_cannot_be_are_refused(text, tmp_path):
+    (tmp_path / "own.csv").write_text(text)
+    with pytest.raises(UsageError) as error:
+        read_accuracy(tmp_path / "own.csv")
+    assert error.value.remedy
+
+
+def test_json_of_other_commands_is_read_in_each_of_its_shapes(tmp_path):
+    file = tmp_path / "v.json"
+    for written in ('{"a": 1}', '[{"a": 1}]', '{"a": 1}\n'):
+        file.write_text(written)
+        assert read_json(file, "validation", ("a",)) == [{"a": 1}]
+    file.write_text('{"a": 1}\n{"a": 2}\n')
+    assert [one["a"] for one in read_json(file, "validation", ("a",))] == [1, 2]
+    for bad in ("", "{", "[1]", '{"b": 1}', "[" * 100_000):
+        file.write_text(bad)
+        with pytest.raises(UsageError):
+            read_json(file, "validation", ("a",))
+    with pytest.raises(UsageError):
+        read_json(tmp_path / "none.json", "validation", ("a",))
+
+
+def test_many_results_get_a_table_and_the_first_their_sections():
+    many = [{"model": f"m{i}", "target": ONE, "latency_s": {"median": 1e-3 + i * 1e-6}, "top1": 60 + i * 0.01,
+             "input_size": 224, "top1_input_size": 224} for i in range(500)]  # fmt: skip
+    tree = Page(text := render([*many, {**result(ZOO[0], ONE, 9.0), "top1": 50.0}]))
+    sections = {attrs["id"] for attrs, _ in tree.all("details", class_="result")}
+    assert len(sections) == 200
+    assert "Here are 200 of 501 measured results" in text
+    table = text[text.index('id="results-table"') :]
+    assert table.index("m199</bdi>") < table.index('<template id="other-results">') < table.index("m200</bdi>")
+    assert text.count('<tr><th scope="row"><span class="star"') == 501
+
+
+def test_the_command_line_measures_and_reports_again():
+    text = Page(render(example()[:3], command="hwbench report -o 'a b.html'")).all("pre", class_="command")[0][1]
+    assert text.replace("\\\n", "").splitlines() == [text.replace("\\\n", "")]  # one line for a shell
+    assert text.endswith("&& \\\nhwbench report -o 'a b.html'")
+    assert text.startswith("hwbench profile mobilenetv3_small_100@224 --on local-cpu/onnxruntime:fp32@1x1 --on")
+
+
+def test_report_command_takes_files_beside_the_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("HWBENCH_DB", f"sqlite:///{tmp_path / 'empty.db'}")
+    validation, page = tmp_path / "v.json", tmp_path / "r.html"
+    validation.write_text(json.dumps(beside()["validations"][0]))
+    done = CliRunner().invoke(export.report, ["-o", str(page), "--validation", str(validation)])
+    assert done.exit_code == 0, done.output
+    assert f"--validation {validation}" in page.read_text(encoding="utf-8")
+    empty = CliRunner().invoke(export.report, ["-o", str(page)])
+    assert isinstance(empty.exception, UsageError)

@@ -60,7 +60,7 @@ def test_an_unknown_runtime_is_told_its_neighbours() -> None:
     [
         ("here/onnxruntime:int3", "cannot run int3"),
         ("here/torch:int8", "cannot run int8"),
-        ("here/torch+cudagraph", "no option 'cudagraph'"),
+        ("here/torch+turbo", "no option 'turbo'"),
         ("here/onnxruntime+threads=2", "no option 'threads'"),
     ],
 )

@@ -132,6 +132,7 @@ CASES: dict[str, Callable[[], list[Session]]] = {
     "few_sessions": lambda: sessions(2),
     "not_steady": lambda: [*sessions(2), latency_session(2, steady=False)],
     "budget_cut": lambda: sessions(per_block=2),
+    "summary_only": lambda: sessions(per_block=1, summaries=[{"kind": "plain", "count": 40}] * 6),
     "drift": lambda: sessions(blocks=12, factors=DRIFTING),
     "disturbed": lambda: sessions(counters={"involuntary_switches": 40}),
     "off_reference": lambda: sessions(anchor_s=1.2e-3),
@@ -147,6 +148,7 @@ CASES: dict[str, Callable[[], list[Session]]] = {
     "precision_changed": lambda: sessions(info={"precision": "fp16"}),
     "fallback_provider": lambda: sessions(info={"provider": "xnnpack + builtin ops"}),
     "throttled": lambda: sessions(counters={"throttle_events": 3.0}),
+    "gpu_shared": lambda: changed(gpu={"processes": [{"pid": 7, "used_bytes": None}]}),
     "environment_changed": lambda: changed(governor="powersave"),
     "zero_macs": lambda: sessions(macs=0),
 }
@@ -157,10 +159,28 @@ def test_a_made_case_raises_the_caveat(code: str) -> None:
     assert code in doubts(CASES[code]())
 
 
+def test_a_tool_that_only_sums_up_has_no_percentiles_and_is_not_called_short_of_samples() -> None:
+    found = sessions(per_block=1, blocks=60, summaries=[{"kind": "plain", "count": 40}] * 60)
+    assert not {"budget_cut", "outliers"} & set(doubts(found))
+    assert "180 blocks" in doubts(found)["summary_only"]
+    assert "7200 inferences" in doubts(found)["summary_only"]
+    view = Measurement(KEY, TARGET, found).latency
+    assert view is not None
+    assert set(view.percentiles.values()) == {None}
+
+
 def test_every_caveat_of_the_table_has_a_case() -> None:
     assert set(CASES) | {"random_weights", "pass_failed"} == set(CAVEATS)  # the last one: tests of campaigns
     assert "random_weights" in doubts([], entry=object())
     assert "random_weights" not in doubts([], entry=object(), pretrained=True)
+
+
+def test_an_accelerators_own_time_stands_beside_the_latency() -> None:
+    found = sessions()
+    assert Measurement(KEY, TARGET, found).as_dict()["latency_s"]["device_median"] is None
+    for session in found:
+        session.arrays["device_ns"] = np.where(np.arange(len(session.arrays["samples_ns"])) % 3, 400_000, 0)
+    assert Measurement(KEY, TARGET, found).as_dict()["latency_s"]["device_median"] == pytest.approx(4e-4)
 
 
 def test_a_quiet_measurement_carries_no_doubt() -> None:

@@ -293,6 +293,13 @@ def test_end_of_file_ends_it_in_the_middle_of_a_job(start) -> None:
     assert worker.popen.stdout.read() == b""
 
 
+def test_a_worker_that_is_forgotten_ends_by_itself() -> None:
+    """As behind a link that broke without a word: no job, and no end-of-file either."""
+    code = "import hwbench.worker.__main__ as worker; worker.IDLE_S = 0.2; worker.main()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+        assert process.wait(timeout=20) == 0
+
+
 def test_jobs_before_end_of_file_are_done(start) -> None:
     worker = start("fake")
     number = worker.send("hello", session="fake")

@@ -41,8 +41,10 @@ class Processes:
         self._where, self._cwd = where, cwd
         self._started: dict[int, tuple[subprocess.Popen[bytes], IO[bytes], Path]] = {}
 
-    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """Start ``argv`` with pipes on stdin and stdout.
+    def start(
+        self, argv: Sequence[str], env: Mapping[str, str], stdin: int | IO[bytes] = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
+        """Start ``argv`` with a pipe on stdout, and one on stdin unless a file is given.
 
         Raises:
             DeviceError: it could not be started.
@@ -56,7 +58,7 @@ class Processes:
                 stderr = undo.enter_context((scratch / "stderr").open("w+b"))
                 process = subprocess.Popen(
                     list(argv),
-                    stdin=subprocess.PIPE,
+                    stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
                     env={**os.environ, "TMPDIR": str(scratch), **env},
@@ -76,18 +78,28 @@ class Processes:
             detail=f"argv: {list(argv)}",
         )
 
-    def run(self, argv: Sequence[str], *, timeout_s: float, limit_bytes: int, env: Mapping[str, str]) -> Finished:
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        limit_bytes: int,
+        env: Mapping[str, str],
+        stdin: int | IO[bytes] = subprocess.PIPE,
+    ) -> Finished:
         """Run ``argv`` to its end, keeping at most ``limit_bytes`` of what it prints; the rest is read and dropped.
+
+        It reads a file when one is given, and nothing otherwise.
 
         Raises:
             DeviceError: it could not be started, or did not end in time; then it was killed.
         """
-        process = self.start(argv, env)
+        process = self.start(argv, env, stdin)
         try:
-            assert process.stdin is not None
-            process.stdin.close()
+            if process.stdin is not None:
+                process.stdin.close()
             kept, cut, ended = self._drain(process, time.monotonic() + timeout_s, limit_bytes)
-            stderr = self.stderr_tail(process, limit_bytes)
+            stderr = self.stderr_tail(process, max(limit_bytes, STDERR_TAIL_BYTES))
         finally:
             code = self.stop(process, grace_s=0.0 if process.poll() is None else 1.0)
         if not ended:
@@ -153,7 +165,11 @@ class Processes:
         shutil.rmtree(scratch, ignore_errors=True)
         return code
 
+    def running(self) -> list[subprocess.Popen[bytes]]:
+        """What was started and not yet stopped."""
+        return [process for process, _, _ in self._started.values()]
+
     def close(self) -> None:
         """Stop every process that was started here, without waiting for any to finish its work."""
-        for process, _, _ in list(self._started.values()):
+        for process in self.running():
             self.stop(process, grace_s=0.0)

@@ -24,6 +24,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "noise-floor": ("compare", "The smallest difference a target can show."),
     "spaces": ("spaces", "Search spaces: what can be chosen, and how many networks that makes."),
     "lut": ("lut", "Lookup tables of a search space: build, query, validate, export, import."),
+    "predictor": ("predictor", "Predictors of any network's latency: train, show, evaluate, adapt."),
+    "predict": ("predictor", "What a network would take, without timing it."),
     "search": ("search", "Networks of a space on the front of accuracy and cost, under hard limits."),
     "selftest": ("selftest", "Put hwbench's own numbers to the test."),
     "export": ("export", "Results as files of other tools."),

@@ -80,8 +80,9 @@ def compare(
     """Is B slower than A? Two models on one target, or with --model one model on two targets.
 
     Both run side by side in pairs of fresh processes, and the verdict (faster, slower, equivalent, inconclusive) is
-    about B against A, over the ratios of pairs. Targets on different devices share no minute: they are compared by
-    their sessions, and the output says so.
+    about B against A, over the ratios of pairs. Two devices of one host (this machine, and this machine by ssh) are
+    paired as well. Targets on different hosts share no minute: they are compared by their sessions, and the output
+    says so.
 
     --fail-if slower:2% exits with code 6 when the verdict is "slower" (the interval of the ratio excludes 1 and is not
     inside the band) and the ratio itself is above 1.02. "inconclusive" and "equivalent" exit with 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,21 @@ _SUFFIX = {"json": "jsonl", "perfetto": "perfetto.json", "pyperf": "pyperf.json"
     "--front", "fronts", type=_WHERE, metavar="FILE", multiple=True,
     help="A front that `hwbench search` wrote, drawn beside what was measured. Repeat it for more.",
 )  # fmt: skip
+@click.option(
+    "--accuracy", type=_WHERE, metavar="FILE",
+    help="Your own accuracies instead of published ones: a CSV file with the columns model and accuracy.",
+)  # fmt: skip
+@click.option("--lut", "luts", type=_WHERE, metavar="FILE", multiple=True, help="A lookup table: what it covers.")
+@click.option(
+    "--validation", "validations", type=_WHERE, metavar="FILE", multiple=True,
+    help="What `hwbench lut validate --json` printed.",
+)  # fmt: skip
+@click.option(
+    "--evaluation", "evaluations", type=_WHERE, metavar="FILE", multiple=True,
+    help="What `hwbench predictor evaluate --json` printed.",
+)  # fmt: skip
 @options.on(required=False)
-def report(models: tuple[str, ...], path: Path, fmt: str, fronts: tuple[Path, ...], on: tuple[Target, ...]) -> None:
+def report(models: tuple[str, ...], path: Path, fmt: str, on: tuple[Target, ...], **files: Any) -> None:
     """Write the newest results of the store as one self-contained HTML page, or as pictures.
 
     \b
@@ -66,6 +80,7 @@ def report(models: tuple[str, ...], path: Path, fmt: str, fronts: tuple[Path, ..
       hwbench report mobilenetv2_100 resnet18 -o front.html --on local-cpu/onnxruntime
       hwbench report -o pictures --format svg
       hwbench report -o front.html --front front.parquet
+      hwbench report -o table.html --lut cpu.parquet --validation validation.json
     """
     from .. import report as library
     from .. import results
@@ -77,14 +92,51 @@ def report(models: tuple[str, ...], path: Path, fmt: str, fronts: tuple[Path, ..
     if fmt not in formats:
         hint = did_you_mean(fmt, formats)
         raise UsageError(f"There is no report format '{fmt}'. {hint}".strip(), remedy=f"Known: {', '.join(formats)}.")
+    beside = _beside(files)
     with Store.open() as store:
-        found = results.as_dicts(results.of_all(store, models, on))
-    found += [result for file in fronts for result in _front(file)]
-    if not found:
+        found: list[Any] = results.as_dicts(results.of_all(store, models, on))
+    if accuracy := files["accuracy"]:
+        found = library.with_accuracy(found, library.read_accuracy(accuracy), accuracy.name)
+    found += [result for file in files["fronts"] for result in _front(file)]
+    if not found and not any(beside.values()):
         raise UsageError("There is nothing to report.", remedy="Measure first: hwbench profile MODEL --on TARGET.")
-    written = [library.write(found, path)] if fmt == "html" else library.pictures(found, fmt, path)
+    if fmt == "html":
+        written = [library.write(found, path, command=_again(models, path, on, files), **beside)]
+    else:
+        written = library.pictures(found, fmt, path)
     for file in written:
         terminal.console().print(terminal.text(f"wrote {file}"), soft_wrap=True)
+
+
+def _beside(files: dict[str, Any]) -> dict[str, Any]:
+    """Tables, validations and evaluations, read before anything is looked up."""
+    from .. import report as library
+    from ..lut.table import LookupTable
+
+    read = library.read_json
+    return {
+        "lookup_tables": [library.of_table(LookupTable.read(file)) for file in files["luts"]],
+        "validations": [
+            one for file in files["validations"] for one in read(file, "validation", ("points", "repeat_error"))
+        ],
+        "evaluations": [one for file in files["evaluations"] for one in read(file, "evaluation", ("networks", "mape"))],
+    }
+
+
+_FILES = {"fronts": "--front", "luts": "--lut", "validations": "--validation", "evaluations": "--evaluation"}
+
+
+def _again(models: tuple[str, ...], path: Path, on: tuple[Target, ...], files: dict[str, Any]) -> str:
+    """The command line of this report."""
+    words = ["hwbench", "report", *models, "-o", str(path)]
+    for target in on:
+        words += ["--on", str(target)]
+    for name, option in _FILES.items():
+        for file in files[name]:
+            words += [option, str(file)]
+    if files["accuracy"]:
+        words += ["--accuracy", str(files["accuracy"])]
+    return shlex.join(words)
 
 
 def _front(file: Path) -> list[dict[str, Any]]:

@@ -21,8 +21,11 @@ TESTS = {
     "coverage": "how often nominal 95 % intervals hold the truth, in simulated campaigns",
     "precision": "which models reach the preset's precision, and what it costs",
     "macs": "the catalog's MACs and parameters against independent counters",
+    "cuda": "a GPU: doctor, ten models with layers, every precision and mode, memory, energy",
     "lookup": "how fast a lookup table answers, and a search with it",
     "kill": "what is lost when campaigns are killed at random moments",
+    "faults": "what is lost, and what stays, when one of three devices fails at random moments",
+    "channel": "whether this machine through ssh measures as it does directly",
 }
 
 
@@ -30,13 +33,15 @@ TESTS = {
 @click.argument("name", metavar="TEST")
 @options.on(required=False)
 @click.option("--model", metavar="MODEL", multiple=True, help="What to run. Repeat it for more.")
-@click.option("--pairs", type=click.IntRange(1), help="aa: comparisons of each kind.")
+@click.option(
+    "--pairs", type=click.IntRange(1), help="aa: comparisons of each kind. channel: pairs of each noise floor."
+)
 @click.option("--gap", "gap_s", metavar="TIME", callback=options.duration, help="repeat: time between the two.")
 @click.option("--seed", type=int, help="Of everything that is drawn.")
 @click.option("--busy/--no-busy", default=None, help="aa: keep one core busy meanwhile, or leave it free.")
 @click.option("--campaigns", type=click.IntRange(1), help="coverage: simulated campaigns.")
 @click.option("--space", metavar="SPACE", help="lookup: whose table.")
-@click.option("--times", type=click.IntRange(1), help="kill: campaigns that are killed.")
+@click.option("--times", type=click.IntRange(1), help="kill, faults: campaigns that are struck.")
 @click.option("--preset", metavar="NAME", help="How much to measure: quick, default or rigorous.")
 @click.option("--csv", metavar="FILE", type=click.Path(path_type=Path), help="macs: timm's results-imagenet.csv.")
 @options.JSON

@@ -4,41 +4,57 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, units
 from ..errors import DeviceError, MissingDependency, UsageError
-from . import facts
-from .rows import Failure, Layers, Row, number, read, text
+from . import across, facts, method, model, tables
+from .data import embedded, json_text
+from .rows import Row, number, read, text
 
 if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
 
-SCHEMA = 1  # of the embedded data; raised when a field changes its meaning, not when one is added
 DEFAULT_TITLE = "Latency report"
 
-_SCRIPTS = ("format.js", "charts.js", "tables.js", "page.js")
+MOST_SECTIONS = 200
+"""Results that get a section of their own: a browser holds thousands, a reader does not open them."""
+FIRST_ROWS = 200  # of the table of results that stand in the page at once; the script brings the others
+_SCRIPTS = ("format.js", "charts.js", "points.js", "front.js", "model.js", "across.js", "tables.js", "page.js")
 _BREAKS = frozenset("/_:.+,")  # where a long name may wrap
 _TARGET_COLOURS = 8  # of page.css
 _QUANTISED = re.compile(r":(u?int|w)[0-9]")  # precisions at which the published accuracy does not hold
 
 
-def render(results: Iterable[Any], *, title: str = DEFAULT_TITLE, generated_at: datetime | str | None = None) -> str:
+def render(
+    results: Iterable[Any],
+    *,
+    title: str = DEFAULT_TITLE,
+    generated_at: datetime | str | None = None,
+    lookup_tables: Sequence[Mapping[str, Any]] = (),
+    validations: Sequence[Mapping[str, Any]] = (),
+    evaluations: Sequence[Mapping[str, Any]] = (),
+    command: str = "",
+) -> str:
     """The report as the text of one HTML document. The same arguments give the same text.
 
     Args:
         results: result objects as ``profile --json`` prints them, failures included; any field may be missing.
         title: heading and title of the document.
         generated_at: when the report was made; left out of the page when ``None``.
+        lookup_tables: tables as :func:`hwbench.report.of_table` gives them.
+        validations: as ``lut validate --json`` prints them.
+        evaluations: as ``predictor evaluate --json`` prints them.
+        command: the command line that makes this report again from the store.
 
     Raises:
         MissingDependency: jinja2 or plotly is not installed.
@@ -46,50 +62,78 @@ def render(results: Iterable[Any], *, title: str = DEFAULT_TITLE, generated_at: 
     rows, failures = read(results)
     if isinstance(generated_at, datetime):
         generated_at = generated_at.isoformat(sep=" ", timespec="minutes").replace("+00:00", " UTC")
+    made_at = text(generated_at)
     targets = list(dict.fromkeys(row.target for row in rows))
-    library = _javascript(_plotly()) if any(not row.left_out or row.layers or row.series for row in rows) else ""
+    panels = tables.panels(lookup_tables, validations, evaluations)
+    compared = across.across(rows)
+    sections = _sections(rows)
+    opened = {row.id for row in sections}
+    drawn = any(not row.left_out or row.layers or row.series for row in rows) or any(p.points for p in panels)
+    library = _javascript(_plotly()) if drawn else ""
     script = _javascript("\n".join(_resource(name) for name in _SCRIPTS))
-    names, environment = facts.environment(rows)
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            title=text(title),
-            generated_at=text(generated_at),
-            version=__version__,
-            rows=rows,
-            failures=failures,
-            targets=targets,
-            colours={target: i % _TARGET_COLOURS for i, target in enumerate(targets)},
-            devices=_devices(rows),
-            measured=_span(rows),
-            quantised=[target for target in targets if _QUANTISED.search(target)],
-            environment_targets=names,
-            environment=environment,
-            facts=facts,
-            css=_markup(_resource("page.css")),
-            library=_markup(library),
-            script=_markup(script),
-            data=_markup(_json(_data(rows, failures, targets, text(generated_at)))),
-            policy=_policy(library, script),
-        )
+    data = embedded(rows, failures, targets, made_at, opened, compared, panels)
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        **_about(rows),
+        title=text(title),
+        generated_at=made_at,
+        version=__version__,
+        rows=rows,
+        sections=sections,
+        opened=opened,
+        first_rows=FIRST_ROWS,
+        failures=failures,
+        across=compared,
+        panels=panels,
+        repeat=method.commands(rows, text(command)),
+        model=model,
+        method=method,
+        css=_markup(_resource("page.css")),
+        library=_markup(library),
+        script=_markup(script),
+        data=_markup(json_text(data)),
+        policy=_policy(library, script),
     )
+
+
+def _about(rows: Sequence[Row]) -> dict[str, Any]:
+    """What the templates ask about the results as a whole."""
+    targets = list(dict.fromkeys(row.target for row in rows))
+    names, environment = method.environment([row for row in rows if not row.predicted])
+    return {
+        "targets": targets,
+        "colours": {target: i % _TARGET_COLOURS for i, target in enumerate(targets)},
+        "devices": _devices([row for row in rows if not row.predicted]),
+        "measured": _span(rows),
+        "quantised": [target for target in targets if _QUANTISED.search(target)],
+        "environment_targets": names,
+        "environment": environment,
+        "ceilings": model.ceilings(rows),
+    }
+
+
+def _sections(rows: Sequence[Row]) -> list[Row]:
+    """The measured results, in order; where they are too many, those on fronts and with layers are kept."""
+    measured = [row for row in rows if not row.predicted]
+    first = sorted(measured, key=lambda row: (not row.on_front, row.layers is None))[:MOST_SECTIONS]
+    kept = {row.id for row in first}
+    return [row for row in measured if row.id in kept]
 
 
 def write(
     results: Iterable[Any],
     path: str | Path,
     *,
-    title: str = DEFAULT_TITLE,
     generated_at: datetime | str | None = None,
+    **more: Any,
 ) -> Path:
     """Render and write the report; missing folders are made, and the file appears whole or not at all.
 
     Args:
         results: as for :func:`render`.
         path: a path that ends in ``.html`` or ``.htm`` is the file; any other is a folder that gets ``index.html``.
-        title: as for :func:`render`.
         generated_at: as for :func:`render`; now when ``None``.
+        more: the other arguments of :func:`render`.
 
     Returns:
         The file that was written.
@@ -101,7 +145,7 @@ def write(
     """
     path = Path(path)
     file = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
-    page = render(results, title=title, generated_at=generated_at or datetime.now(timezone.utc))
+    page = render(results, generated_at=generated_at or datetime.now(timezone.utc), **more)
     if file.is_dir():
         raise UsageError(f"'{file}' is a folder, so no report can be written there.", remedy="Name a file or a folder.")
     try:
@@ -146,9 +190,16 @@ def _plotly() -> str:
 
 def _environment() -> jinja2.Environment:
     try:
-        import jinja2
+        import jinja2  # noqa: F401  (also where the templates are compiled already)
     except ImportError as error:
         raise _missing("jinja2") from error
+    return _compiled()
+
+
+@cache
+def _compiled() -> jinja2.Environment:
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_resource),
         autoescape=True,
@@ -208,71 +259,6 @@ def _policy(*scripts: str) -> str:
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def _json(data: Any) -> str:
-    """JSON that no HTML or JavaScript parser can take for anything else: ASCII only, no ``<``, ``>`` or ``&``."""
-    plain = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _data(rows: Sequence[Row], failures: Sequence[Failure], targets: list[str], generated_at: str) -> dict[str, Any]:
-    """What the page's script draws from, and no more."""
-    return {
-        "schema": SCHEMA,
-        "hwbench": __version__,
-        "generated_at": generated_at,
-        "targets": targets,
-        "results": [_result(row) for row in rows],
-        "errors": [{"model": f.model, "target": f.target, "type": f.type} for f in failures],
-    }
-
-
-def _result(row: Row) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "id": row.id,
-        "model": row.model,
-        "identity": row.identity,
-        "family": row.family,
-        "target": row.target,
-        "latency_s": [row.latency.value, row.latency.low, row.latency.high],
-        "anchored_s": [row.anchored.value, row.anchored.low, row.anchored.high],
-        "top1": row.top1,
-        "macs": row.macs,
-        "params": row.params,
-        "peak_bytes": row.peak_bytes,
-        "energy_j": row.energy_j,
-        "caveats": [caveat.code for caveat in row.caveats],
-        "charted": not row.left_out,
-        "front": row.on_front,
-    }
-    if row.layers:
-        result["layers"] = _layers(row.layers)
-    if row.series:
-        result["sessions"] = {
-            "median_s": _rounded(row.series.median_s),
-            "anchored_s": _rounded(row.series.anchored_s),
-            "samples": row.series.samples,
-            "started_at": row.series.started_at,
-        }
-    return result
-
-
-def _layers(layers: Layers) -> dict[str, Any]:
-    return {
-        **layers.texts,
-        **{key: _rounded(column) for key, column in layers.numbers.items()},
-        "shown_s": _rounded(layers.shown_s),
-        "below": [int(flag) for flag in layers.below],
-        "whole_s": layers.whole_s,
-        "residual_s": layers.residual_s,
-        "ranked": layers.ranked,
-    }
-
-
-def _rounded(column: Iterable[float | None]) -> list[float | int | None]:
-    """Six digits, more than any of these figures is good for; whole numbers stay whole and exact."""
-    return [None if v is None else int(v) if v.is_integer() else float(f"{v:.6g}") for v in column]
 
 
 def _devices(rows: Sequence[Row]) -> list[str]:

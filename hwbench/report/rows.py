@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..pareto import front
+from ..worker.statistics import change_points
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_PRECISION = re.compile(r":([^:@]+)@")
+PREDICTED = "predicted"  # the caveat's code of a figure that no run gave
 
 LAYER_TEXTS = ("name", "module", "op", "kind")
 LAYER_NUMBERS = ("latency_s", "macs", "param_bytes", "input_bytes", "output_bytes", "live_bytes", "energy_j")
@@ -77,12 +80,17 @@ class Caveat:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One figure per session, in order, of raw and anchored medians; seconds."""
+    """One figure per session, in order, of raw and anchored medians; seconds.
+
+    ``blocks_s`` are each session's block medians, ``changes`` the first block of each later level among them.
+    """
 
     median_s: tuple[float | None, ...]
     anchored_s: tuple[float | None, ...]
     samples: tuple[float | None, ...]
     started_at: tuple[str, ...]
+    blocks_s: tuple[tuple[float, ...], ...]
+    changes: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,7 @@ class Layers:
         whole_s: what shares are of: corrected layers plus residual, the un-profiled latency of the same blocks.
         residual_s: un-profiled latency less the layers; negative when the correction left too much.
         rankable: false when the profiler slowed the model so much that layers may not be ranked.
+        sources: what of the source graph each layer holds; empty where the runtime does not tell.
     """
 
     texts: Mapping[str, tuple[str, ...]]
@@ -104,6 +113,7 @@ class Layers:
     whole_s: float | None
     residual_s: float | None
     rankable: bool
+    sources: tuple[tuple[str, ...], ...]
 
     def __len__(self) -> int:
         return len(self.texts["name"])
@@ -132,8 +142,9 @@ class Layers:
 class Row:
     """One model on one target.
 
-    ``left_out`` is why the point is not in the accuracy–latency chart (``""`` when it is), ``on_front`` whether no
-    other point of its target beats it. ``source`` is the result object itself, for what a section shows as it is.
+    ``not_comparable`` is why its accuracy may not stand beside its costs, ``left_out`` why the point is not in the
+    accuracy–latency chart (both ``""`` when nothing is in the way), ``on_front`` whether no other point of its target
+    beats it there. ``source`` is the result object itself, for what a section shows as it is.
     """
 
     id: str
@@ -151,15 +162,23 @@ class Row:
     macs: float | None
     params: float | None
     peak_bytes: float | None
-    energy_j: float | None
+    energy: Interval
     energy_unavailable: str
     energy_remedy: str
     caveats: tuple[Caveat, ...]
     layers: Layers | None
     series: Series | None
+    predicted: bool
+    not_comparable: str
     left_out: str
     on_front: bool
     source: Mapping[str, Any]
+
+    @property
+    def precision(self) -> str:
+        """As the target names it: ``fp32``."""
+        found = _PRECISION.search(self.target)
+        return found[1] if found else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +209,17 @@ def read(results: Iterable[Any]) -> tuple[list[Row], list[Failure]]:
 
 
 def left_out(result: Mapping[str, Any]) -> str:
-    """Why a result has no point in the accuracy–latency plane, or ``""``.
-
-    Accuracy and latency must be of the same weights at the same input size. Source: methodology, end.
-    """
+    """Why a result has no point in the accuracy–latency plane, or ``""``."""
     if (number(mapping(result.get("latency_s")).get("median")) or 0.0) <= 0:
         return "it has no median latency"
+    return not_comparable(result)
+
+
+def not_comparable(result: Mapping[str, Any]) -> str:
+    """Why a result's accuracy may not stand beside its costs, or ``""``.
+
+    Both must be of the same weights at the same input size. Source: methodology, end.
+    """
     if number(result.get("top1")) is None:
         return "no top-1 is published for it"
     ran, published = _side(result.get("input_size")), _side(result.get("top1_input_size"))
@@ -209,9 +233,10 @@ def left_out(result: Mapping[str, Any]) -> str:
 
 
 def _side(size: Any) -> str:
-    """``224``, ``[3, 224, 224]`` and ``"1x3x224x224"`` are all ``"224"``; other rectangles are ``"192×256"``."""
+    """``224``, ``[3, 224, 224]`` and ``"1x3x224x224"`` are all ``"224"``; other rectangles are ``"192×256"``; a text
+    without a number stays."""
     if isinstance(size, str):
-        size = [int(part) for part in re.findall(r"\d{1,9}", size)]
+        size = [int(part) for part in re.findall(r"\d{1,9}", size)] or [size]
     if isinstance(size, Sequence):
         sides = [text(v) for v in size[-2:]]
     else:
@@ -237,6 +262,10 @@ def _fronts(results: Sequence[Mapping[str, Any]]) -> list[bool]:
 def _row(identifier: str, result: Mapping[str, Any], on_front: bool) -> Row:
     latency, energy = mapping(result.get("latency_s")), mapping(result.get("energy"))
     model = text(result.get("model")) or "(no name)"
+    caveats = tuple(
+        Caveat(text(c.get("code")) or "caveat", text(c.get("text")), text(c.get("remedy")))
+        for c in records(result.get("caveats"))
+    )
     return Row(
         id=identifier,
         model=model,
@@ -253,15 +282,14 @@ def _row(identifier: str, result: Mapping[str, Any], on_front: bool) -> Row:
         macs=number(result.get("macs")),
         params=number(result.get("params")),
         peak_bytes=number(mapping(result.get("memory")).get("peak_bytes")),
-        energy_j=number(energy.get("net_j")),
+        energy=Interval(*(number(energy.get(key)) for key in ("net_j", "low_j", "high_j"))),
         energy_unavailable=text(energy.get("unavailable")),
         energy_remedy=text(energy.get("remedy")),
-        caveats=tuple(
-            Caveat(text(c.get("code")) or "caveat", text(c.get("text")), text(c.get("remedy")))
-            for c in records(result.get("caveats"))
-        ),
+        caveats=caveats,
         layers=_layers(result),
         series=_series(result),
+        predicted=any(caveat.code == PREDICTED for caveat in caveats),
+        not_comparable=not_comparable(result),
         left_out=left_out(result),
         on_front=on_front,
         source=result,
@@ -287,15 +315,52 @@ def _layers(result: Mapping[str, Any]) -> Layers | None:
         whole_s=whole if whole is not None and whole > 0 else None,
         residual_s=residual,
         rankable=slowdown is None or slowdown <= MAX_PROFILED_OVER_PLAIN,
+        sources=tuple(_texts(row.get("sources")) for row in rows),
     )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """The texts in a list; nothing for anything else."""
+    items = value if isinstance(value, list | tuple) else ()
+    return tuple(text(item) for item in items if isinstance(item, str) and item)
 
 
 def _series(result: Mapping[str, Any]) -> Series | None:
     rows = records(result.get("sessions"))
-    columns = {key: tuple(number(row.get(key)) for row in rows) for key in ("median_s", "anchored_s", "samples")}
-    if not any(v is not None for key in ("median_s", "anchored_s") for v in columns[key]):
+    columns = {key: tuple(number(row.get(key)) for row in rows) for key in ("median_s", "samples")}
+    slope = number(mapping(result.get("latency_s")).get("slope"))
+    anchored = tuple(_anchored(row, slope) for row in rows)
+    if not any(v is not None for v in (*columns["median_s"], *anchored)):
         return None
-    return Series(**columns, started_at=tuple(text(row.get("started_at")) for row in rows))
+    blocks = tuple(_blocks(row.get("block_medians_s")) for row in rows)
+    return Series(
+        **columns,
+        anchored_s=anchored,
+        started_at=tuple(text(row.get("started_at")) for row in rows),
+        blocks_s=blocks,
+        changes=tuple(tuple(change_points(session)) for session in blocks),
+    )
+
+
+def _anchored(session: Mapping[str, Any], slope: float | None) -> float | None:
+    """A session's median at the anchor's reference: itself over its anchor level to the power of the slope.
+
+    Source: the model of ``hwbench.anchored``, for a whole session instead of each of its blocks.
+    """
+    given, median = number(session.get("anchored_s")), number(session.get("median_s"))
+    level = number(session.get("anchor_level"))
+    if given is not None or median is None or level is None or slope is None or level <= 0:
+        return given
+    try:
+        return number(median / level**slope)
+    except (OverflowError, ZeroDivisionError):
+        return None
+
+
+def _blocks(value: Any) -> tuple[float, ...]:
+    """Block medians; none when one of them cannot be."""
+    found = [number(item) for item in value] if isinstance(value, list | tuple) else []
+    return tuple(v for v in found if v is not None) if all(v is not None and v > 0 for v in found) else ()
 
 
 def _failure(result: Mapping[str, Any]) -> Failure:

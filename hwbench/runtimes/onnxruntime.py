@@ -20,8 +20,10 @@ from . import Artifact, export_key
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
+    from ..device import Device
 
 ANCHOR_VERSION = 2
+CUDA_ANCHOR_VERSION = 1
 MAX_GRAPH_BYTES = 256 << 20  # structure without weights; ten thousand nodes are a few MB
 CHAIN_SIDE, CHAIN_SIDE_SHARED = 16, 64
 """Height and width of a calibration chain's tensors, with one thread and with more. Two thousand elements stay on one
@@ -32,10 +34,10 @@ EXPORT_VERSION = 2  # raise it when the same model would be exported differently
 
 
 class OnnxRuntime:
-    """ONNX Runtime on the CPU provider, fp32; int8 and fp16 files run as they are, under the name of their file."""
+    """ONNX Runtime on the CPU or CUDA provider; int8 and fp16 files run as they are, under the name of their file."""
 
     name = "onnxruntime"
-    precisions = ("fp32",)
+    precisions = ("fp32", "tf32")
     options: Mapping[str, str] = {}
     arities = (2, 4)
     needs = frozenset({"python:onnxruntime"})
@@ -43,6 +45,14 @@ class OnnxRuntime:
 
     def check(self, target: Target) -> None:
         """Nothing beyond precision and options, which are declared."""
+
+    def check_device(self, target: Target, device: Device) -> None:
+        """TF32 is what a GPU may round the inputs of fp32 products to."""
+        if device.unit == "cpu" and target.precision != "fp32":
+            raise UsageError(
+                f"onnxruntime computes in {target.precision} on a GPU only, and {device.name} runs models on its CPU.",
+                remedy=f"Leave it out, or use a device whose profile has unit = \"cuda:0\" (target '{target}').",
+            )
 
     def prepare(self, model: Model, target: Target, cache: Cache) -> Artifact:
         if model.source == "tflite":
@@ -157,6 +167,11 @@ class OnnxRuntime:
     def anchor(self, target: Target, cache: Cache) -> Artifact:
         key = {"runtime": self.name, "anchor": ANCHOR_VERSION}
         return self._made(cache, key, _anchor_model)
+
+    def unit_anchor(self, target: Target, unit: str, cache: Cache) -> Artifact:
+        """The anchor of a compute unit that is no CPU: large enough that it is the unit that is timed."""
+        key = {"runtime": self.name, "anchor-cuda": CUDA_ANCHOR_VERSION}
+        return self._made(cache, key, _wide_anchor)
 
     def chain(self, arity: int, length: int, target: Target, cache: Cache) -> Artifact:
         side = CHAIN_SIDE if target.threads == 1 else CHAIN_SIDE_SHARED
@@ -273,6 +288,24 @@ def _anchor_model() -> Any:
     nodes.append(helper.make_node("Flatten", ["pooled"], ["flat"], "flatten"))
     nodes.append(helper.make_node("MatMul", ["flat", "head"], ["y"], "head"))
     return _model(nodes, constants, (1, 3, 96, 96), ("y", (1, 512)))
+
+
+def _wide_anchor() -> Any:
+    """Three wide convolutions on 16 images: each takes several times what launching it does, on large GPUs too.
+
+    The mobile network that is the anchor on a CPU would time the launches, and so the host. Frozen: changing it needs a
+    new ``CUDA_ANCHOR_VERSION``.
+    """
+    from onnx import helper
+
+    nodes, value = [], "x"
+    constants = [_constant(f"w{i}", (256, 256, 3, 3), i, (2 / (256 * 9)) ** 0.5) for i in range(3)]
+    for i in range(3):
+        nodes.append(helper.make_node("Conv", [value, f"w{i}"], [f"c{i}"], f"conv{i}", pads=[1] * 4))
+        value = "y" if i == 2 else f"r{i}"
+        nodes.append(helper.make_node("Relu", [f"c{i}"], [value], f"relu{i}"))
+    shape = (16, 256, 28, 28)
+    return _model(nodes, constants, shape, ("y", shape))
 
 
 def chain_model(arity: int, length: int, side: int = CHAIN_SIDE) -> Any:

@@ -18,23 +18,49 @@ from . import Artifact, versions
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
+    from ..device import Device
 
 ANCHOR_VERSION = 2
+CUDA_ANCHOR_VERSION = 1
+COMPILE_MODES = ("default", "max-autotune")
+ON_CUDA = frozenset({"cudagraph", "cold"})
+_DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 _PACKAGES = ("torch", "torchvision", "timm")
 
 
 class TorchRuntime:
-    """PyTorch in eager mode on the CPU, fp32, under ``inference_mode``."""
+    """PyTorch under ``inference_mode``: eager on the CPU in fp32; on a GPU compiled, as a graph and in less as well."""
 
     name = "torch"
-    precisions = ("fp32",)
-    options: Mapping[str, str] = {}
+    precisions = ("fp32", "tf32", "fp16", "bf16")
+    options: Mapping[str, str] = {
+        "channels_last": "memory laid out as NHWC",
+        "compile": "torch.compile in its default mode; compile=max-autotune also tries faster kernels",
+        "cudagraph": "captured once and replayed on the same inputs (GPU only)",
+        "cold": "the GPU's L2 cache is emptied before each sample (GPU only)",
+    }
     arities = (2, 4)
     needs = frozenset({"python:torch"})
     session = Path(__file__).parent.parent / "worker" / "sessions" / "torch.py"
 
     def check(self, target: Target) -> None:
-        """Nothing beyond precision and options, which are declared."""
+        """Only ``compile`` takes a value."""
+        for name, value in target.options:
+            if value is not None and (name != "compile" or value not in COMPILE_MODES):
+                modes = f"compile takes {', '.join(COMPILE_MODES)}" if name == "compile" else f"Write +{name} alone"
+                raise UsageError(f"torch has no '{name}={value}' (target '{target}').", remedy=f"{modes}.")
+
+    def check_device(self, target: Target, device: Device) -> None:
+        """What only a GPU gives. In half precision a CPU without instructions for it would measure conversions."""
+        if device.unit != "cpu":
+            return
+        asked = sorted(f"+{name}" for name, _ in target.options if name in ON_CUDA)
+        asked += [target.precision] if target.precision != "fp32" else []
+        if asked:
+            raise UsageError(
+                f"torch does {', '.join(asked)} on a GPU only, and {device.name} runs models on its CPU.",
+                remedy=f"Leave it out, or use a device whose profile has unit = \"cuda:0\" (target '{target}').",
+            )
 
     def prepare(self, model: Model, target: Target, cache: Cache) -> Artifact:
         if model.path is not None:
@@ -51,6 +77,7 @@ class TorchRuntime:
         inputs = tuple((n, tuple(t.shape), d) for (n, _, d), t in zip(model.inputs, examples, strict=True))
         spec = {**model.builder, "versions": versions(*_PACKAGES)}
         identity = {"spec": spec, "inputs": [[n, list(s), d] for n, s, d in inputs]}
+        rows = _cast(rows, _DTYPES.get(target.precision))
         macs = sum(row.kernel.cost().macs for row in rows)
         params = sum(p.numel() for p in module.parameters())
         facts = {"macs": macs, "params": params, "rows": rows}
@@ -58,6 +85,11 @@ class TorchRuntime:
 
     def anchor(self, target: Target, cache: Cache) -> Artifact:
         spec = {"builder": "hwbench:anchor", "version": ANCHOR_VERSION}
+        return Artifact("builder", json_sha256(spec), (), spec=spec)
+
+    def unit_anchor(self, target: Target, unit: str, cache: Cache) -> Artifact:
+        """The anchor of a compute unit that is no CPU: large enough that it is the unit that is timed."""
+        spec = {"builder": "hwbench:anchor-cuda", "version": CUDA_ANCHOR_VERSION}
         return Artifact("builder", json_sha256(spec), (), spec=spec)
 
     def chain(self, arity: int, length: int, target: Target, cache: Cache) -> Artifact:
@@ -101,6 +133,18 @@ def _aligned(traced: Sequence[Layer], nodes: Sequence[Mapping[str, Any]]) -> lis
     return found
 
 
+def _cast(rows: Sequence[Layer], dtype: str | None) -> list[Layer]:
+    """Rows as they are once the module and its inputs were cast to ``dtype``."""
+    if dtype is None:
+        return list(rows)
+
+    def cast(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(replace(t, dtype=dtype) if t.dtype == "float32" else t for t in tensors)
+
+    kernels = [replace(r.kernel, inputs=cast(r.kernel.inputs), outputs=cast(r.kernel.outputs)) for r in rows]
+    return [replace(row, kernel=kernel) for row, kernel in zip(rows, kernels, strict=True)]
+
+
 def _op(node: Mapping[str, Any]) -> str:
     return op_name(str(node["op"]).rpartition(".")[2])
 
@@ -138,7 +182,7 @@ def _described(node: Mapping[str, Any], hidden: Sequence[Layer]) -> Layer:
     except (UsageError, IndexError):
         kernel = Kernel("torch", op, "other", inputs, outputs)
     macs = sum(row.kernel.cost().macs for row in hidden)
-    if macs and kernel.kind == "other" and outputs[0].numel:
+    if macs and kernel.kind == "other" and outputs and outputs[0].numel:
         per_element = round(macs / outputs[0].numel)
         kernel = Kernel("torch", op, "matmul", inputs, outputs, (("k", per_element),))
     read = tuple(v for row in hidden[:1] for v in row.inputs)

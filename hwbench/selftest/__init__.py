@@ -6,8 +6,12 @@ that CONTRIBUTING names. These are benchmarks, not tests: they take minutes and 
 
 from __future__ import annotations
 
+from .channel import channel
 from .counted import coverage, kill, lookup, macs
+from .cuda import cuda
+from .faults import faults
 from .measured import aa, closure, precision, repeat
 from .result import Result, neighbour
 
-__all__ = ["Result", "aa", "closure", "coverage", "kill", "lookup", "macs", "neighbour", "precision", "repeat"]
+__all__ = ["Result", "aa", "channel", "closure", "coverage", "cuda", "faults", "kill", "lookup", "macs", "neighbour",
+           "precision", "repeat"]  # fmt: skip

@@ -17,7 +17,13 @@ from typing import Any
 from ..errors import HwbenchError
 from .result import Progress, Result
 
-HOMES: tuple[str, ...] = ()
+HOMES = (
+    "hwbench.runtimes.benchmark_model",
+    "hwbench.runtimes.benchmark_model_ops",
+    "hwbench.android",
+    "hwbench.device",
+    "hwbench.survey",
+)
 LIMIT_S = 5.0  # what one input may take; a parser needs a millisecond, and ten on a slow machine
 MOST_BYTES = 1 << 20  # of one mutated input
 TOKENS = (

@@ -2,8 +2,8 @@
 
 fd 1 is kept for answers and then pointed at stderr *before* a runtime is imported, because libraries print. Jobs
 are read from a copy of stdin, whose place /dev/null takes, so that a model that reads stdin cannot eat one. The worker
-ends by itself on end-of-file and at its job's deadline: killing the local end of ssh or adb leaves the far side
-running.
+ends by itself on end-of-file, at its job's deadline and when no job comes for long: killing the local end of ssh or adb
+leaves the far side running, and a link that breaks silently brings no end-of-file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .jobs import Jobs
 
 PROTOCOL = 1
 GRACE_S = 2.0  # after end-of-file, a running job gets this long to reach its end
+IDLE_S = 1800.0  # between two jobs; the longest wait is for the other side of a pair, a job of ten minutes at most
 
 
 def _read(jobs: TextIO, lines: "queue.Queue[Any]") -> None:
@@ -42,7 +43,10 @@ def _serve(jobs: TextIO, out: TextIO) -> None:
     threading.Thread(target=_read, args=(jobs, lines), daemon=True).start()
     verbs = Jobs(PROTOCOL)
     while True:
-        line = lines.get()
+        try:
+            line = lines.get(timeout=IDLE_S)
+        except queue.Empty:
+            os._exit(0)  # the reader waits for a line that does not come, and an ordinary exit waits for the reader
         if line is None:
             return
         number = None

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
-from .meters import thermal
+from .meters import thermal, vcgencmd
 from .meters.sysfs import listed, read_int, read_text
 
 # Fields that must agree before two sessions are merged; a dotted name reaches into a mapping. Load, temperature,
@@ -28,6 +28,10 @@ CHECKED: Tuple[str, ...] = (
     "device.os",
     "device.kernel",
     "device.hypervisor",
+    "device.gpu_model",
+    "device.gpu_driver",
+    "device.gpu_power_limit_w",
+    "device.gpu_ecc",
     "versions",
     "governor",
     "turbo",
@@ -55,20 +59,25 @@ _ARM_CORES = {
 }  # fmt: skip
 
 
-def describe(sysfs: str = "/sys", procfs: str = "/proc", etc: str = "/etc") -> Dict[str, Any]:
+def describe(
+    sysfs: str = "/sys", procfs: str = "/proc", etc: str = "/etc", tool: Optional[str] = None
+) -> Dict[str, Any]:
     """The environment as plain data, shaped as ``docs/results.md`` says.
 
     Args:
         sysfs, procfs, etc: roots; the process's own affinity and platform come from the system itself.
+        tool: path of ``vcgencmd``; looked for when the roots are the system's own.
 
     Returns:
         ``{"device": {…}, "versions": {"python", …}, "governor", "turbo", "clock_hz": {"now", "min", "max"} | None,
         "nominal_clock_hz", "temp_c", "temperatures", "throttled", "throttled_since_boot", "throttle_events",
-        "clusters", "load_1m", "memory_available_bytes", "aslr", "power_source"}``. The caller adds its runtime's
-        versions.
+        "core_v", "clusters", "load_1m", "memory_available_bytes", "aslr", "power_source"}``. The caller adds its
+        runtime's versions.
     """
     cpuinfo = read_text(os.path.join(procfs, "cpuinfo")) or ""
     memory = _memory(procfs)
+    tool = vcgencmd.find() if tool is None and sysfs == "/sys" else tool
+    temp_c = thermal.temperature(sysfs)
     return {
         "device": {
             "cpu_model": _cpu_model(cpuinfo, sysfs, procfs),
@@ -84,17 +93,18 @@ def describe(sysfs: str = "/sys", procfs: str = "/proc", etc: str = "/etc") -> D
             "os": _os_name(etc),
             "kernel": f"{platform.system()} {platform.release()}",
             "hypervisor": _hypervisor(cpuinfo, sysfs),
+            # Told by NVML where models run on a GPU.
+            **dict.fromkeys(("gpu_model", "gpu_driver", "gpu_power_limit_w", "gpu_ecc")),
         },
         "versions": {"python": platform.python_version(), "python_implementation": platform.python_implementation()},
         "governor": _governor(sysfs),
         "turbo": _turbo(sysfs),
-        "clock_hz": _clock(sysfs),
+        "clock_hz": _clock(sysfs, tool),
         "nominal_clock_hz": _nominal_clock(cpuinfo),
-        "temp_c": thermal.temperature(sysfs),
+        "temp_c": vcgencmd.temperature(vcgencmd.ask(tool, "measure_temp")) if temp_c is None else temp_c,
         "temperatures": thermal.temperatures(sysfs),
-        "throttled": thermal.throttled(sysfs),
-        "throttled_since_boot": thermal.throttled_since_boot(sysfs),
-        "throttle_events": thermal.throttle_events(sysfs),
+        **thermal.heat(sysfs, tool),
+        "core_v": vcgencmd.volts(vcgencmd.ask(tool, "measure_volts", "core")),
         "clusters": _clusters(sysfs),
         "load_1m": _load(procfs),
         "memory_available_bytes": memory.get("MemAvailable"),
@@ -130,6 +140,17 @@ def counters(procfs: str = "/proc", sysfs: str = "/sys") -> Dict[str, Optional[f
     found["steal_s"] = _steal(procfs)
     found["throttle_events"] = thermal.throttle_events(sysfs)
     return found
+
+
+def heat() -> Dict[str, Any]:
+    """What holds this device back and what has; ``throttling`` compares two of them."""
+    return thermal.heat("/sys", vcgencmd.find())
+
+
+def throttling(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str]:
+    """Why what ran between two :func:`heat` was slowed: at either end or meanwhile; [] when nothing says so."""
+    found = [*(before.get("throttled") or []), *thermal.taints(before, after)]
+    return list(dict.fromkeys(found))
 
 
 def difference(
@@ -189,7 +210,7 @@ def _field(cpuinfo: str, name: str) -> Optional[str]:
 
 def _cpu_model(cpuinfo: str, sysfs: str, procfs: str) -> Optional[str]:
     """x86: "model name". ARM: its cores by Main ID Register, "4x Cortex-A55 + 4x Cortex-A76"."""
-    cores = _arm_cores(cpuinfo)
+    cores = arm_cores(cpuinfo)
     if cores:
         return cores
     for name in ("model name", "cpu model", "uarch", "cpu", "Hardware"):
@@ -201,7 +222,8 @@ def _cpu_model(cpuinfo: str, sysfs: str, procfs: str) -> Optional[str]:
     return read_text(os.path.join(procfs, "device-tree", "model")) or (platform.processor() or None)
 
 
-def _arm_cores(cpuinfo: str) -> Optional[str]:
+def arm_cores(cpuinfo: str) -> Optional[str]:
+    """Cores of an ARM processor by Main ID Register, "4x Cortex-A55 + 4x Cortex-A76"; None for other processors."""
     parts = re.findall(
         r"^CPU implementer\s*:\s*(0x[0-9a-fA-F]{1,4})$.*?^CPU part\s*:\s*(0x[0-9a-fA-F]{1,4})$",
         cpuinfo,
@@ -296,8 +318,11 @@ def _governor(sysfs: str) -> Optional[str]:
     return ",".join(_cpufreq(sysfs, "scaling_governor")) or None
 
 
-def _clock(sysfs: str) -> Optional[Dict[str, Optional[float]]]:
-    """Highest current frequency, lowest minimum and highest maximum over this process's processors (kHz in sysfs)."""
+def _clock(sysfs: str, tool: Optional[str] = None) -> Optional[Dict[str, Optional[float]]]:
+    """Highest current frequency, lowest minimum and highest maximum over this process's processors (kHz in sysfs).
+
+    On a Raspberry Pi the firmware says what the clock is; cpufreq only what Linux asked it for.
+    """
     found = {}
     for name, file, pick in (
         ("now", "scaling_cur_freq", max),
@@ -306,6 +331,8 @@ def _clock(sysfs: str) -> Optional[Dict[str, Optional[float]]]:
     ):
         values = [int(text) * 1000.0 for text in _cpufreq(sysfs, file) if re.match(r"^[0-9]{1,12}$", text)]
         found[name] = pick(values) if values else None
+    told = vcgencmd.clock(vcgencmd.ask(tool, "measure_clock", "arm"))
+    found["now"] = found["now"] if told is None else told
     return found if any(found.values()) else None
 
 

@@ -9,8 +9,10 @@ import sys
 import time
 from typing import Any, Dict, List, Optional
 
-from . import affinity, environment, meters, timing
+from . import affinity, environment, gpu, meters, timing
+from .meters import thermal
 from .meters.memory import PeakMemory
+from .meters.sysfs import read_text
 
 
 class Jobs:
@@ -22,6 +24,8 @@ class Jobs:
         self._clock: timing.Clock = time.perf_counter_ns
         self._open: Dict[str, Any] = {}
         self._workloads: Dict[str, timing.Workload] = {}
+        self._unit = "cpu"
+        self._gpu: Optional[gpu.Gpu] = None
 
     def do(self, verb: str, arguments: Dict[str, Any]) -> Any:
         method = getattr(self, "do_" + verb, None)
@@ -29,19 +33,42 @@ class Jobs:
             raise ValueError("unknown verb " + repr(verb))
         return method(**arguments)
 
-    def do_hello(self, session: str, threads: int = 1, cpus: Optional[List[int]] = None) -> Dict[str, Any]:
-        """Pin this process, import the session module named ``session`` and say what it found."""
-        chosen = affinity.pin(threads, cpus)
+    def _on(self, settings: Dict[str, Any]) -> None:
+        """Take note of the compute unit that models run on."""
+        unit = settings.get("unit") or "cpu"
+        if unit != self._unit:
+            self._unit, self._gpu = unit, gpu.find(unit)
+
+    def do_hello(
+        self,
+        session: str,
+        threads: int = 1,
+        cpus: Optional[List[int]] = None,
+        settings: Optional[Dict[str, Any]] = None,
+    ) -> Dict[str, Any]:
+        """Pin this process, import the session module named ``session`` and say what it found.
+
+        ``settings`` are those of the models to come: what a module offers, and what there is to say of the device,
+        may depend on them.
+        """
+        settings = settings or {}
+        self._on(settings)
+        # A GPU's driver and tracer have threads of their own beside the one that launches.
+        chosen = affinity.pin(threads if self._unit == "cpu" else max(2, threads), cpus)
         self._module = importlib.import_module(".sessions." + session, __package__)
         # A session module may bring its own clock: the fake one does, and its tests are exact.
         self._clock = getattr(self._module, "clock_ns", time.perf_counter_ns)
+        probe = self._module.probe()
+        if hasattr(self._module, "profiles"):
+            probe.update(self._module.profiles(settings))
         return {
             "protocol": self._protocol,
             "python": platform.python_version(),
             "executable": sys.executable,
             "pid": os.getpid(),
-            "probe": self._module.probe(),
-            "environment": environment.describe(),
+            "boot_id": read_text("/proc/sys/kernel/random/boot_id"),  # two devices of one host have the same
+            "probe": probe,
+            "environment": self.do_environment(),
             "cpus": chosen,
         }
 
@@ -49,12 +76,18 @@ class Jobs:
         self, handle: str, model: Dict[str, Any], settings: Dict[str, Any], profile: bool = False
     ) -> Dict[str, Any]:
         """Load a model; the time it takes is reported, as is the first inference."""
+        self._on(settings)
         start = time.perf_counter()
         session = self._module.open(model, settings, profile)
         load_s = time.perf_counter() - start
-        collect = session.collect if profile and hasattr(session, "collect") else None
+        collects = hasattr(session, "collect") and (profile or getattr(session, "collects", False))
         self._open[handle] = session
-        self._workloads[handle] = workload = timing.Workload(session.run, collect)
+        self._workloads[handle] = workload = timing.Workload(
+            session.run,
+            session.collect if collects else None,
+            getattr(session, "begin", None),
+            getattr(session, "end", None),
+        )
         start_ns = self._clock()
         workload.settle(1)
         return {"load_s": load_s, "first_s": 1e-9 * (self._clock() - start_ns), "info": session.info}
@@ -76,7 +109,8 @@ class Jobs:
         max_block: int = timing.MAX_BLOCK,
     ) -> Dict[str, Any]:
         """Interleaved blocks; ``handles`` maps the kind of block to an open session."""
-        before = environment.counters()
+        before, cold, watch = environment.counters(), environment.heat(), thermal.Watch()
+        state = self._gpu.state() if self._gpu else {}
         result = timing.measure(
             [(kind, self._workloads[handle]) for kind, handle in handles.items()],
             self._workloads[anchor],
@@ -86,8 +120,17 @@ class Jobs:
             min_s,
             budget_s,
             max_block,
+            between=watch.look,
         )
+        warm = self._gpu.state() if self._gpu else {}  # right after the last sample, before clocks fall
+        seen = watch.as_dict()
+        result["throttled"] = sorted({*environment.throttling(cold, environment.heat()), *seen.pop("throttled")})
+        result["watch"] = seen
         result["counters"] = environment.difference(before, environment.counters())
+        if self._gpu is not None:
+            result["gpu"] = {"before": state, "after": warm}
+            held = {*(state["throttled"] or []), *(warm["throttled"] or [])}
+            result["throttled"] = sorted({*result["throttled"], *held})
         return result
 
     def do_block(self, handle: str, anchor: Optional[str], n: int, drop: int) -> Dict[str, Any]:
@@ -115,6 +158,8 @@ class Jobs:
 
     def do_memory(self, model: Dict[str, Any], settings: Dict[str, Any], runs: int = 5) -> Dict[str, Any]:
         """Peak memory of loading and running one model; meant for a fresh process, before anything else is opened."""
+        self._on(settings)
+        used = self._gpu.used_bytes() if self._gpu else None  # before anything of this process is there
         peak = PeakMemory()
         session = self._module.open(model, settings, False)
         for _ in range(runs):
@@ -128,6 +173,8 @@ class Jobs:
             "device_bytes": None,
         }
         result.update(session.memory())
+        if self._gpu is not None:
+            result.update(self._gpu.own_bytes(used))
         session.close()
         return result
 
@@ -139,13 +186,25 @@ class Jobs:
                 made, self._workloads[handle].run, clock=made.clock, sleep=made.sleep, windows=windows
             )
         found = meters.discover()
-        meter = meters.choose(found)
+        scope = "cpu" if self._unit == "cpu" else "gpu"
+        meter = meters.choose(found, scope, self._gpu.index if self._gpu else 0)
         if meter is None:
-            return meters.unavailable(found)
+            return meters.unavailable(found, scope)
         try:
             return meters.measure_energy(meter, self._workloads[handle].run, windows=windows)
         finally:
             meter.close()
 
     def do_environment(self) -> Dict[str, Any]:
-        return environment.describe()
+        """What this process runs on; of a GPU, the facts too and what else computes there."""
+        described, more = environment.describe(), gpu.environment(self._unit)
+        if not more:
+            return described
+        held = [*(described["throttled"] or []), *(more["throttled"] or [])]
+        known = described["throttled"] is not None or more["throttled"] is not None
+        return {
+            **described,
+            "device": {**described["device"], **more["device"]},
+            "gpu": more["gpu"],
+            "throttled": held if known else None,
+        }

@@ -110,6 +110,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.samples_ns: List[int] = []
+        self.device_ns: List[int] = []  # as long as samples_ns, or empty; 0 for samples whose device time is not known
         self.block_of: List[int] = []
         self.anchor_ns: List[int] = []
         self.anchor_of: List[int] = []
@@ -125,13 +126,24 @@ class Recorder:
         return stdlib_statistics.median(samples) * 1e-9
 
     def block(
-        self, kind: str, samples: Sequence[int], before_s: float, after_s: float, first_run: int, group: int
+        self,
+        kind: str,
+        samples: Sequence[int],
+        before_s: float,
+        after_s: float,
+        first_run: int,
+        group: int,
+        device: Optional[Sequence[int]] = None,
     ) -> None:
         """Add one block.
 
         ``first_run`` is the index of its first sample among all runs of its session, ``group`` that of the anchor group
-        right before it; the next group is right behind it. Without repeated rounds block i has group i.
+        right before it; the next group is right behind it. Without repeated rounds block i has group i. ``device`` is
+        the accelerator's own time of each sample.
         """
+        if device is not None:
+            self.device_ns.extend([0] * (len(self.samples_ns) - len(self.device_ns)))
+            self.device_ns.extend(device)
         self.samples_ns.extend(samples)
         self.block_of.extend([len(self.blocks)] * len(samples))
         self.kept.setdefault(kind, []).extend(range(first_run, first_run + len(samples)))
@@ -145,10 +157,14 @@ class Recorder:
             }
         )
 
+    def _padded(self) -> List[int]:
+        return self.device_ns + [0] * (len(self.samples_ns) - len(self.device_ns))
+
     def as_dict(self) -> Dict[str, Any]:
         return {
             "blocks": self.blocks,
             "samples_ns": self.samples_ns,
+            **({"device_ns": self._padded()} if self.device_ns else {}),
             "block_of": self.block_of,
             "anchor_ns": self.anchor_ns,
             "anchor_of": self.anchor_of,
@@ -156,11 +172,25 @@ class Recorder:
 
 
 class Workload:
-    """A session under the timing loop; counts its runs, so that profiled durations find their samples."""
+    """A session under the timing loop; counts its runs, so that profiled durations find their samples.
 
-    def __init__(self, run: Run, collect: Optional[Run] = None) -> None:
+    Args:
+        run: one inference.
+        collect: called after each run, outside the timed region.
+        begin: called before each block with the number of runs to come, outside the timed region.
+        end: called after it; gives the time in ns that an accelerator itself took for each of those runs, or None.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        collect: Optional[Run] = None,
+        begin: Optional[Callable[[int], Any]] = None,
+        end: Optional[Callable[[], Optional[List[int]]]] = None,
+    ) -> None:
         self._run = run
         self.collect = collect
+        self._begin, self._end = begin, end
         self.runs = 0
         self.inner = 1  # runs inside one sample: more than one only where a run is too short for the clock
 
@@ -185,6 +215,18 @@ class Workload:
                 run()
 
         return [round(ns / self.inner) for ns in time_runs(inner_loop, n, clock)]
+
+    def block(self, drop: int, n: int, clock: Clock) -> Tuple[List[int], Optional[List[int]]]:
+        """``n`` samples after ``drop`` runs that are none, and the accelerator's own time of each where it tells."""
+        if self._begin is not None:
+            self._begin(drop + n * self.inner)
+        self.settle(drop)
+        samples = self.samples(n, clock)
+        device = self._end() if self._end is not None else None
+        if device is None:
+            return samples, None
+        runs = device[len(device) - n * self.inner :]
+        return samples, [round(sum(runs[i * self.inner : (i + 1) * self.inner]) / self.inner) for i in range(n)]
 
 
 def anchor_group(anchor: Workload, clock: Clock) -> List[int]:
@@ -217,6 +259,7 @@ def measure(
     min_s: float,
     budget_s: float,
     max_block: int = MAX_BLOCK,
+    between: Optional[Run] = None,
 ) -> Dict[str, Any]:
     """Blocks of each workload in turn, an anchor group between every two of them.
 
@@ -228,11 +271,13 @@ def measure(
         min_s: seconds of samples wanted of each workload.
         budget_s: seconds that all blocks of one workload may take.
         max_block: samples of a block at most.
+        between: called before each block while nothing is timed; sensors are read there.
 
     Returns:
         The recorder's arrays, ``"kept"`` run indices by kind, and the number of repeated blocks.
     """
-    if len(workloads) == 1 and typical_s < INNER_LOOP_S:  # a profile needs each run on its own
+    # A profile needs each run on its own, and so does what has something to do between two runs.
+    if len(workloads) == 1 and typical_s < INNER_LOOP_S and workloads[0][1].collect is None:
         workloads[0][1].inner = math.ceil(INNER_LOOP_S / typical_s)
         typical_s *= workloads[0][1].inner
     per_block, rounds = plan(typical_s, min_samples, min_s, budget_s, max_block)
@@ -248,13 +293,14 @@ def measure(
             staged = []
             disturbed = False
             for kind, workload in workloads:
-                workload.settle(drop)
-                first = workload.runs
-                samples = workload.samples(per_block, clock)
+                if between is not None:
+                    between()
+                samples, device = workload.block(drop, per_block, clock)
+                first = workload.runs - per_block * workload.inner
                 after = recorder.anchor(anchor_group(anchor, clock))
                 floor = min(floor, before, after)
                 disturbed = disturbed or max(before, after) > ANCHOR_LIMIT * floor
-                staged.append((kind, samples, before, after, first, recorder.groups - 2))
+                staged.append((kind, samples, before, after, first, recorder.groups - 2, device))
                 before = after
             if disturbed and repeated < MAX_REPEATED:
                 repeated += 1

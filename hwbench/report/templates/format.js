@@ -19,12 +19,15 @@ function scaled(value, steps, digits) {
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const TIMES = [[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]];
+const JOULES = [[1, "J"], [1e-3, "mJ"], [1e-6, "µJ"]];
+const SIZES = [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]];
+const COUNTS = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]];
 
 const format = {
   seconds: (v, digits = 4) => (isNumber(v) ? scaled(v, TIMES, digits) : NA),
-  joules: (v) => (isNumber(v) ? scaled(v, [[1, "J"], [1e-3, "mJ"], [1e-6, "µJ"]], 3) : NA),
+  joules: (v) => (isNumber(v) ? scaled(v, JOULES, 3) : NA),
   size: (v) => (!isNumber(v) ? NA : Math.abs(v) < 1023.5 ? `${v.toFixed(0)} B`
-    : scaled(v, [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]], 3)),
+    : scaled(v, SIZES.slice(0, 3), 3)),
   count: (v) => (!isNumber(v) ? NA : Math.abs(v) < 999.5 ? v.toFixed(0) : scaled(v, [[1e9, "G"], [1e6, "M"], [1e3, "k"]], 3)),
   percent: (v, digits = 1) => (isNumber(v) ? `${(100 * v).toFixed(digits)} %` : NA),
   interval: (low, high) => (isNumber(low) && isNumber(high) ? `${format.seconds(low)} – ${format.seconds(high)}` : NA),
@@ -41,8 +44,8 @@ function middle(value, most) {
 }
 
 // The unit in which an axis is drawn: the largest that keeps its greatest value at 1 or more.
-function axisUnit(values) {
-  const greatest = Math.max(...values.filter(isNumber));
-  const [factor, unit] = TIMES.find(([f]) => greatest >= f) || TIMES[TIMES.length - 1];
+function axisUnit(values, steps = TIMES) {
+  const greatest = values.reduce((most, v) => (isNumber(v) && v > most ? v : most), 0);
+  const [factor, unit] = steps.find(([f]) => greatest >= f) || steps[steps.length - 1];
   return { factor, unit };
 }

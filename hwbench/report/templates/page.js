@@ -7,7 +7,7 @@ async function openResult(details) {
   const result = byId.get(details.id);
   if (!result || details.dataset.drawn) return;
   details.dataset.drawn = "pending";
-  const charts = { layers: layersChart, sessions: sessionsChart };
+  const charts = { layers: layersChart, roofline: rooflineChart, memory: memoryChart, sessions: sessionsChart };
   for (const node of details.querySelectorAll("[data-chart]")) await draw(node, charts[node.dataset.chart](result));
   details.dataset.drawn = "true";
 }
@@ -23,28 +23,6 @@ function openFromHash() {
 function show(id) {
   if (location.hash === `#${id}`) openFromHash();
   else location.hash = id;
-}
-
-function startFront(node) {
-  const charted = data.results.filter((r) => r.charted);
-  const values = charted.map((r) => r.latency_s[0]);
-  const boxes = [...document.querySelectorAll("[data-target]")];
-  const find = (id) => document.getElementById(id);
-  const toggles = { log: find("log-x"), frontOnly: find("front-only"), names: find("front-names") };
-  toggles.log.checked = Math.max(...values) / Math.min(...values) > 6;
-  const state = {};
-  const update = () => {
-    state.targets = new Set(boxes.filter((box) => box.checked).map((box) => box.dataset.target));
-    for (const [key, box] of Object.entries(toggles)) state[key] = box.checked;
-    return draw(node, frontChart(data, state));
-  };
-  for (const box of [...boxes, ...Object.values(toggles)]) box.addEventListener("change", update);
-  return update().then(() => {
-    node.on("plotly_click", (event) => {
-      const id = event.points[0] && event.points[0].customdata;
-      if (id) show(id);
-    });
-  });
 }
 
 function startNavigation() {
@@ -65,6 +43,17 @@ function startNavigation() {
   }
 }
 
+// Charts further down wait until the browser has nothing else to do: the front is what a reader sees first.
+async function startPanels() {
+  const charts = { heat: () => heatChart(data.across), scatter: (node) => scatterChart(data.scatters.find((s) => s.id === node.dataset.panel)) };
+  const idle = () => new Promise((go) => (window.requestIdleCallback ? requestIdleCallback(go, { timeout: 2000 }) : setTimeout(go, 50)));
+  for (const node of document.querySelectorAll("[data-panel-chart]")) {
+    await idle();
+    await draw(node, charts[node.dataset.panelChart](node));
+  }
+}
+
+const PAPER_HEIGHT = 420; // of a chart that does not say how high it is
 const PAPER_WIDTH = 650; // of A4 between the margins of page.css, in CSS pixels
 
 // Paper is light and narrow whatever the screen is.
@@ -73,8 +62,9 @@ function startPrinting() {
     document.documentElement.dataset.print = "";
     for (const [node, build] of drawn) {
       const width = Math.min(node.clientWidth, PAPER_WIDTH);
-      const { traces, layout: shape } = build(theme(), width, node.clientHeight);
-      Plotly.react(node, traces, { ...shape, autosize: false, width }, { ...CONFIG, displayModeBar: false });
+      const height = Math.min(node.clientHeight, PAPER_HEIGHT);
+      const { traces, layout: shape } = build(theme(), width, height);
+      Plotly.react(node, traces, { height, ...shape, autosize: false, width }, { ...CONFIG, displayModeBar: false });
     }
   });
   addEventListener("afterprint", () => {
@@ -84,9 +74,14 @@ function startPrinting() {
 }
 
 async function start() {
-  for (const table of document.querySelectorAll("table.sortable")) sortable(table);
-  const filter = document.getElementById("filter");
-  if (filter) filterable(filter, document.getElementById("results-table"), document.getElementById("filter-count"));
+  const front = document.getElementById("front-chart");
+  if (front && plots) {
+    performance.mark("front-start");
+    await startFront(front);
+    performance.measure("front", "front-start");
+  }
+  const results = document.getElementById("results-table");
+  if (results) startResults(results);
   for (const details of document.querySelectorAll("details.result")) {
     details.addEventListener("toggle", () => details.open && plots && openResult(details));
   }
@@ -104,10 +99,9 @@ async function start() {
     if (link && byId.has(link.hash.slice(1))) show(link.hash.slice(1));
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
-  const front = document.getElementById("front-chart");
-  if (front && plots) await startFront(front);
   openFromHash();
   document.documentElement.dataset.ready = "true";
+  if (plots) await startPanels();
 }
 
 start();

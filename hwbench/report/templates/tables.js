@@ -2,7 +2,7 @@
 const COLUMNS = [
   ["name", "Layer"], ["op", "Op"], ["latency_s", "Latency", format.seconds], ["share", "Share", format.percent],
   ["module", "Module"], ["macs", "MACs", format.count], ["param_bytes", "Parameters", format.size], ["input_bytes", "In", format.size],
-  ["output_bytes", "Out", format.size], ["live_bytes", "Live", format.size], ["energy_j", "Energy", format.joules],
+  ["output_bytes", "Out", format.size], ["live_bytes", "Live", format.size], ["sources", "Holds", format.count], ["energy_j", "Energy", format.joules],
 ];
 
 function make(tag, properties = {}, children = []) {
@@ -13,45 +13,64 @@ function make(tag, properties = {}, children = []) {
 
 const sortKey = (cell) => (cell.dataset.v === undefined ? null : Number(cell.dataset.v));
 
-// Ascending, then descending; a missing value stays at the end either way.
-function sortBy(table, index) {
-  const head = table.tHead.rows[0].cells[index];
-  const numeric = head.classList.contains("num");
-  const before = head.getAttribute("aria-sort");
-  const direction = before === "ascending" ? -1 : 1;
-  for (const cell of table.tHead.rows[0].cells) cell.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
-  const keyed = [...table.tBodies[0].rows].map((row, at) => {
+// Rows in the order of a column and the direction for its head; a missing value stays at the end either way.
+function sorted(rows, index, numeric, direction) {
+  const keyed = rows.map((row, at) => {
     const cell = row.cells[index];
     return { row, at, key: numeric ? sortKey(cell) : cell.textContent.trim() };
   });
   const empty = (key) => key === null || key === "" || key === NA;
+  const words = new Intl.Collator("en", { numeric: true });
   keyed.sort((a, b) => {
     if (empty(a.key) || empty(b.key)) return empty(a.key) - empty(b.key) || a.at - b.at;
-    const order = numeric ? a.key - b.key : a.key.localeCompare(b.key, "en", { numeric: true });
+    const order = numeric ? a.key - b.key : words.compare(a.key, b.key);
     return direction * order || a.at - b.at;
   });
-  table.tBodies[0].append(...keyed.map((item) => item.row));
+  return keyed.map((item) => item.row);
 }
 
-function sortable(table) {
+// Ascending, then descending; the head says which.
+function turn(table, index) {
+  const heads = table.tHead.rows[0].cells;
+  const direction = heads[index].getAttribute("aria-sort") === "ascending" ? -1 : 1;
+  for (const cell of heads) cell.removeAttribute("aria-sort");
+  heads[index].setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+  return [heads[index].classList.contains("num"), direction];
+}
+
+const sortBy = (table, index) => table.tBodies[0].append(...sorted([...table.tBodies[0].rows], index, ...turn(table, index)));
+
+function sortable(table, act) {
   [...table.tHead.rows[0].cells].forEach((cell, index) => {
     const button = cell.querySelector("button");
-    if (button) button.addEventListener("click", () => sortBy(table, index));
+    if (button) button.addEventListener("click", () => act(index));
   });
 }
 
-function filterable(input, table, status) {
-  const rows = [...table.tBodies[0].rows].map((row) => ({ row, words: row.textContent.toLowerCase() }));
-  input.addEventListener("input", () => {
-    const wanted = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
-    for (const { row, words } of rows) {
-      row.hidden = !wanted.every((word) => words.includes(word));
-      shown += !row.hidden;
-    }
-    status.textContent = wanted.length ? `${shown} of ${rows.length} results` : `${rows.length} results`;
-  });
+// The table of results: all rows are sorted and filtered, a part of them stands in the page, and a button brings more.
+function startResults(table) {
+  const [filter, status, more] = ["filter", "filter-count", "more-results"].map((id) => document.getElementById(id));
+  const body = table.tBodies[0];
+  const step = body.rows.length;
+  let rows = [...body.rows, ...document.getElementById("other-results").content.querySelectorAll("tr")];
+  const texts = new Map();
+  const words = (row) => {
+    if (!texts.has(row)) texts.set(row, row.textContent.toLowerCase());
+    return texts.get(row);
+  };
+  let room = step;
+  const show = () => {
+    const wanted = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const found = rows.filter((row) => wanted.every((word) => words(row).includes(word)));
+    body.replaceChildren(...found.slice(0, room));
+    status.textContent = wanted.length ? `${found.length} of ${rows.length} results` : `${rows.length} results`;
+    more.hidden = found.length <= room;
+    more.textContent = `Show more of ${found.length} (${Math.min(room, found.length)} are shown)`;
+  };
+  filter.addEventListener("input", () => { room = step; show(); });
+  more.addEventListener("click", () => { room *= 3; show(); });
+  sortable(table, (index) => { rows = sorted(rows, index, ...turn(table, index)); show(); });
+  show();
 }
 
 function layerTable(result) {
@@ -73,6 +92,6 @@ function layerTable(result) {
   })));
   const caption = make("caption", { className: "hidden", textContent: `Layers of ${result.model} on ${result.target}` });
   const table = make("table", { className: "layers compact" }, [caption, make("thead", {}, [head]), make("tbody", {}, body)]);
-  if (l.ranked) sortable(table);
+  if (l.ranked) sortable(table, (index) => sortBy(table, index));
   return table;
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence
 
-from . import hwmon, perf, rapl
+from . import hwmon, perf, pmic, rapl, tegrastats, vcgencmd
 from . import nvml as nvml_
 from .meter import METHODS, Finding, Meter, MeterError
 from .window import measure_energy
@@ -19,10 +19,15 @@ def discover(sysfs: str = "/sys", procfs: str = "/proc", nvml: Optional[Any] = N
     """Every kind of meter, usable or with the reason and the remedy.
 
     Args:
-        sysfs, procfs: roots; made trees in tests.
+        sysfs, procfs: roots; made trees in tests, and then no tool of this machine is asked.
         nvml: the module ``pynvml`` or a made one; imported when None.
     """
-    return [rapl.find(sysfs), perf.find(sysfs, procfs), hwmon.find(sysfs), *nvml_.find(nvml)]
+    here = sysfs == "/sys"
+    found = [rapl.find(sysfs), perf.find(sysfs, procfs), hwmon.find(sysfs)]
+    found.extend(pmic.find(procfs, vcgencmd.find() if here else None))
+    if here and found[2].status != "ok":  # hwmon shows the same monitors, without a process beside
+        found.extend(tegrastats.find(*tegrastats.one_line()))
+    return [*found, *nvml_.find(nvml)]
 
 
 def _fitting(findings: Sequence[Finding], scope: str) -> List[Finding]:

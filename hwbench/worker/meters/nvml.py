@@ -51,7 +51,7 @@ class NvmlMeter:
         pass
 
 
-def _start(nvml: Optional[Any]) -> Any:
+def start(nvml: Optional[Any]) -> Any:
     """The module, initialised. Raises MeterError."""
     if nvml is None:
         try:
@@ -72,7 +72,7 @@ def find(nvml: Optional[Any] = None) -> List[Finding]:
         nvml: the module ``pynvml``; imported when None.
     """
     try:
-        nvml = _start(nvml)
+        nvml = start(nvml)
         count = nvml.nvmlDeviceGetCount()
     except MeterError as error:
         return [Finding("nvml", "gpu", "absent", error.reason, error.remedy)]
@@ -103,7 +103,7 @@ def processes(index: int, nvml: Optional[Any] = None) -> Dict[int, Optional[int]
 
     Bytes are None where the driver does not tell (a container, Windows). Raises MeterError without NVML.
     """
-    nvml = _start(nvml)
+    nvml = start(nvml)
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)

@@ -21,8 +21,8 @@ def sampler_command(spec: Dict[str, Any]) -> List[str]:
     source = pkgutil.get_data(__package__ or "", "sampler.py")
     if source is None:
         raise MeterError("the sampler's source is missing from this installation", "Install hwbench again.")
-    # Files need nothing but the standard library: isolated and without site it starts in 10 ms.
-    alone = ["-I", "-S"] if spec["kind"] == "files" else []
+    # All but NVML need nothing but the standard library: isolated and without site it starts in 10 ms.
+    alone = [] if spec["kind"] == "nvml" else ["-I", "-S"]
     return [sys.executable, *alone, "-c", source.decode("utf-8"), json.dumps(spec)]
 
 
@@ -34,7 +34,7 @@ class SampledMeter:
         scope: ``"gpu"`` or ``"board"``.
         rail: the rail that is quoted, one of the source's.
         source: what the sampling process reads: ``{"kind": "files", "rails": {rail: [[path, …], factor]}}`` or
-            ``{"kind": "nvml", "index": i}``.
+            ``{"kind": "nvml", "index": i}``, ``{"kind": "pmic", "tool": path}`` or the same with ``"tegrastats"``.
         period_s: time between samples.
         parts: rails whose sum is the quoted one; empty when the quoted one is a rail of its own.
     """

@@ -8,6 +8,7 @@ import re
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
+from . import vcgencmd
 from .sysfs import listed, read_int, read_text
 
 # Sensors of the processor itself, best first: zone types and hwmon names of x86, ARM boards and phones.
@@ -15,9 +16,6 @@ _CPU_SENSOR = re.compile(r"x86_pkg_temp|k10temp|zenpower|coretemp|cpu|soc|tctl|a
 
 # Readings outside are of sensors that are not wired (-273, -40, 0, 127.5 and the like are what drivers give then).
 _COLDEST_C, _HOTTEST_C = -39.0, 126.0
-
-# Source: Raspberry Pi documentation, "vcgencmd get_throttled": bits 0-3 now, 16-19 since boot.
-_PI_BITS = ("under_voltage", "frequency_capped", "throttled", "soft_temp_limit")
 
 # A clock that fell further than this between two looks is a cause (methodology section 4).
 CLOCK_DROP = 0.03
@@ -51,21 +49,28 @@ def temperature(sysfs: str = "/sys") -> Optional[float]:
     return max(cpu or found.values(), default=None)
 
 
-def _pi_word(sysfs: str) -> Optional[int]:
-    for path in glob.glob(
-        os.path.join(glob.escape(sysfs), "devices", "platform", "soc*", "*firmware", "get_throttled")
-    ):
+def pi_word(sysfs: str = "/sys", tool: Optional[str] = None) -> Optional[int]:
+    """The firmware's throttle bits on a Raspberry Pi: from sysfs, which is quick, or from ``vcgencmd``."""
+    for path in _pi_files(sysfs):
         try:
             return int(read_text(path) or "", 16)
         except ValueError:
             continue
-    return None
+    return vcgencmd.word(vcgencmd.ask(tool, "get_throttled"))
 
 
-def throttled(sysfs: str = "/sys") -> Optional[List[str]]:
-    """What holds the processor back right now, [] for nothing, None when this device cannot tell."""
-    word = _pi_word(sysfs)
-    reasons = [] if word is None else [name for bit, name in enumerate(_PI_BITS) if word >> bit & 1]
+def _pi_files(sysfs: str) -> List[str]:
+    return glob.glob(os.path.join(glob.escape(sysfs), "devices", "platform", "soc*", "*firmware", "get_throttled"))
+
+
+def throttled(sysfs: str = "/sys", word: Optional[int] = None) -> Optional[List[str]]:
+    """What holds the processor back right now, [] for nothing, None when this device cannot tell.
+
+    Args:
+        sysfs: root.
+        word: from :func:`pi_word`.
+    """
+    reasons = [] if word is None else vcgencmd.now(word)
     able = word is not None
     for device in listed(os.path.join(sysfs, "class", "thermal"), "cooling_device"):
         kind, state = read_text(os.path.join(device, "type")), read_int(os.path.join(device, "cur_state"))
@@ -76,10 +81,14 @@ def throttled(sysfs: str = "/sys") -> Optional[List[str]]:
     return reasons if able else None
 
 
-def throttled_since_boot(sysfs: str = "/sys") -> Optional[List[str]]:
-    """What held the processor back since boot (Raspberry Pi firmware only), None when this device cannot tell."""
-    word = _pi_word(sysfs)
-    return None if word is None else [name for bit, name in enumerate(_PI_BITS) if word >> (16 + bit) & 1]
+def heat(sysfs: str = "/sys", tool: Optional[str] = None) -> Dict[str, Any]:
+    """What :func:`taints` compares, read before and after a measurement; it takes milliseconds."""
+    word = pi_word(sysfs, tool)
+    return {
+        "throttled": throttled(sysfs, word),
+        "throttled_since_boot": None if word is None else vcgencmd.since_boot(word),
+        "throttle_events": throttle_events(sysfs),
+    }
 
 
 def throttle_events(sysfs: str = "/sys") -> Optional[int]:
@@ -109,6 +118,54 @@ def taints(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str]:
     if clocks[0] and clocks[1] and clocks[1] < clocks[0] * (1.0 - CLOCK_DROP):
         reasons.append(f"clock fell from {clocks[0] * 1e-9:.2f} to {clocks[1] * 1e-9:.2f} GHz")
     return reasons
+
+
+class Watch:
+    """Clock, temperature and throttling between blocks: a handful of small files, at most four times a second.
+
+    ``look`` is called while nothing is timed. No process is started, and one clock is read, that of the first processor
+    this process may run on.
+
+    Args:
+        sysfs: root.
+        now: seconds; injected in tests.
+    """
+
+    PERIOD_S = 0.25  # a heat sink moves in seconds, and a reading takes tens of microseconds
+
+    def __init__(self, sysfs: str = "/sys", now: Callable[[], float] = time.monotonic) -> None:
+        self._sysfs = sysfs
+        self._now = now
+        self._due_s = now()
+        own = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        self._clock = os.path.join(sysfs, "devices", "system", "cpu", f"cpu{own}", "cpufreq", "scaling_cur_freq")
+        self._clocks: List[float] = []
+        self._temps: List[float] = []
+        self._seen: Dict[str, None] = {}
+        self._looks = 0
+
+    def look(self) -> None:
+        """Read, unless the last reading is fresh."""
+        if self._now() < self._due_s:
+            return
+        self._looks += 1
+        khz, temp_c = read_int(self._clock), temperature(self._sysfs)
+        if khz is not None:
+            self._clocks.append(1e3 * khz)
+        if temp_c is not None:
+            self._temps.append(temp_c)
+        for reason in throttled(self._sysfs, pi_word(self._sysfs)) or []:
+            self._seen[reason] = None
+        self._due_s = self._now() + self.PERIOD_S
+
+    def as_dict(self) -> Dict[str, Any]:
+        """``{"looks", "clock_hz": [low, high] | None, "temp_c": [low, high] | None, "throttled": [...]}``."""
+        return {
+            "looks": self._looks,
+            "clock_hz": [min(self._clocks), max(self._clocks)] if self._clocks else None,
+            "temp_c": [min(self._temps), max(self._temps)] if self._temps else None,
+            "throttled": list(self._seen),
+        }
 
 
 def cool_down(

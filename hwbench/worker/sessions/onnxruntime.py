@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import numpy
 import onnxruntime
@@ -29,6 +29,21 @@ def probe() -> Dict[str, Any]:
         "versions": {"onnxruntime": onnxruntime.__version__, "numpy": numpy.__version__},
         "providers": onnxruntime.get_available_providers(),
         "profiler": True,
+    }
+
+
+def profiles(settings: Dict[str, Any]) -> Dict[str, Any]:
+    """Whether these settings give layers.
+
+    On CUDA the profile's ``*_kernel_time`` is how long the host took to launch a node; kernels run later. That is no
+    layer's time.
+    """
+    if settings.get("unit", "cpu") == "cpu":
+        return {}
+    return {
+        "profiler": False,
+        "why": "ONNX Runtime's CUDA provider reports how long the host took to launch a node, not how long it ran; the "
+        "torch runtime times layers on this device",
     }
 
 
@@ -79,24 +94,47 @@ class Session:
                 "session.optimized_model_external_initializers_file_name", "optimised.weights"
             )
             options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "256")
-        self._session = onnxruntime.InferenceSession(model["path"], options, providers=["CPUExecutionProvider"])
-        shapes = {entry["name"]: entry["shape"] for entry in model["inputs"]}
-        binding = self._session.io_binding()
-        for entry in self._session.get_inputs():
-            shape = shapes.get(entry.name, entry.shape)
-            binding.bind_cpu_input(entry.name, _fill(entry.name, list(shape), entry.type))
-        for entry in self._session.get_outputs():
-            binding.bind_output(entry.name)
-        run, bound = self._session.run_with_iobinding, binding
-        self.run = lambda: run(bound)
+        unit = settings.get("unit", "cpu")
+        if unit == "cpu":
+            self._session = onnxruntime.InferenceSession(model["path"], options, providers=["CPUExecutionProvider"])
+            provider = self._session.get_providers()[0]
+        else:
+            self._session, provider = _on_cuda(model["path"], options, unit, settings["precision"])
+        self.run = self._bound(model, unit)
+        # A provider computes in the precision that the file's weights have, and the host has read them; a GPU may round
+        # the inputs of fp32 products where the target lets it.
+        precision = (model.get("spec") or {}).get("precision") or "fp32"
+        tf32 = unit != "cpu" and precision == "fp32" and settings["precision"] == "tf32"
         self.info = {
-            "provider": self._session.get_providers()[0],
+            "provider": provider,
             "providers": self._session.get_providers(),
-            # The CPU provider computes in the precision that the file's weights have, and the host has read them.
-            "precision": (model.get("spec") or {}).get("precision") or "fp32",
+            "precision": "tf32" if tf32 else precision,
             "threads": settings["threads"],
             "weights_bytes": os.path.getsize(model["path"]),
         }
+
+    def _bound(self, model: Dict[str, Any], unit: str) -> Any:
+        """What runs one inference on inputs that lie where it runs; on a GPU its outputs stay there too.
+
+        So no sample holds a copy between host and GPU. A run ends when the GPU has ended: the provider waits for it.
+        """
+        shapes = {entry["name"]: entry["shape"] for entry in model["inputs"]}
+        binding = self._session.io_binding()
+        index = int(unit.partition(":")[2] or 0)
+        for entry in self._session.get_inputs():
+            filled = _fill(entry.name, list(shapes.get(entry.name, entry.shape)), entry.type)
+            if unit == "cpu":
+                binding.bind_cpu_input(entry.name, filled)
+            else:
+                there = onnxruntime.OrtValue.ortvalue_from_numpy(filled, "cuda", index)
+                binding.bind_ortvalue_input(entry.name, there)
+        for entry in self._session.get_outputs():
+            if unit == "cpu":
+                binding.bind_output(entry.name)
+            else:
+                binding.bind_output(entry.name, "cuda", index)
+        run = self._session.run_with_iobinding
+        return lambda: run(binding)
 
     def finish(self) -> Dict[str, Any]:
         """Durations by run and node, and the optimised graph (structure only, compressed)."""
@@ -117,6 +155,41 @@ class Session:
         del self.run
         self._session = None
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _on_cuda(path: str, options: Any, unit: str, precision: str) -> Tuple[Any, str]:
+    """A session of the CUDA provider, and who runs it: ``"CUDA"``, or ``"CUDA + CPU"`` where nodes are left to the CPU.
+
+    Raises:
+        RuntimeError: there is no such provider here, or it cannot start. onnxruntime itself would go on with the CPU.
+    """
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise RuntimeError(
+            "this onnxruntime has no CUDA provider, and this target runs on %s: install onnxruntime-gpu in place of "
+            "onnxruntime into the device's Python" % unit
+        )
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # CUDA and cuDNN from the wheels beside it; harmless where the system has them
+    wanted = {"device_id": unit.partition(":")[2], "use_tf32": "1" if precision == "tf32" else "0"}
+    found: List[Any] = []
+    for strict in ("1", "0"):
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", strict)
+        try:
+            found = [
+                onnxruntime.InferenceSession(
+                    path, options, providers=[("CUDAExecutionProvider", wanted)], enable_fallback=0
+                )
+            ]
+            break
+        except Exception:  # some nodes have no CUDA kernel; a second failure is the caller's to see
+            if strict == "0":
+                raise
+    if found[0].get_providers()[0] != "CUDAExecutionProvider":
+        raise RuntimeError(
+            "onnxruntime's CUDA provider does not start on %s, and it fell back to the CPU: check that the CUDA and "
+            "cuDNN that this version of onnxruntime-gpu was built for are installed" % unit
+        )
+    return found[0], "CUDA" if strict == "1" else "CUDA + CPU"
 
 
 def _by_run(events: List[Dict[str, Any]]) -> Any:

@@ -11,10 +11,13 @@ import importlib.metadata as metadata
 import os
 import sys
 import time
-from typing import Any, Dict, List, Tuple
+from contextlib import nullcontext
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from torch.overrides import TorchFunctionMode, resolve_name
+
+from .. import cuda_session, torch_modes
 
 MAX_EVENTS = 20_000_000  # ints kept by a profile; beyond that the runs were far too many
 
@@ -27,6 +30,13 @@ def probe() -> Dict[str, Any]:
         except Exception:  # noqa: BLE001 - an absent package is a fact, not a failure
             continue
     return {"versions": versions, "profiler": True}
+
+
+def profiles(settings: Dict[str, Any]) -> Dict[str, Any]:
+    """Whether these settings give layers; compiled code on a CPU has no operators left that could be timed."""
+    if (settings.get("options") or {}).get("compile") and settings.get("unit", "cpu") == "cpu":
+        return {"profiler": False, "why": "torch.compile leaves no operators to time on a CPU"}
+    return {}
 
 
 def _anchor(spec: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:
@@ -44,6 +54,25 @@ def _anchor(spec: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:
         conv(*plan)
     layers.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1024, 512)])
     return nn.Sequential(*layers), (torch.randn(1, 3, 96, 96),)
+
+
+def _anchor_cuda(spec: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:
+    """Wide convolutions on a batch that grows with the GPU: about a millisecond in fp32 on any.
+
+    Small networks launched one kernel at a time measure the host; this one has to feel the GPU's clock. So a kernel
+    takes several times what its launch does (10 to 20 µs with torch), in half precision too. A convolution here has
+    0.46 GMAC an image, and an image for every eight multiprocessors gives each GPU about the same time.
+    """
+    nn = torch.nn
+    images = max(1, torch.cuda.get_device_properties(torch.cuda.current_device()).multi_processor_count // 8)
+    layers = [part for _ in range(3) for part in (nn.Conv2d(256, 256, 3, 1, 1, bias=False), nn.ReLU())]
+    return nn.Sequential(*layers), (torch.randn(images, 256, 28, 28),)
+
+
+def _launches(spec: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:
+    """A chain for GPUs: products far shorter than their launch, which a compiler does not fuse."""
+    parts = [torch.nn.Linear(64, 64, bias=False) for _ in range(spec["length"])]
+    return torch.nn.Sequential(*parts), (torch.randn(64, 64),)
 
 
 class _Where(torch.nn.Module):
@@ -133,12 +162,15 @@ def _space(spec: Dict[str, Any], name: str) -> Tuple[Any, Tuple[Any, ...]]:
 _BUILDERS = {"timm": _timm, "torchvision": _torchvision, "python": _python, "space": _space}
 
 
-def _build(model: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:
+_OWN = {"anchor": _anchor, "chain": _chain, "anchor-cuda": _anchor_cuda}
+
+
+def _build(model: Dict[str, Any], unit: str = "cpu") -> Tuple[Any, Tuple[Any, ...]]:
     spec = model["spec"]
     kind, _, name = spec["builder"].partition(":")
     torch.manual_seed(0)
     if kind == "hwbench":
-        return {"anchor": _anchor, "chain": _chain}[name](spec)
+        return (_launches if name == "chain" and unit != "cpu" else _OWN[name])(spec)
     return _BUILDERS[kind](spec, name)
 
 
@@ -181,28 +213,84 @@ class _Recorder(TorchFunctionMode):
 
     An operator's time runs from the end of the one before: it holds the Python that leads up to the call and the
     freeing of what went out of scope. In eager mode these are a tenth of a mobile network, and they belong to somebody.
+
+    Args:
+        tag: gives the context in which the n-th call of a described run is made.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tag: Optional[Callable[[int], Any]] = None) -> None:
         super().__init__()
         self.marks: List[int] = []
         self.described: Any = None
         self.path = [""]
+        self._tag = tag or (lambda call: nullcontext())
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.described is not None:
+            return self._described(func, args, kwargs or {})
         out = func(*args, **kwargs) if kwargs else func(*args)
         self.marks.append(time.perf_counter_ns())
-        if self.described is not None:
-            self.described.append((func, self.path[-1], (args, list(kwargs.values()) if kwargs else ()), out))
+        return out
+
+    def _described(self, func: Any, args: Any, kwargs: Any) -> Any:
+        with self._tag(len(self.described)):
+            out = func(*args, **kwargs)
+        self.described.append((func, self.path[-1], (args, list(kwargs.values())), out))
         return out
 
 
+def _operators(module: Any, inputs: Tuple[Any, ...], recorder: _Recorder) -> Tuple[List[Dict[str, Any]], List[int]]:
+    """The operators of one run, and for each the position of its last call among all calls.
+
+    Only operators that give tensors are layers; calls such as ``x.shape`` count as events of the next layer. The hooks
+    that tell the module path are gone before anything is timed.
+    """
+    path = recorder.path
+    with torch.inference_mode():
+        module(*inputs)  # some models fill caches in their first inference and call more than later
+    hooks = []
+    for name, part in module.named_modules():
+        if name:
+            hooks.append(part.register_forward_pre_hook(lambda _m, _a, name=name: path.append(name)))
+            hooks.append(part.register_forward_hook(lambda _m, _a, _o: (path.pop(), None)[1], always_call=True))
+    with torch.inference_mode():
+        recorder.described = []
+        with recorder:
+            module(*inputs)
+    for hook in hooks:
+        hook.remove()
+    parameters = {id(p) for p in (*module.parameters(), *module.buffers())}
+    nodes: List[Dict[str, Any]] = []
+    last: List[int] = []
+    for position, (func, module_path, args, out) in enumerate(recorder.described):
+        outputs = [_tensor(t, parameters) for t in _flat(out)]
+        if outputs:
+            nodes.append(
+                {
+                    "name": "%s#%d" % (module_path or "(root)", len(nodes)),
+                    "op": resolve_name(func) or str(func),
+                    "module": module_path,
+                    "inputs": [_tensor(t, parameters) for t in _flat(args)],
+                    "outputs": outputs,
+                    "events": position - (last[-1] if last else -1),
+                }
+            )
+            last.append(position)
+    return nodes, last
+
+
 class Session:
+    """A module on the CPU."""
+
     def __init__(self, model: Dict[str, Any], settings: Dict[str, Any], profile: bool) -> None:
         torch.set_num_threads(settings["threads"])
-        module, inputs = _build(model)
-        self._module = module.eval()
-        self._inputs = _chosen(_inputs(model), inputs, settings.get("batch") or 1)
+        module, inputs = _ready(model, settings)
+        options = {} if model.get("role") == "anchor" else settings.get("options") or {}
+        compile_ = options.get("compile")
+        if profile and compile_:
+            raise RuntimeError(profiles(settings)["why"])
+        module, self._inputs = torch_modes.prepared(torch, module.eval(), inputs, options)
+        self._module = torch_modes.compiled(torch, module, compile_) if compile_ else module
         self._recorder: Any = None
         self._runs: List[List[int]] = []
         self._nodes: List[Dict[str, Any]] = []
@@ -218,52 +306,17 @@ class Session:
         self._guard.__enter__()
         self.info = {
             "provider": "CPU",
-            "precision": _precision(parameters),
+            "precision": torch_modes.effective_precision(parameters),
             "threads": torch.get_num_threads(),
             "weights_bytes": sum(p.numel() * p.element_size() for p in parameters),
         }
 
     def _describe(self) -> None:
-        """One run that notes what each operator is and which module called it.
-
-        Only operators that give tensors are layers; calls such as ``x.shape`` count as events of the next layer. The
-        hooks that tell the module path are gone before anything is timed.
-        """
-        recorder, path = self._recorder, self._recorder.path
-        with torch.inference_mode():
-            self._module(*self._inputs)  # some models fill caches in their first inference and call more than later
-        hooks = []
-        for name, module in self._module.named_modules():
-            if name:
-                hooks.append(module.register_forward_pre_hook(lambda _m, _a, name=name: path.append(name)))
-                hooks.append(module.register_forward_hook(lambda _m, _a, _o: (path.pop(), None)[1], always_call=True))
-        with torch.inference_mode():
-            recorder.described = []
-            with recorder:
-                self._module(*self._inputs)
-        for hook in hooks:
-            hook.remove()
-        parameters = {id(p) for p in (*self._module.parameters(), *self._module.buffers())}
-        events = 0
-        for position, (func, module_path, args, out) in enumerate(recorder.described):
-            events += 1
-            outputs = [_tensor(t, parameters) for t in _flat(out)]
-            if outputs:
-                self._last_mark.append(position)
-                self._nodes.append(
-                    {
-                        "name": "%s#%d" % (module_path or "(root)", len(self._nodes)),
-                        "op": resolve_name(func) or str(func),
-                        "module": module_path,
-                        "inputs": [_tensor(t, parameters) for t in _flat(args)],
-                        "outputs": outputs,
-                        "events": events,
-                    }
-                )
-                events = 0
+        """One run that notes what each operator is and which module called it."""
+        recorder = self._recorder
+        self._nodes, self._last_mark = _operators(self._module, self._inputs, recorder)
         self._calls = len(recorder.described)
         recorder.described = None
-        recorder.marks = []
 
     def _profiled(self) -> None:
         recorder = self._recorder
@@ -309,11 +362,26 @@ def _tensor(tensor: Any, parameters: Any) -> List[Any]:
     return [list(tensor.shape), str(tensor.dtype).replace("torch.", ""), int(id(tensor) in parameters)]
 
 
-def _precision(parameters: List[Any]) -> str:
-    names = {"torch.float32": "fp32", "torch.float16": "fp16", "torch.bfloat16": "bf16"}
-    floats = [str(p.dtype) for p in parameters if p.dtype.is_floating_point]
-    return names.get(floats[0], floats[0]) if floats else "fp32"
+def _ready(model: Dict[str, Any], settings: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:
+    """The module as built and the inputs of its runs."""
+    module, examples = _build(model, settings.get("unit", "cpu"))
+    return module, _chosen(_inputs(model), examples, settings.get("batch") or 1)
 
 
-def open(model: Dict[str, Any], settings: Dict[str, Any], profile: bool = False) -> Session:
-    return Session(model, settings, profile)
+def _cuda(model: Dict[str, Any], settings: Dict[str, Any], profile: bool) -> cuda_session.CudaSession:
+    index = cuda_session.require(torch, settings["unit"], settings["precision"])
+    torch.cuda.set_device(index)
+    module, inputs = _ready(model, settings)
+
+    def describe(module: Any, inputs: Any, tag: Callable[[int], Any]) -> Tuple[List[Dict[str, Any]], List[int]]:
+        return _operators(module, inputs, _Recorder(tag))
+
+    return cuda_session.CudaSession(
+        torch, index, module, inputs, settings, describe if profile else None, model.get("role") == "anchor"
+    )
+
+
+def open(model: Dict[str, Any], settings: Dict[str, Any], profile: bool = False) -> Any:
+    """A session on the target's compute unit: ``cpu``, or ``cuda:N``."""
+    on_cpu = settings.get("unit", "cpu") == "cpu"
+    return Session(model, settings, profile) if on_cpu else _cuda(model, settings, profile)

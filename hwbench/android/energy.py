@@ -1,0 +1,364 @@
+"""Energy of a phone: power rails where they can be read, the fuel gauge or the charge counter where not.
+
+All of them are slow, so windows are long, idle power is taken around each of them and subtracted, and a battery says
+nothing of what the phone draws while a cable feeds it. The answer has the shape of the worker's ``measure_energy``.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from ..channels import Channel
+from ..errors import DeviceError
+from ..worker.meters import MeterError
+from ..worker.meters.window import FEWEST_WINDOWS, interval
+from . import power
+
+# Fuel gauges of phones refresh every 0.25 s to 10 s and average over as long.
+SHORTEST_WINDOW_S = 30.0
+SAMPLE_PERIOD_S = 1.0
+READ_TIMEOUT_S = 15.0
+
+_IIO = "cat /sys/bus/iio/devices/iio:device[0-9]*/energy_value"
+_STATS = ("dumpsys", "android.hardware.power.stats.IPowerStats/default", "delta")
+_SUPPLY = "/sys/class/power_supply/battery"
+_NOW = f'cd {_SUPPLY} && read -r c <current_now && read -r v <voltage_now && echo "$c $v"'
+_LOOP = f'cd {_SUPPLY} && while read -r c <current_now && read -r v <voltage_now; do echo "$c $v"; sleep 1; done'
+_PIPE_BYTES = 1 << 16  # what a pipe holds: an hour of samples is below it
+
+T = TypeVar("T")
+Clock = Callable[[], float]
+
+
+class Gauge(Protocol):
+    """One way to learn the joules that a phone has drawn meanwhile.
+
+    Attributes:
+        name, method, rail, update_period_s: as of a meter (``hwbench.worker.meters.meter``).
+        on_battery: whether it sees the battery alone, and so nothing of what a cable feeds.
+    """
+
+    name: str
+    method: str
+    rail: str
+    update_period_s: float
+    on_battery: bool
+
+    def during(self, work: Callable[[], T]) -> tuple[dict[str, float], T]:
+        """Joules per rail while ``work`` ran, and what it returned. Raises MeterError, DeviceError."""
+
+
+class Rails:
+    """Power rails of a Pixel 6 or newer.
+
+    Args:
+        channel: the road to the phone.
+        cumulative: whether counters can be read (root); differences since the last call otherwise.
+    """
+
+    method, rail, update_period_s, on_battery = "counter", "compute", 1.0, False
+
+    def __init__(self, channel: Channel, cumulative: bool) -> None:
+        self.name = "rails-iio" if cumulative else "rails-hal"
+        self._channel, self._cumulative = channel, cumulative
+
+    def _rails(self) -> dict[str, float]:
+        command = ["sh", "-c", _IIO] if self._cumulative else list(_STATS)
+        data = self._channel.run(command, timeout_s=READ_TIMEOUT_S).stdout
+        return power.rail_counters(data) if self._cumulative else power.rail_deltas(data)
+
+    def during(self, work: Callable[[], T]) -> tuple[dict[str, float], T]:
+        before = self._rails()
+        done = work()
+        after = self._rails()
+        if self._cumulative:
+            after = {name: joules - before[name] for name, joules in after.items() if name in before}
+        groups = power.by_group(after)
+        if not groups or min(groups.values()) < 0:
+            raise MeterError(
+                f"{self.name} gave no rail of the processor, or one that fell",
+                "Measure again; if it comes back, another program resets the rails' counters.",
+            )
+        return {self.rail: sum(groups.values()), **groups}, done
+
+
+class FuelGauge:
+    """Current and voltage of the battery, sampled by a loop on the phone."""
+
+    name, method, rail, update_period_s, on_battery = "fuel-gauge", "sampled", "battery", SAMPLE_PERIOD_S, True
+
+    def __init__(self, channel: Channel, clock: Clock) -> None:
+        self._channel, self._clock = channel, clock
+
+    def during(self, work: Callable[[], T]) -> tuple[dict[str, float], T]:
+        process = self._channel.start(["sh", "-c", _LOOP], {})
+        try:
+            begun_s = self._clock()
+            done = work()
+            lasted_s = self._clock() - begun_s
+            assert process.stdout is not None
+            os.set_blocking(process.stdout.fileno(), False)
+            samples = power.gauge_samples(process.stdout.read(_PIPE_BYTES) or b"")
+        finally:
+            self._channel.stop(process, grace_s=0.0)
+        watts = samples.power_w
+        if watts is None or len(samples.raw) < 0.5 * lasted_s / SAMPLE_PERIOD_S:
+            why = "both signs of current" if samples.sign == "mixed" else f"{len(samples.raw)} samples that can be used"
+            raise MeterError(
+                f"the fuel gauge gave {why} in {lasted_s:.0f} s",
+                "Unplug the phone and reach it over Wi-Fi; try again with fewer programs running.",
+            )
+        return {self.rail: watts * lasted_s}, done
+
+
+class ChargeCounter:
+    """The battery's charge counter times its voltage: coarse, but most phones let the shell user read it."""
+
+    name, method, rail, update_period_s, on_battery = "charge-counter", "counter", "battery", 10.0, True
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def _battery(self) -> power.Battery:
+        return power.battery(self._channel.run(["dumpsys", "battery"], timeout_s=READ_TIMEOUT_S).stdout)
+
+    def during(self, work: Callable[[], T]) -> tuple[dict[str, float], T]:
+        before = self._battery()
+        done = work()
+        after = self._battery()
+        charges, voltages = (before.charge_c, after.charge_c), (before.voltage_v, after.voltage_v)
+        if None in charges or None in voltages:
+            raise MeterError("the charge counter went away", "Measure again.")
+        drawn_c = (charges[0] or 0.0) - (charges[1] or 0.0)
+        if drawn_c <= 0:
+            raise MeterError(
+                "the battery's charge counter did not fall during a window",
+                "Allow longer windows: this phone's counter moves in large steps.",
+            )
+        return {self.rail: drawn_c * statistics.fmean(volt for volt in voltages if volt)}, done
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What became of one kind of gauge: ``"ok"``, ``"unreadable"`` or ``"absent"``, why, and what to do."""
+
+    name: str
+    status: str
+    reason: str
+    remedy: str = ""
+    gauge: Gauge | None = None
+
+
+def find(channel: Channel, clock: Clock = time.monotonic) -> list[Found]:
+    """Every kind of gauge of a phone, most trusted first.
+
+    Raises:
+        DeviceError: the phone is away.
+    """
+    return [_find_iio(channel), _find_hal(channel), _find_gauge(channel, clock), _find_counter(channel)]
+
+
+def _find_iio(channel: Channel) -> Found:
+    read = channel.run(["sh", "-c", _IIO], timeout_s=READ_TIMEOUT_S)
+    if power.by_group(power.rail_counters(read.stdout)):
+        return Found("rails-iio", "ok", "power rails of the processor", gauge=Rails(channel, True))
+    if "permission denied" in read.stderr.lower():
+        return Found("rails-iio", "unreadable", "the rails' counters are for root", "Use a build that allows adb root.")
+    return Found("rails-iio", "absent", "this phone has no power rail counters", "Use a Pixel 6 or newer.")
+
+
+def _find_hal(channel: Channel) -> Found:
+    try:
+        read = channel.run(_STATS, timeout_s=READ_TIMEOUT_S)
+    except DeviceError as error:  # no dumpsys, or a service that hangs
+        channel.run(["true"], timeout_s=READ_TIMEOUT_S)
+        return Found("rails-hal", "absent", error.message, "Use a Pixel 6 or newer.")
+    if power.by_group(power.rail_deltas(read.stdout)):
+        return Found("rails-hal", "ok", "power rails of the power stats HAL", gauge=Rails(channel, False))
+    if "permission" in (read.text + read.stderr).lower():
+        return Found("rails-hal", "unreadable", "the power stats HAL denies the shell user", "Use a newer build.")
+    return Found("rails-hal", "absent", "the power stats HAL lists no rails", "Use a Pixel 6 or newer.")
+
+
+def _find_gauge(channel: Channel, clock: Clock) -> Found:
+    read = channel.run(["sh", "-c", _NOW], timeout_s=READ_TIMEOUT_S)
+    samples = power.gauge_samples(read.stdout)
+    if samples.raw and power.volts(samples.raw[0][1]) is not None:
+        reason = f"current {samples.raw[0][0]} taken for {samples.current_unit}, voltage {samples.raw[0][1]}"
+        return Found("fuel-gauge", "ok", reason, gauge=FuelGauge(channel, clock))
+    if "permission denied" in read.stderr.lower():
+        reason, remedy = "the shell user may not read current_now", "The charge counter is used instead."
+        return Found("fuel-gauge", "unreadable", reason, remedy)
+    return Found("fuel-gauge", "absent", "this phone shows no battery current", "The charge counter is used instead.")
+
+
+def _find_counter(channel: Channel) -> Found:
+    gauge = ChargeCounter(channel)
+    battery = gauge._battery()
+    if battery.charge_raw and battery.voltage_v is not None:
+        reason = f"charge counter {battery.charge_raw} taken for {battery.charge_unit}"
+        return Found(gauge.name, "ok", reason, gauge=gauge)
+    return Found(gauge.name, "absent", "dumpsys battery shows no charge counter", "Use an external power meter.")
+
+
+def unavailable(found: Sequence[Found]) -> dict[str, str]:
+    """What the energy pass answers without a gauge, never a number."""
+    why = "; ".join(f"{each.name}: {each.reason}" for each in found) or "no gauge was looked for"
+    return {
+        "unavailable": f"no power rail or battery gauge can be read ({why})",
+        "remedy": next((each.remedy for each in found if each.status == "unreadable"), "Use an external power meter."),
+    }
+
+
+def refusal(battery: power.Battery) -> dict[str, str] | None:
+    """Why a battery's gauge says nothing of what the phone draws now; ``None`` when it does."""
+    if battery.frozen:
+        reason, remedy = "somebody has stopped its updates", "Run `adb shell dumpsys battery reset`."
+    elif battery.powered:
+        reason = f"the phone is powered by {', '.join(battery.powered)}"
+        remedy = (
+            "Reach it over Wi-Fi (`adb tcpip 5556`, then `adb connect ADDRESS:5556`) and unplug it; pretending with "
+            "`dumpsys battery unplug` changes nothing."
+        )
+    elif battery.status in (power.CHARGING, power.FULL):
+        reason, remedy = f"the battery is {power.STATUSES[battery.status]}", "Unplug the phone and use it for a minute."
+    else:
+        return None
+    return {"unavailable": f"the battery's gauge cannot be used: {reason}", "remedy": remedy}
+
+
+def measure_energy(
+    channel: Channel,
+    work: Callable[[float], int],
+    *,
+    window_s: float = SHORTEST_WINDOW_S,
+    idle_s: float = SHORTEST_WINDOW_S,
+    windows: int = FEWEST_WINDOWS,
+    while_charging: bool = False,
+    clock: Clock = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """Energy per inference on a phone, above idle.
+
+    Args:
+        channel: the road to the phone.
+        work: run inferences there for about so many seconds; how many they were.
+        window_s: length of a window; at least :data:`SHORTEST_WINDOW_S`.
+        idle_s: length of an idle period; at least the same.
+        windows: how many; each has idle periods of its own on both sides.
+        while_charging: use a battery's gauge although a cable feeds the phone; the answer says so.
+        clock, sleep: injected in tests.
+
+    Returns:
+        As the worker's ``measure_energy``, with ``"while_charging"``; or ``{"unavailable": why, "remedy": next}``.
+
+    Raises:
+        DeviceError: the phone went away.
+    """
+    found = find(channel, clock)
+    gauge = next((each.gauge for each in found if each.gauge is not None), None)
+    if gauge is None:
+        return unavailable(found)
+    battery = power.battery(channel.run(["dumpsys", "battery"], timeout_s=READ_TIMEOUT_S).stdout)
+    refused = refusal(battery) if gauge.on_battery else None
+    if refused is not None and not while_charging:
+        return refused
+    try:
+        _refuse_short(window_s, idle_s, windows)
+        taken = [_window(gauge, work, window_s, idle_s, clock, sleep) for _ in range(windows)]
+        return {**_summary(gauge, taken), "while_charging": refused is not None}
+    except MeterError as error:
+        return {"unavailable": error.reason, "remedy": error.remedy}
+
+
+def _refuse_short(window_s: float, idle_s: float, windows: int) -> None:
+    shortest_s = min(window_s, idle_s)
+    if not shortest_s >= SHORTEST_WINDOW_S:
+        raise MeterError(
+            f"{shortest_s:g} s is too short for the gauges of a phone", f"Allow {SHORTEST_WINDOW_S:g} s or more."
+        )
+    if windows < FEWEST_WINDOWS:
+        raise MeterError(f"{windows} windows are too few for an interval", f"Allow {FEWEST_WINDOWS} or more.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Joules per rail and watts at idle around it, of one window."""
+
+    joules: Mapping[str, float]
+    idle_w: Mapping[str, float]
+    inferences: int
+    duration_s: float
+
+    def net_j(self, rail: str) -> float:
+        return self.joules[rail] - self.idle_w.get(rail, 0.0) * self.duration_s
+
+
+def _window(
+    gauge: Gauge,
+    work: Callable[[float], int],
+    window_s: float,
+    idle_s: float,
+    clock: Clock,
+    sleep: Callable[[float], None],
+) -> _Window:
+    before = _idle(gauge, idle_s, clock, sleep)
+    begun_s = clock()
+    joules, inferences = gauge.during(lambda: work(window_s))
+    duration_s = clock() - begun_s
+    after = _idle(gauge, idle_s, clock, sleep)
+    if inferences < 1:
+        raise MeterError("no inference ran in a window", "Run the model without the energy pass to see why.")
+    idle_w = {rail: 0.5 * (before[rail] + after[rail]) for rail in before if rail in after}
+    return _Window(joules, idle_w, inferences, duration_s)
+
+
+def _idle(gauge: Gauge, idle_s: float, clock: Clock, sleep: Callable[[float], None]) -> dict[str, float]:
+    """Watts per rail while nothing runs."""
+    begun_s = clock()
+    joules, _ = gauge.during(lambda: sleep(idle_s))
+    lasted_s = clock() - begun_s
+    return {rail: value / lasted_s for rail, value in joules.items()}
+
+
+def _summary(gauge: Gauge, taken: Sequence[_Window]) -> dict[str, Any]:
+    rail = gauge.rail
+    gross_j, gross_low_j, gross_high_j = interval([w.joules[rail] / w.inferences for w in taken])
+    net_j, low_j, high_j = interval([w.net_j(rail) / w.inferences for w in taken])
+    return {
+        "method": gauge.method,
+        "meter": gauge.name,
+        "rail": rail,
+        "gross_j": gross_j,
+        "gross_low_j": gross_low_j,
+        "gross_high_j": gross_high_j,
+        "net_j": net_j,
+        "low_j": low_j,
+        "high_j": high_j,
+        "idle_w": statistics.fmean(w.idle_w[rail] for w in taken),
+        "sampler_w": None,
+        "rails": {
+            other: {
+                "gross_j": statistics.fmean(w.joules.get(other, 0.0) / w.inferences for w in taken),
+                "net_j": statistics.fmean(w.net_j(other) / w.inferences for w in taken if other in w.joules),
+            }
+            for other in taken[0].joules
+            if other != rail and all(other in w.joules for w in taken)
+        },
+        "windows": [
+            {
+                "gross_j": w.joules[rail],
+                "net_j": w.net_j(rail),
+                "idle_w": w.idle_w[rail],
+                "inferences": w.inferences,
+                "duration_s": w.duration_s,
+            }
+            for w in taken
+        ],
+        "layers": [],
+    }

@@ -1,0 +1,246 @@
+"""``probe``: networks drawn at random, so that what learns from measurements meets kernels that no one family has.
+
+No network here is meant to be trained. Each is a stem, a dozen steps and a head: convolutions of all kinds, inverted
+residuals, bottlenecks, attention, token mixing, concatenation, normalisation and resizing, with widths that vector
+units like and some that they do not. A number names a network: the steps are drawn from it alone, so a network is the
+same on every machine. It is found as ``python:hwbench.catalog.spaces.probe:SPACE`` and is no space to search.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from typing import Any, Callable, List, Mapping, Optional, Tuple
+
+from .blocks import Chain
+from .space import Arch, Block, Gene, Slot, Space
+
+STEPS = 20
+SIDES = (96, 112, 128, 160, 192, 224, 256, 288)
+WIDTHS = (16, 24, 32, 40, 48, 64, 80, 96, 112, 128, 160, 192, 240, 256, 320, 384, 448, 512, 640, 768, 1024, 1536, 2048)
+ACTS = ("relu", "relu", "relu6", "h_swish", "swish", "gelu", "none", "sigmoid", "hard_sigmoid")
+BLOCK_MACS, NETWORK_MACS = 1.2e8, 8e8
+"""Most that one step and all of them may cost: a probe takes about as long as the small networks of the catalog."""
+TRIES = 80  # draws of a step; one that does not fit its shape, or what is left to spend, is drawn anew
+MOST_TOKENS = 400  # positions for which attention is drawn; at 56×56 its weights alone would fill the caches
+_PARTS = ("tens", "ones")
+_BASE = 36
+
+
+def number(arch: Arch) -> int:
+    """Which network an architecture is."""
+    return int(arch["tens"]) * _BASE + int(arch["ones"])
+
+
+def _wide(shape: Tuple[int, ...], most: int) -> int:
+    """The most channels that are drawn: networks widen where the picture has become small."""
+    return most * (4 if shape[1] <= 8 else 2 if shape[1] <= 16 else 1)
+
+
+def _width(draw: random.Random, low: int = 8, high: int = 768) -> int:
+    """A channel count: most are multiples of 8, some of 4, a few of nothing."""
+    near = [width for width in WIDTHS if low <= width <= high] or [low]
+    width = draw.choice(near)
+    kind = draw.random()
+    if kind < 0.7:
+        return width
+    return max(4, width + (4 * draw.randint(-2, 2) if kind < 0.85 else draw.randint(-7, 7)))
+
+
+def _stem(draw: random.Random, slot: str, side: int) -> Block:
+    kernel, stride = draw.choice(((3, 2), (3, 2), (3, 2), (7, 2), (3, 1), (5, 2), (4, 4), (16, 16), (8, 8)))
+    wide = 384 if stride == 16 else 96 if stride in (4, 8) else 64
+    out = _width(draw, 8 if stride < 4 else 48, wide)
+    return _conv(slot, (3, side, side), out, kernel, stride, 1, draw.choice(ACTS))
+
+
+def _conv(slot: str, shape: Tuple[int, ...], out: int, kernel: int, stride: int, groups: int, act: str) -> Block:
+    """A convolution with batch normalisation; patches (kernel = stride) are not padded."""
+    channels, height, width = shape
+    pad = 0 if kernel == stride else kernel // 2
+    rows, columns = ((n + 2 * pad - kernel) // stride + 1 for n in (height, width))
+    weights = out * (channels // groups) * kernel * kernel
+    chain = Chain(shape, (out, rows, columns), weights * rows * columns, weights + 2 * out)
+    return chain.block(slot, "conv", kernel=kernel, stride=stride, groups=groups, act=act)
+
+
+def _dense(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    kernel = draw.choice((1, 1, 1, 3, 3, 5))
+    stride = draw.choice((1, 1, 2)) if shape[1] >= 14 else 1
+    return _conv(slot, shape, _width(draw, 16, _wide(shape, 512)), kernel, stride, 1, draw.choice(ACTS))
+
+
+def _depthwise(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    stride = draw.choice((1, 1, 2)) if shape[1] >= 14 else 1
+    kernel = draw.choice((3, 3, 5, 7, 9))
+    return _conv(slot, shape, shape[0], kernel, stride, shape[0], draw.choice(ACTS))
+
+
+def _grouped(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    groups = draw.choice([n for n in (2, 3, 4, 8, 16, 32) if shape[0] % n == 0] or [1])
+    out = max(1, _width(draw, 32, 512) // groups) * groups
+    return _conv(slot, shape, out, draw.choice((1, 3, 3)), draw.choice((1, 2)), groups, draw.choice(ACTS))
+
+
+def _inverted(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """Expansion, depthwise convolution, squeeze-and-excitation, projection; the input is added where it fits."""
+    mid, kernel = _width(draw, 32, _wide(shape, 384)), draw.choice((3, 5, 7))
+    stride = draw.choice((1, 1, 2)) if shape[1] >= 14 else 1
+    out = shape[0] if stride == 1 and draw.random() < 0.6 else _width(draw, 16, 320)
+    se = draw.choice((0, max(4, mid // 4), max(4, mid // 16)))
+    chain = Chain.of(shape).conv(mid).depthwise(kernel, stride)
+    chain = (chain.squeeze(se) if se else chain).conv(out)
+    gate = draw.choice(("sigmoid", "hard_sigmoid"))
+    return chain.block(
+        slot, "inverted", mid=mid, kernel=kernel, stride=stride, se=se, act=draw.choice(ACTS), gate=gate
+    )  # fmt: skip
+
+
+def _bottleneck(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    mid = _width(draw, 32, _wide(shape, 128))
+    chain = Chain.of(shape).conv(mid).conv(mid, 3).conv(shape[0])
+    return chain.block(slot, "bottleneck", mid=mid, act=draw.choice(("relu", "swish")))
+
+
+def _concat(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """What DenseNet and GhostNet do: new channels beside those that entered."""
+    growth, cheap = _width(draw, 16, 96), draw.random() < 0.4
+    channels = shape[0] if cheap else growth
+    made = Chain.of(shape).depthwise(3) if cheap else Chain.of(shape).conv(growth, 3)
+    chain = Chain(shape, (shape[0] + channels, *shape[1:]), made.macs, made.params)
+    return chain.block(slot, "concat", cheap=int(cheap), act=draw.choice(ACTS))
+
+
+def _attention(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """A transformer's layer on the positions as tokens."""
+    heads, depth = draw.choice((2, 3, 4, 6)), draw.choice((16, 32, 48, 64))
+    hidden, inner, tokens = shape[0] * draw.choice((2, 3, 4)), heads * depth, shape[1] * shape[2]
+    macs = tokens * shape[0] * (4 * inner + 2 * hidden) + 2 * tokens * tokens * inner
+    chain = Chain(shape, shape, macs, shape[0] * (4 * inner + 2 * hidden))
+    return chain.block(slot, "attention", heads=heads, depth=depth, hidden=hidden)
+
+
+def _linear_attention(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    heads, depth, tokens = draw.choice((2, 4, 8)), draw.choice((8, 16, 32)), shape[1] * shape[2]
+    inner = heads * depth
+    macs = tokens * shape[0] * 4 * inner + 2 * tokens * inner * depth
+    return Chain(shape, shape, macs, 4 * shape[0] * inner).block(slot, "linear_attention", heads=heads, depth=depth)
+
+
+def _mixer(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """A linear layer over positions, as MLP-Mixer has it."""
+    tokens, hidden = shape[1] * shape[2], draw.choice((64, 96, 128, 196))
+    weights = 2 * tokens * hidden
+    return Chain(shape, shape, shape[0] * weights, weights).block(slot, "mixer", hidden=hidden)
+
+
+def _modern(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """ConvNeXt's: a depthwise convolution, then two linear layers over channels that lie last."""
+    kernel, hidden = draw.choice((3, 5, 7)), shape[0] * draw.choice((2, 3, 4))
+    chain = Chain.of(shape).depthwise(kernel).plus(2 * hidden * shape[0] * shape[1] * shape[2], 2 * hidden * shape[0])
+    return chain.block(slot, "modern", kernel=kernel, hidden=hidden)
+
+
+def _pool(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    stride = draw.choice((1, 2)) if shape[1] >= 14 else 1
+    return Chain.of(shape).pool(stride).block(slot, "pool", kind=draw.choice(("max", "average")), stride=stride)
+
+
+def _norm(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    kind = draw.choice(("group", "layer", "batch", "none"))
+    return Chain.of(shape).block(slot, "norm", kind=kind, act=draw.choice([act for act in ACTS if act != "none"]))
+
+
+def _shuffle(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """ShuffleNet's: half of the channels go through a depthwise convolution, then all are interleaved."""
+    half = shape[0] // 2
+    made = Chain.of((half, *shape[1:])).depthwise(3).conv(half)
+    return Chain(shape, (2 * half, *shape[1:]), made.macs, made.params).block(slot, "shuffle", act="relu")
+
+
+def _resize(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    chain = Chain(shape, (shape[0], 2 * shape[1], 2 * shape[2]))
+    return chain.block(slot, "resize", mode=draw.choice(("nearest", "bilinear")))
+
+
+Make = Callable[[random.Random, str, Tuple[int, ...]], Block]
+_KINDS: Tuple[Tuple[Make, int], ...] = (
+    (_dense, 5), (_depthwise, 4), (_grouped, 2), (_inverted, 6), (_bottleneck, 2), (_concat, 2), (_attention, 3),
+    (_linear_attention, 1), (_mixer, 1), (_modern, 2), (_pool, 1), (_norm, 2), (_shuffle, 1), (_resize, 1),
+)  # fmt: skip
+_TOKENS = (_attention, _mixer, _linear_attention)
+
+
+def _fits(make: Make, shape: Tuple[int, ...]) -> bool:
+    positions = shape[1] * shape[2]
+    if make in _TOKENS:
+        return 16 <= positions <= MOST_TOKENS * (4 if make is _linear_attention else 1) and shape[0] <= 512
+    if make is _resize:
+        return positions <= 28 * 28
+    if make is _shuffle:
+        return shape[0] >= 16
+    return True
+
+
+@functools.lru_cache(256)
+def plan(seed: int) -> Tuple[Block, ...]:
+    """The blocks of a network, stem and head included."""
+    draw = random.Random(f"probe {seed}")
+    blocks = [_stem(draw, "stem", draw.choice(SIDES))]
+    stem = blocks[0].macs
+    left = max(NETWORK_MACS * draw.choice((0.1, 0.25, 0.5, 1.0)), 2.0 * stem) - stem
+    for _ in range(TRIES):
+        if len(blocks) > STEPS:
+            break
+        shape = blocks[-1].output
+        if shape[1] > 56 and draw.random() < 0.5:
+            make: Make = draw.choice((_depthwise, _inverted, _pool, _dense))
+        else:
+            (make,) = draw.choices([kind for kind, _ in _KINDS], [weight for _, weight in _KINDS])
+        block = make(draw, f"step{len(blocks)}", shape) if _fits(make, shape) else None
+        if block is not None and block.macs <= min(BLOCK_MACS, max(left, 0.0)):
+            left -= block.macs
+            blocks.append(block)
+    shape = blocks[-1].output
+    head = Chain.of(shape).global_pool().linear(draw.choice((10, 100, 200, 512, 1000)))
+    return (*blocks, head.block("head", "head"))
+
+
+def _slot(name: str, index: int) -> Slot:
+    def block(arch: Arch) -> Optional[Block]:
+        found = plan(number(arch))
+        if name == "head":
+            return found[-1]
+        return found[index] if index < len(found) - 1 else None
+
+    return Slot(name, _PARTS, block)
+
+
+@functools.lru_cache(1)
+def _makers() -> Mapping[str, Callable[[Block], Any]]:
+    from .probe_layers import MAKERS
+
+    return MAKERS
+
+
+def _network(arch: Arch) -> Any:
+    from .layers import stack
+
+    blocks: List[Block] = list(plan(number(arch)))
+    return stack(*((block.slot, _makers()[block.op](block)) for block in blocks))
+
+
+def _shape(arch: Arch) -> Tuple[int, ...]:
+    return plan(number(arch))[0].input
+
+
+SPACE = Space(
+    name="probe",
+    title="Networks drawn at random, to learn from",
+    paper="hwbench",
+    version=1,
+    genes=tuple(Gene(name, tuple(range(_BASE))) for name in _PARTS),
+    slots=(_slot("stem", 0), *(_slot(f"step{i}", i) for i in range(1, STEPS + 1)), _slot("head", -1)),
+    network=_network,
+    shape=_shape,
+)

@@ -1,0 +1,278 @@
+"""``doctor --install``: a virtual environment of the device's own, with the runtimes' wheels in it.
+
+Wheels come from the device's package index, or from a folder on this machine when the device has no network: those that
+fit it are pushed, and pip is told to look nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import device as profiles
+from .cache import Cache, file_sha256
+from .channels import Channel
+from .device import Device
+from .errors import DeviceError, UsageError, did_you_mean
+from .survey import OLDEST, Survey, survey
+
+VENV_TIMEOUT_S = 300.0  # ensurepip unpacks 10 MB: a minute on a Raspberry Pi 3 with a slow card
+PIP_TIMEOUT_S = 1800.0  # 60 MB over a slow link, unpacked to a slow card
+FOLDER_TIMEOUT_S = 60.0
+# Wheels by name, each a link to the file that was pushed: pip reads version and platform from the name.
+_LINKS = (
+    "import json, os, sys\n"
+    "os.makedirs(sys.argv[1], exist_ok=True)\n"
+    "for old in os.listdir(sys.argv[1]): os.remove(os.path.join(sys.argv[1], old))\n"
+    "for name, path in json.loads(sys.argv[2]).items():\n"
+    "    os.symlink(path, os.path.join(sys.argv[1], os.path.basename(name)))\n"
+)
+_WHEEL = re.compile(
+    r"[A-Za-z0-9_.]+-[A-Za-z0-9_.!+]+(-[0-9][A-Za-z0-9_.]*)?-[A-Za-z0-9_.]+-[A-Za-z0-9_]+-[A-Za-z0-9_.]+\.whl"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a runtime needs on a device.
+
+    Attributes:
+        packages: as pip takes them.
+        oldest: Python that has wheels of the package at all.
+        machines: that have wheels.
+        instead: what an older system may take in its place, with its own limits; ``None`` when nothing.
+        why_not: of a machine that has wheels which are of no use, by machine.
+    """
+
+    packages: tuple[str, ...]
+    oldest: tuple[int, int]
+    machines: frozenset[str]
+    instead: Recipe | None = None
+    why_not: Mapping[str, str] | None = None
+
+
+_64_BIT = frozenset({"x86_64", "aarch64", "arm64", "AMD64"})
+# Source: the files of each package on its index, in 2026. pip itself picks the newest that a Python takes.
+RECIPES: Mapping[str, Recipe] = {
+    "onnxruntime": Recipe(("numpy>=1.21", "onnxruntime>=1.16"), (3, 8), _64_BIT),
+    "litert": Recipe(
+        ("numpy>=1.23", "ai-edge-litert>=2.1,<3"),
+        (3, 10),
+        _64_BIT,
+        # tflite-runtime ended in 2023, with the Pythons and the numpy of then.
+        Recipe(("numpy<2", "tflite-runtime>=2.13,<3"), (3, 8), _64_BIT | {"armv7l"}),
+    ),
+    "torch": Recipe(
+        ("numpy>=1.26", "torch>=2.4"),
+        (3, 9),
+        _64_BIT,
+        why_not={
+            "aarch64": "its wheel for aarch64 is a CUDA build of 484 MB; export on this machine and run litert there"
+        },
+    ),
+}
+NEWEST_TFLITE_RUNTIME = (3, 11)
+USUAL = ("onnxruntime", "litert")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What came of it: the interpreter of the environment, what it has, and what could not be had.
+
+    Attributes:
+        device: with its profile's new ``python`` and ``offers``.
+        survey: of the environment.
+        refused: why, by runtime.
+    """
+
+    device: Device
+    survey: Survey
+    refused: Mapping[str, str]
+
+
+def install(
+    device: Device,
+    *,
+    runtimes: Sequence[str] = (),
+    wheels: Path | None = None,
+    cache: Cache | None = None,
+    say: Say = lambda text: None,
+) -> Installed:
+    """Make the device's environment, install into it, and write what it offers into the profile.
+
+    Args:
+        device: reached by ssh, with a profile of the user's.
+        runtimes: to install; onnxruntime and litert when empty.
+        wheels: a folder of wheels on this machine; the device's own index when ``None``.
+        cache: of the worker's files.
+        say: told what goes on.
+
+    Raises:
+        UsageError: the device takes no environment, or a name or folder is wrong.
+        DeviceError: something failed there; what pip said is in the detail.
+    """
+    cache = cache or Cache.default()
+    _check(device, runtimes, wheels)
+    with device.connect() as channel:
+        # Not the environment's own interpreter: it would be making itself anew.
+        ours = device.python.endswith("/venv/bin/python")
+        base = survey(channel, "python3" if ours else device.python, cache)
+        recipes, refused = choose(base, runtimes or USUAL)
+        for name, why in refused.items():
+            say(f"{name}: {why}")
+        if not recipes:
+            raise DeviceError(
+                f"Nothing can be installed on {device.name}: {'; '.join(refused.values())}.",
+                remedy="A 64-bit system with Python 3.10 or newer has wheels of every runtime.",
+            )
+        folder = (device.workdir or profiles.SSH_WORKDIR).replace("~", base.home, 1) + "/venv"
+        python = f"{folder}/bin/python"
+        _environment(channel, base, folder, say)
+        source = _index(channel, base, wheels, say)
+        packages = [package for recipe in recipes.values() for package in recipe.packages]
+        say(f"pip install {' '.join(packages)}")
+        _pip(channel, python, [*source, *packages])
+        found = survey(channel, python, cache)
+    saved = _save(device, python, found)
+    return Installed(saved, found, refused)
+
+
+def _check(device: Device, runtimes: Iterable[str], wheels: Path | None) -> None:
+    if device.kind != "ssh":
+        raise UsageError(
+            f"{device.name} is reached by {device.kind}; environments are made on devices reached by ssh.",
+            remedy="Install the runtimes into its Python yourself: pip install 'hwbench[onnxruntime,litert]'."
+            if device.kind == "local"
+            else "An Android device runs litert-native: hwbench devices add … --benchmark-binary PATH.",
+        )
+    for name in runtimes:
+        if name not in RECIPES:
+            raise UsageError(
+                f"There is no recipe for '{name}'. {did_you_mean(name, RECIPES)}".strip(),
+                remedy=f"Known: {', '.join(RECIPES)}. Others: install them into the device's Python yourself.",
+            )
+    if wheels is not None and not any(wheels.glob("*.whl")):
+        raise UsageError(
+            f"There is no wheel in '{wheels}'.",
+            remedy=f"Fill it: pip download -d {wheels} --only-binary :all: --platform manylinux_2_28_aarch64 "
+            "--python-version 3.11 numpy onnxruntime ai-edge-litert",
+        )
+    if device.source is None or device.source.parent != profiles.folders()[0]:
+        raise UsageError(
+            f"The profile of {device.name} came with hwbench and is not changed.",
+            remedy="Make your own: hwbench devices add NAME --ssh ADDRESS.",
+        )
+
+
+def choose(base: Survey, runtimes: Iterable[str]) -> tuple[dict[str, Recipe], dict[str, str]]:
+    """Which recipes an interpreter can follow, and why it cannot follow the others."""
+    recipes: dict[str, Recipe] = {}
+    refused: dict[str, str] = {}
+    for name in runtimes:
+        why = fault(base, RECIPES[name])
+        instead = RECIPES[name].instead
+        if not why:
+            recipes[name] = RECIPES[name]
+        elif instead is not None and not fault(base, instead) and base.version <= NEWEST_TFLITE_RUNTIME:
+            recipes[name] = instead
+        else:
+            refused[name] = f"{RECIPES[name].packages[-1]} {why}"
+    return recipes, refused
+
+
+def fault(base: Survey, recipe: Recipe) -> str:
+    """Why a package cannot be installed there; empty when nothing speaks against it."""
+    machine = base.machine if base.bits != 32 or base.machine.startswith("arm") else f"32-bit {base.machine}"
+    if base.bits == 32 and base.machine == "aarch64":
+        machine = "armv7l"  # a 64-bit kernel under a 32-bit system, as older Raspberry Pi OS has it
+    if machine not in recipe.machines:
+        return f"has no wheel for {machine or 'this machine'}"
+    if base.version < max(recipe.oldest, OLDEST):
+        return f"has no wheel for Python {base.python}: it needs {recipe.oldest[0]}.{recipe.oldest[1]} or newer"
+    if not base.libc.startswith("glibc") and machine not in ("arm64", "AMD64"):
+        return "has no wheel for a system without glibc"
+    return (recipe.why_not or {}).get(machine, "")
+
+
+def _environment(channel: Channel, base: Survey, folder: str, say: Say) -> None:
+    if channel.run(["test", "-x", f"{folder}/bin/python", "-a", "-x", f"{folder}/bin/pip"]).code == 0:
+        say(f"using {folder}")
+        return
+    if not base.venv:
+        raise DeviceError(
+            f"Python {base.python} there cannot make virtual environments: it has no ensurepip.",
+            remedy=f"On the device: sudo apt install python{base.version[0]}.{base.version[1]}-venv",
+        )
+    say(f"making {folder} with Python {base.python}")
+    done = channel.run([base.executable, "-m", "venv", "--clear", folder], timeout_s=VENV_TIMEOUT_S)
+    if done.code != 0:
+        raise DeviceError(
+            f"The environment {folder} could not be made (exit status {done.code}).",
+            remedy=f"Free space there, or install python{base.version[0]}.{base.version[1]}-venv.",
+            detail=(done.text + done.stderr)[-2000:],
+        )
+
+
+def _index(channel: Channel, base: Survey, wheels: Path | None, say: Say) -> list[str]:
+    """pip's options that say where packages are from, after the wheels of a folder were brought there."""
+    if wheels is None:
+        return []
+    fitting = fitting_wheels(wheels, base)
+    if not fitting:
+        raise UsageError(
+            f"No wheel in '{wheels}' fits Python {base.python} on {base.machine}.",
+            remedy="Download those of its platform: pip download --only-binary :all: --platform … --python-version …",
+        )
+    before = channel.pushed_bytes
+    links = {path.name: channel.push(path.resolve(), file_sha256(path)) for path in fitting}
+    done = channel.run([base.executable, "-c", _LINKS, "wheels", json.dumps(links)], timeout_s=FOLDER_TIMEOUT_S)
+    if done.code != 0:
+        raise DeviceError(
+            "The wheels could not be laid out on the device.",
+            remedy="Free space in its working folder.",
+            detail=done.stderr[-2000:],
+        )
+    say(f"pushed {(channel.pushed_bytes - before) / 1e6:.1f} MB of {len(fitting)} wheels")
+    return ["--no-index", "--find-links", "wheels"]
+
+
+def fitting_wheels(folder: Path, base: Survey) -> list[Path]:
+    """Wheels whose name says that a machine could take them; pip decides which of them it takes."""
+    tag = "cp{}{}".format(*base.version)
+    found = []
+    for path in sorted(folder.glob("*.whl")):
+        if not _WHEEL.fullmatch(path.name):
+            continue
+        python, _, platform = path.stem.split("-")[-3:]
+        old_abi = "abi3" in path.stem.split("-")[-2]
+        if (platform == "any" or base.machine in platform) and (tag in python.split(".") or "py3" in python or old_abi):
+            found.append(path)
+    return found
+
+
+def _pip(channel: Channel, python: str, arguments: Sequence[str]) -> None:
+    command = [python, "-m", "pip", "install", "--upgrade", "--only-binary", ":all:", "--no-input"]
+    done = channel.run(
+        [*command, "--disable-pip-version-check", "--progress-bar", "off", *arguments], timeout_s=PIP_TIMEOUT_S
+    )
+    if done.code != 0:
+        raise DeviceError(
+            f"pip could not install {' '.join(arguments)} (exit status {done.code}).",
+            remedy="Without a network there, give --wheels FOLDER: wheels downloaded for its platform.",
+            detail=(done.stderr or done.text)[-2000:],
+        )
+
+
+def _save(device: Device, python: str, found: Survey) -> Device:
+    assert device.source is not None
+    entries = profiles.table(device.source)
+    entries["python"] = python
+    ours = set(entries.get("offers", ()))
+    kept = {offer for offer in ours if not offer.startswith("python:")}
+    entries["offers"] = sorted(kept | set(found.offers))
+    return profiles.save(device.name, entries, replace=True)

@@ -1,0 +1,174 @@
+"""Adapting a predictor to a new target: choose, measure, fit, and stop when more networks would not help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DeviceError, UsageError
+from .evaluate import Fitted
+from .examples import Example, gather
+from .networks import PROBE
+from .shares import Sample, Shares
+from .transfer import FEWEST, MOST, Adaptation, choose, enough
+from .transferred import sample, trivial
+
+if TYPE_CHECKING:
+    from ..campaign import Progress
+    from ..store import Store
+    from ..target import Target
+
+SAMPLES = 10
+BATCH = 2
+"""Networks measured between two looks at the stopping rule: a campaign calibrates once, whatever it measures."""
+PRESET = "quick"
+Measure = Callable[[Sequence[str]], Sequence[Example]]
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """A predictor of a new target.
+
+    Attributes:
+        adaptation: what turns source figures into the target's.
+        examples: what was measured on the target, in the order chosen.
+        half_widths: cross-validated half-width of the 90 % interval after each batch.
+        missing: chosen networks that could not be measured.
+        left_out_error: mean relative error of each network as the others foretell it.
+        baselines: the same of the trivial ways.
+    """
+
+    adaptation: Adaptation
+    examples: tuple[Example, ...]
+    half_widths: tuple[float, ...]
+    missing: tuple[str, ...]
+    left_out_error: float
+    baselines: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "measured": len(self.examples),
+            "networks": [example.identity for example in self.examples],
+            "missing": list(self.missing),
+            "half_widths": list(self.half_widths),
+            "device_time_s": sum(example.device_time_s for example in self.examples),
+            "left_out": {"mape": self.left_out_error, "baselines": dict(self.baselines)},
+        }
+
+
+def adapt(
+    source: Fitted,
+    candidates: Sequence[Example],
+    measure: Measure,
+    *,
+    samples: int = SAMPLES,
+    precision: float | None = None,
+) -> Adapted:
+    """Adapt a source predictor with few networks of a new target.
+
+    Args:
+        source: fitted on the source target.
+        candidates: networks of the source that may be measured; probes are left out.
+        measure: given names of networks, measures them on the new target; what cannot be measured is missing from
+            its answer, and the next best network takes its place.
+        samples: networks at most.
+        precision: half-width of the interval (relative) that is enough.
+
+    Raises:
+        UsageError: fewer than five or more than fifty samples are asked for, or too few could be measured.
+    """
+    if not FEWEST <= samples <= MOST:
+        raise UsageError(
+            f"{samples} networks cannot adapt a predictor; {FEWEST} to {MOST} can.",
+            remedy=f"Give --samples {min(max(samples, FEWEST), MOST)}.",
+        )
+    pool = {example.identity: example for example in candidates if example.family != PROBE}
+    shares = {identity: shares_of(source, example) for identity, example in pool.items()}
+    found: list[Example] = []
+    missing: list[str] = []
+    half_widths: list[float] = []
+    while len(found) < samples and not enough(half_widths, precision):
+        wanted = _next(shares, [each.identity for each in found], missing, samples - len(found))
+        if not wanted:
+            break
+        answered = {each.identity: each for each in measure([pool[identity].name for identity in wanted])}
+        found += [answered[identity] for identity in wanted if identity in answered]
+        missing += [identity for identity in wanted if identity not in answered]
+        if len(found) >= FEWEST:
+            half_widths.append(_fitted(found, shares, pool).half_width)
+    adaptation = _fitted(found, shares, pool)
+    return Adapted(
+        adaptation=adaptation,
+        examples=tuple(found),
+        half_widths=tuple(half_widths),
+        missing=tuple(missing),
+        left_out_error=float(np.mean(np.abs(np.expm1(-adaptation.residuals)))),
+        baselines=_trivial_errors(found, shares, pool),
+    )
+
+
+def shares_of(source: Fitted, example: Example) -> Shares:
+    """A network's shares as the source predictor puts them."""
+    guess = source.guess(example.kernels)
+    return Shares.of(example.identity, guess.latency_s, example.kernels, guess.kernel_s)
+
+
+def _next(shares: Mapping[str, Shares], found: Sequence[str], missing: Sequence[str], left: int) -> list[str]:
+    """The networks to measure next: enough for a first fit, then a few at a time."""
+    open_ = [identity for identity in shares if identity not in missing]
+    if len(open_) == len(found):
+        return []
+    count = min(left, max(BATCH, FEWEST - len(found)))
+    chosen = choose([shares[name] for name in open_], len(found) + count, [open_.index(name) for name in found])
+    return [open_[index] for index in chosen[len(found) :]]
+
+
+def _fitted(found: Sequence[Example], shares: Mapping[str, Shares], pool: Mapping[str, Example]) -> Adaptation:
+    return Adaptation(_samples(found, shares, pool))
+
+
+def _samples(found: Sequence[Example], shares: Mapping[str, Shares], pool: Mapping[str, Example]) -> list[Sample]:
+    return [sample(shares[each.identity], each, pool[each.identity].kernels) for each in found]
+
+
+def _trivial_errors(
+    found: Sequence[Example], shares: Mapping[str, Shares], pool: Mapping[str, Example]
+) -> dict[str, float]:
+    """Mean relative error of the trivial ways, each network foretold by the others."""
+    sources = [pool[each.identity] for each in found]
+    known = [shares[each.identity] for each in found]
+    measured = np.array([each.latency_s for each in found])
+    errors: dict[str, list[float]] = {}
+    for i in range(len(found)):
+        others = [j for j in range(len(found)) if j != i]
+        for name, predicted in trivial(sources, known, measured, others, [i]).items():
+            errors.setdefault(name, []).append(abs(float(predicted[0] / measured[i]) - 1.0))
+    return {name: float(np.mean(values)) for name, values in errors.items()}
+
+
+def on_target(target: Target, *, store: Store, preset: str = PRESET, progress: Progress | None = None) -> Measure:
+    """A way to measure on a target: what the store holds already is not measured again.
+
+    Raises:
+        DeviceError: the target cannot be reached.
+    """
+
+    def measure(names: Sequence[str]) -> Sequence[Example]:
+        from ..campaign import Failure, Request, run
+        from ..catalog import resolve
+        from ..estimate import preset as find_preset
+
+        held = {example.name for example in gather(store, target, names).examples}
+        wanted = tuple(resolve(name) for name in names if name not in held)
+        if wanted:
+            request = Request(wanted, (target,), find_preset(preset), ("latency", "layers"))
+            results = run(request, store, reuse=True, progress=progress)
+            faults = [result.error for result in results if isinstance(result, Failure)]
+            if len(faults) == len(results) and isinstance(faults[0], DeviceError):
+                raise faults[0]  # the next network would fail alike
+        return gather(store, target, names).examples
+
+    return measure

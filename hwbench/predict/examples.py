@@ -1,0 +1,269 @@
+"""``Example``: one measured network as a predictor learns from it; :func:`gather` reads them from a store."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .. import views
+from ..cache import json_sha256
+from ..closure import RESOLUTION_S, Beta
+from ..kernel import Kernel
+from ..lut import reading
+from ..lut.reading import Reading, Slope
+from ..measurement import ModelKey, Session
+from ..store import Store
+from ..target import Target
+from ..worker.environment import steady
+from .networks import family_of
+
+CLOSES = (0.85, 1.18)
+"""Sum of corrected layers over the un-profiled total: beyond, the kernels' times say nothing about the total. Seen:
+0.94 to 1.03 for 21 catalog networks (``docs/methodology.md``)."""
+HEAVY = views.TOO_HEAVY  # profiled over plain: beyond, layers are not to be trusted
+UNSTEADY_WEIGHT = 0.25  # of a network none of whose sessions came to a steady state
+SPREAD = 0.02  # standard error of the log total from which a network counts less: what a predictor may be off by
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One network that was measured on one target.
+
+    Attributes:
+        identity: ``name@1x3x224x224``.
+        name: as the catalog, a space (``space:NAME:CODE``) or a file calls it.
+        family: what it is held out with: see :func:`.networks.family_of`.
+        target: canonical text.
+        sha256: of the artefact that ran.
+        kernels: in executed order, fused as the runtime ran them.
+        kernel_s: what each took: seconds in context, corrected for the profiler's cost, at the anchor's reference,
+            the mean over sessions; unclamped (a kernel below the profiler's resolution may come out below zero).
+        beta_s: what was subtracted from each.
+        totals_s: un-profiled latency at the anchor's reference, one figure for each independent campaign, oldest first.
+        started_at: when each of those campaigns began with this network, ISO 8601.
+        environment: sha256 of what must be equal for two examples to belong together (versions, governor, …).
+        device_time_s: what measuring it took, process starts included.
+        weight: what it is worth in a fit, 1 unless ``doubts`` lower it.
+        doubts: why, in words.
+        energy_j: net energy of one inference, NaN where it was not measured.
+        arena_peak_bytes: the runtime's own peak of activations, 0 where it does not tell.
+    """
+
+    identity: str
+    name: str
+    family: str
+    target: str
+    sha256: str
+    kernels: tuple[Kernel, ...]
+    kernel_s: tuple[float, ...]
+    beta_s: tuple[float, ...]
+    totals_s: tuple[float, ...]
+    started_at: tuple[str, ...] = ()
+    environment: str = ""
+    device_time_s: float = 0.0
+    weight: float = 1.0
+    doubts: tuple[str, ...] = ()
+    energy_j: float = math.nan
+    arena_peak_bytes: int = 0
+
+    @property
+    def latency_s(self) -> float:
+        """Un-profiled latency: the geometric mean over the campaigns that measured it."""
+        return float(np.exp(np.mean(np.log(self.totals_s))))
+
+    @property
+    def repeat(self) -> float | None:
+        """|a/b − 1| of the two newest campaigns; None where it was measured once."""
+        return abs(self.totals_s[-1] / self.totals_s[-2] - 1.0) if len(self.totals_s) > 1 else None
+
+    @property
+    def closure(self) -> float:
+        """Sum of the kernels over the un-profiled latency."""
+        return sum(self.kernel_s) / self.latency_s
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all kernels."""
+        return sum(kernel.cost().macs for kernel in self.kernels)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What a store holds for a predictor of one target.
+
+    Attributes:
+        examples: networks whose kernels and totals can be trusted, by identity.
+        left_out: identity → why it cannot.
+        device: facts, versions and the anchor's reference, from the newest session.
+        slope: how far the target's networks follow its anchor.
+    """
+
+    examples: tuple[Example, ...]
+    left_out: Mapping[str, str]
+    device: Mapping[str, Any] = field(default_factory=dict)
+    slope: Slope = reading.EXPECTED
+
+
+def gather(store: Store, target: Target, names: Sequence[str] = ()) -> Gathered:
+    """Examples from everything that a store holds of a target.
+
+    Sessions of other conditions (versions, governor) than the newest one's are left out, and so are networks whose
+    layers do not add up; networks in doubt are kept with a smaller weight.
+
+    Args:
+        names: only these, by name or identity; all when empty.
+    """
+    sessions = store.sessions(target=target, arrays=True)
+    wanted = [s for s in sessions if s.pass_ in ("latency", "layers") and _is_meant(s.model, names)]
+    if not wanted:
+        return Gathered((), {})
+    newest = max(wanted, key=lambda session: session.started_at)
+    current = _conditions(newest)
+    by_model: dict[str, list[Session]] = defaultdict(list)
+    left_out: dict[str, str] = {}
+    for session in wanted:
+        if _conditions(session) == current:
+            by_model[session.model.identity].append(session)
+        else:
+            left_out.setdefault(session.model.identity, "measured under other conditions than the newest session")
+    read = {identity: _read(found) for identity, found in by_model.items()}
+    slope = reading.fit_slope([totals for totals, _ in read.values() if totals] or [_any(read)])
+    beta = _beta(wanted)
+    energies = {s.model.identity: s.data for s in sessions if s.pass_ == "energy" and "net_j" in s.data}
+    examples = []
+    for identity, found in by_model.items():
+        left_out.pop(identity, None)
+        example = _example(found, *read[identity], slope, beta, current)
+        if isinstance(example, str):
+            left_out[identity] = example
+            continue
+        examples.append(_with_energy(example, energies.get(identity)))
+    return Gathered(tuple(examples), left_out, _device(newest), slope)
+
+
+def _any(read: Mapping[str, tuple[list[Reading], list[Reading]]]) -> list[Reading]:
+    return next(layers for totals, layers in read.values() if layers)
+
+
+def _is_meant(model: ModelKey, names: Sequence[str]) -> bool:
+    return not names or model.identity in names or model.name in names
+
+
+def _conditions(session: Session) -> str:
+    anchor = (session.data.get("anchor_ref") or {}).get("id")
+    return json_sha256([steady(session.environment), anchor])
+
+
+def _read(sessions: Sequence[Session]) -> tuple[list[Reading], list[Reading]]:
+    """The latency pass's sessions and the layers pass's, blocks that were preempted set aside."""
+    totals = [session for session in sessions if session.pass_ == "latency"]
+    layers = views.alike([session for session in sessions if session.pass_ == "layers"])
+    return reading.read(totals), reading.read(layers)
+
+
+def _beta(sessions: Sequence[Session]) -> Beta:
+    """The profiler's constants over all processes: one's value carries the noise of a few chains."""
+    found = sorted({(s.data["beta"]["b0_s"], s.data["beta"]["b1_s"]) for s in sessions if s.data.get("beta")})
+    return Beta(*(float(value) for value in np.median(np.array(found), axis=0))) if found else Beta()
+
+
+def _example(
+    sessions: Sequence[Session],
+    totals: list[Reading],
+    layers: list[Reading],
+    slope: Slope,
+    beta: Beta,
+    environment: str,
+) -> Example | str:
+    """The example, or why there is none."""
+    if not layers:
+        return "no layers pass, or its runtime reported none"
+    rows = layers[-1].session.data["layers"]
+    if any(not row.get("kernel") for row in rows):
+        return "its layers do not tell which kernels ran"
+    plain_s, weight = reading.totals_s(layers, slope)
+    doubts: list[str] = []
+    if not totals:
+        doubts.append("its total is of the layers pass, not of a latency pass")
+    campaigns = _campaigns(totals or layers)
+    figures = [reading.latency_s(found, slope) for found in campaigns]
+    arity, events = (np.array([row[name] for row in rows], dtype=float) for name in ("arity", "events"))
+    beta_s = beta.of(arity, events)
+    kernel_s = weight @ np.array([each.layers_s(slope) for each in layers]) - beta_s
+    key = layers[-1].session.model
+    example = Example(
+        identity=key.identity,
+        name=key.name,
+        family=family_of(key.name),
+        target=str(layers[-1].session.target),
+        sha256=key.sha256,
+        kernels=tuple(Kernel.parse(row["kernel"]) for row in rows),
+        kernel_s=tuple(float(value) for value in kernel_s),
+        beta_s=tuple(float(value) for value in beta_s),
+        totals_s=tuple(figures),
+        started_at=tuple(found[0].session.started_at for found in campaigns),
+        environment=environment,
+        device_time_s=sum(session.device_time_s for session in sessions),
+        arena_peak_bytes=max((int(s.session.data.get("arena_peak_bytes") or 0) for s in layers), default=0),
+    )
+    profiled_s = float(np.median([each.total_s(slope, plain=False) for each in layers]))
+    return _judged(example, profiled_s / float(np.exp(weight @ np.log(plain_s))), totals or layers, slope, doubts)
+
+
+def _campaigns(readings: Sequence[Reading]) -> list[list[Reading]]:
+    found: dict[str, list[Reading]] = defaultdict(list)
+    for each in sorted(readings, key=lambda each: each.session.started_at):
+        found[each.session.campaign].append(each)
+    return list(found.values())
+
+
+def _judged(
+    example: Example, heavy: float, totals: Sequence[Reading], slope: Slope, doubts: list[str]
+) -> Example | str:
+    """The gates: what makes a network no example at all, and what makes it worth less."""
+    if not all(math.isfinite(value) and value > 0 for value in example.totals_s):
+        return "its total is no positive time"
+    if not all(math.isfinite(value) for value in example.kernel_s):
+        return "a layer's time is no number"
+    if not CLOSES[0] <= example.closure <= CLOSES[1]:
+        return f"its layers add up to {example.closure:.0%} of its total"
+    if heavy > HEAVY:
+        return f"profiling slows it down {heavy:.2f}×"
+    weight = 1.0
+    if not any(each.session.data.get("steady", True) for each in totals):
+        weight *= UNSTEADY_WEIGHT
+        doubts.append("no session came to a steady state")
+    values = np.log([each.total_s(slope) for each in totals])
+    error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    if error > SPREAD:
+        weight *= (SPREAD / error) ** 2
+        doubts.append(f"its sessions scatter: the total is known to {error:.1%}")
+    return replace(example, weight=weight, doubts=tuple(doubts))
+
+
+def below_resolution(example: Example) -> list[bool]:
+    """Which kernels are too short for the profiler: under max(3 β, 2 µs) (methodology 6)."""
+    pairs = zip(example.kernel_s, example.beta_s, strict=True)
+    return [value < max(3.0 * abs(beta), RESOLUTION_S) for value, beta in pairs]
+
+
+def _with_energy(example: Example, data: Mapping[str, Any] | None) -> Example:
+    net_j = (data or {}).get("net_j")
+    return example if not net_j else replace(example, energy_j=float(net_j))
+
+
+def _device(session: Session) -> dict[str, Any]:
+    """What a predictor says about where its rows are from."""
+    device = session.environment.get("device") or {}
+    return {
+        "versions": session.environment.get("versions"),
+        "device": {name: value for name, value in device.items() if isinstance(value, str | int | float)},
+        "governor": session.environment.get("governor"),
+        "anchor_ref": session.data.get("anchor_ref"),
+        "precision": (session.data.get("info") or {}).get("precision"),
+    }

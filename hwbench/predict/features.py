@@ -1,0 +1,219 @@
+"""What a kernel asks of a device, in numbers that mean the same for every runtime.
+
+A kernel falls into one of few *groups* (how it computes) and has *work*: the quantities that a roofline prices, and
+*traits*: shapes and attributes from which the rest is learnt.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..kernel import Kernel, Tensor
+
+FloatArray = npt.NDArray[np.float64]
+
+GROUPS = (
+    "stem", "pointwise", "dense", "grouped", "depthwise", "transposed", "linear", "product", "attention",
+    "elementwise", "activation", "norm", "pool", "reduce", "layout", "resize", "other",
+)  # fmt: skip
+"""How kernels compute: convolutions by what their inner loop runs over, matrix products by whether one side is a
+weight (``linear``) or both are data (``product``), and the rest by their kind."""
+STEM_CHANNELS = 4  # a convolution from so few channels runs over pixels: images, with or without alpha
+LANES = (1, 8, 16)
+"""Channels that a device may handle at once (AVX2 and NEON pairs: 8, AVX-512: 16): a rest takes as long as a whole.
+Which one holds is found from the rows."""
+WORK = ("one", "macs", "input", "output", "param", "spilled", "far_param")
+SPILL_BYTES, FAR_BYTES = 1 << 20, 16 << 20
+"""Where activations stop fitting beside a core, and a network's weights into the last cache: a second-level cache holds
+0.5 to 2 MiB, a last-level one 8 to 32. The prices on either side are fitted; only the bend is fixed."""
+TRAITS = (
+    "macs", "input", "output", "param", "intensity", "operands", "data_operands", "rank", "last", "broadcast", "ratio",
+    "in_per_group", "out_per_group", "groups", "area", "kernel_h", "kernel_w", "stride", "dilation", "height", "width",
+    "positions", "waste8", "waste16", "waste_width", "rows", "columns", "depth", "batch", "last_kept", "channels_last",
+    "padded", "weights_constant",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One kernel: its group, its traits (in the order of :data:`TRAITS`), its counts, and its labels."""
+
+    group: str
+    traits: tuple[float, ...]
+    macs: tuple[float, ...]  # multiply-accumulates with channels rounded up to each of LANES
+    input_bytes: int
+    output_bytes: int
+    param_bytes: int
+    labels: tuple[str, str, str]  # op, fused activation, layout
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The kernels of a network, (n,), as arrays.
+
+    Attributes:
+        descriptions: of each.
+        traits: (n, len(TRAITS)).
+        macs: (n, len(LANES)).
+        work: (n, len(WORK)) with unrounded ``macs``; bytes in bytes.
+    """
+
+    descriptions: tuple[Description, ...]
+    traits: FloatArray
+    macs: FloatArray
+    work: FloatArray
+
+    @property
+    def groups(self) -> npt.NDArray[np.str_]:
+        return np.array([each.group for each in self.descriptions], dtype=np.str_)
+
+
+def describe_network(kernels: Sequence[Kernel]) -> Described:
+    """The kernels of one network. What its weights weigh together decides how far away each of them is."""
+    found = tuple(describe(kernel) for kernel in kernels)
+    counts = np.array([(d.macs[0], d.input_bytes, d.output_bytes, d.param_bytes) for d in found], dtype=float)
+    counts = counts.reshape(len(found), 4)
+    moved = counts[:, 1] + counts[:, 2]
+    far = counts[:, 3].sum() / (counts[:, 3].sum() + FAR_BYTES)
+    work = np.stack(
+        [np.ones(len(found)), *counts.T, moved * moved / (moved + SPILL_BYTES), counts[:, 3] * far], axis=1
+    )  # fmt: skip
+    traits = np.array([d.traits for d in found], dtype=float).reshape(len(found), len(TRAITS))
+    macs = np.array([d.macs for d in found], dtype=float).reshape(len(found), len(LANES))
+    return Described(found, traits, macs, work)
+
+
+@functools.lru_cache(65536)
+def describe(kernel: Kernel) -> Description:
+    """One kernel on its own."""
+    cost = kernel.cost()
+    data = [t for t in kernel.inputs if not t.constant]
+    out = kernel.outputs[0] if kernel.outputs else (data or list(kernel.inputs) or [Tensor(())])[0]
+    moved = cost.moved_bytes
+    traits = dict.fromkeys(TRAITS, 0.0)
+    traits |= {
+        "macs": _log(cost.macs),
+        "input": _log(cost.input_bytes),
+        "output": _log(cost.output_bytes),
+        "param": _log(cost.param_bytes),
+        "intensity": _log(cost.macs) - _log(moved),
+        "operands": float(len(kernel.inputs)),
+        "data_operands": float(len(data)),
+        "rank": float(len(out.shape)),
+        "last": _log(out.shape[-1]) if out.shape else 0.0,
+        "broadcast": _log(max((t.numel for t in data), default=0)) - _log(min((t.numel for t in data), default=0)),
+        "ratio": _log(cost.input_bytes) - _log(cost.output_bytes),
+        "weights_constant": float(any(t.constant and len(t.shape) > 1 for t in kernel.inputs)),
+        "last_kept": _last_kept(kernel),
+        "channels_last": _number(kernel.attribute("channels_last")),
+    }
+    macs = (float(cost.macs),) * len(LANES)
+    group = group_of(kernel)
+    if kernel.kind in ("conv", "conv_transpose") and len(out.shape) > 2:
+        more, macs = _convolution(kernel, out, cost.macs)
+        traits |= more
+    elif kernel.kind == "matmul" and out.shape:
+        more, macs = _product(kernel, out, cost.macs)
+        traits |= more
+    elif kernel.kind in ("pool", "resize") and len(out.shape) > 2:
+        window, strides = _ints(kernel, "kernel_shape", 1), _ints(kernel, "strides", 1)
+        traits |= {"area": _log(math.prod(window)), "stride": float(strides[0]), "height": float(out.shape[-2]),
+                   "width": float(out.shape[-1]), "positions": _log(math.prod(out.shape[2:]))}  # fmt: skip
+    return Description(
+        group,
+        tuple(float(traits[name]) for name in TRAITS),
+        macs,
+        cost.input_bytes,
+        cost.output_bytes,
+        cost.param_bytes,
+        (kernel.op, kernel.activation, kernel.layout),
+    )
+
+
+def group_of(kernel: Kernel) -> str:
+    """Which of :data:`GROUPS` a kernel falls into."""
+    if kernel.kind == "conv":
+        groups, channels = _ints(kernel, "groups", 1)[0], _ints(kernel, "in_channels", 1)[0]
+        if groups > 1:
+            return "depthwise" if groups == channels else "grouped"
+        if channels <= STEM_CHANNELS:
+            return "stem"
+        return "pointwise" if math.prod(_ints(kernel, "kernel_shape", 1)) == 1 else "dense"
+    if kernel.kind == "conv_transpose":
+        return "transposed"
+    if kernel.kind == "matmul":
+        return "linear" if any(t.constant and len(t.shape) > 1 for t in kernel.inputs) else "product"
+    return kernel.kind
+
+
+def _convolution(kernel: Kernel, out: Tensor, macs: int) -> tuple[dict[str, float], tuple[float, ...]]:
+    groups, channels = _ints(kernel, "groups", 1)[0], _ints(kernel, "in_channels", 1)[0]
+    window, strides = _ints(kernel, "kernel_shape", 1), _ints(kernel, "strides", 1)
+    width = out.shape[1]
+    wastes = [_waste(width, lanes) for lanes in LANES]
+    if groups == 1 and channels > STEM_CHANNELS:
+        wastes = [waste * _waste(channels, lanes) for waste, lanes in zip(wastes, LANES, strict=True)]
+    traits = {
+        "in_per_group": _log(channels / groups),
+        "out_per_group": _log(width / groups),
+        "groups": _log(groups),
+        "area": _log(math.prod(window)),
+        "kernel_h": float(window[0]),
+        "kernel_w": float(window[-1]),
+        "stride": float(strides[0]),
+        "dilation": float(_ints(kernel, "dilations", 1)[0]),
+        "height": float(out.shape[2]),
+        "width": float(out.shape[-1]),
+        "positions": _log(math.prod(out.shape[2:])),
+        "waste8": math.log(wastes[1]),
+        "waste16": math.log(wastes[2]),
+        "waste_width": math.log(_waste(out.shape[-1], 6)),
+        "padded": float(sum(_ints(kernel, "pads", 0)) > 0),
+    }
+    return traits, tuple(macs * waste for waste in wastes)
+
+
+def _product(kernel: Kernel, out: Tensor, macs: int) -> tuple[dict[str, float], tuple[float, ...]]:
+    wastes = [_waste(out.shape[-1], lanes) for lanes in LANES]
+    traits = {
+        "rows": _log(out.shape[-2] if len(out.shape) > 1 else 1),
+        "columns": _log(out.shape[-1]),
+        "depth": _log(_ints(kernel, "k", 1)[0]),
+        "batch": _log(math.prod(out.shape[:-2])),
+        "waste8": math.log(wastes[1]),
+        "waste16": math.log(wastes[2]),
+    }
+    return traits, tuple(macs * waste for waste in wastes)
+
+
+def _waste(size: int, lanes: int) -> float:
+    """What rounding up to whole vectors multiplies the work by."""
+    return -(-size // lanes) * lanes / size if size else 1.0
+
+
+def _log(value: float) -> float:
+    return math.log(value + 1.0) if value < 1.0 else math.log(value)
+
+
+def _ints(kernel: Kernel, name: str, default: int) -> tuple[int, ...]:
+    value = kernel.attribute(name)
+    if isinstance(value, tuple):
+        found = tuple(int(v) for v in value if isinstance(v, int | float))
+        return found or (default,)
+    return (int(value),) if isinstance(value, int | float) else (default,)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _last_kept(kernel: Kernel) -> float:
+    """Whether a transpose leaves the last axis where it is, so that whole rows are copied."""
+    order = kernel.attribute("perm")
+    return float(isinstance(order, tuple) and bool(order) and order[-1] == len(order) - 1)

@@ -1,0 +1,246 @@
+"""The fitted model: what each kernel of a network takes and how sure that is, and what their sum misses.
+
+A kernel's latency is its price by the roofline times what boosted trees have learnt of the ratio; a kernel that was
+itself measured is moved towards its own ratio.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import MissingDependency
+from ..kernel import Kernel
+from .features import GROUPS, Described
+from .roofline import Roofline
+
+FloatArray = npt.NDArray[np.float64]
+
+OWN = 1.0  # networks that the trees are worth beside a kernel's own rows
+CONTEXT_SD = 0.03  # of one kernel between networks: seen 1 to 7 %, median 2.3 %
+UNSEEN_SD = 0.7  # of a kernel whose op no example holds: a factor of two either way
+SHARED = 0.15  # share of a kernel's variance that it has in common with the others of its group in a network
+NETWORK_SD = 0.015  # of a total around its kernels: methodology section 4, repeat error of anchored figures
+LABEL_DISTANCES = (2.0, 0.3, 2.0)  # what another op, activation or layout adds to the distance between two kernels
+FAR = 4.0  # distances beyond count as this: what is not near is unknown, however far it is
+FOUND, INTERPOLATED, UNSEEN = "found", "interpolated", "unseen"
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What sums of kernels miss: ``scale × sum + per_kernel_s × kernels + constant_s``."""
+
+    scale: float = 1.0
+    per_kernel_s: float = 0.0
+    constant_s: float = 0.0
+
+    def total_s(self, sum_s: float, kernels: int) -> float:
+        """Un-profiled latency from the kernels' sum; never under a twentieth of it."""
+        return max(self.scale * sum_s + self.per_kernel_s * kernels + self.constant_s, 0.05 * sum_s)
+
+    def as_dict(self) -> dict[str, float]:
+        return {"scale": self.scale, "per_kernel_s": self.per_kernel_s, "constant_s": self.constant_s}
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Kernels of one network as the model sees them, (n,).
+
+    Attributes:
+        kernel_s: what each takes.
+        sd: of the log of each.
+        how: ``"found"`` (measured itself), ``"interpolated"`` or ``"unseen"`` (no example holds its op).
+    """
+
+    kernel_s: FloatArray
+    sd: FloatArray
+    how: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """Boosted trees in LightGBM's own text, and the labels that they know.
+
+    Attributes:
+        texts: one for each model; their answers are averaged.
+        labels: names of ops, activations and layouts, each in its order.
+    """
+
+    texts: tuple[str, ...]
+    labels: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+    loaded: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    def table(self, described: Described, priced_s: FloatArray) -> FloatArray:
+        """What trees read: traits, the price, and a column for each group and label; (n, columns)."""
+        names = (GROUPS, *self.labels)
+        rows = [(d.group, *d.labels) for d in described.descriptions]
+        blocks = [described.traits, np.log(priced_s)[:, None]]
+        for place, known in enumerate(names):
+            index = {name: column for column, name in enumerate(known)}
+            block = np.zeros((len(rows), len(known)))
+            for i, row in enumerate(rows):
+                if (column := index.get(row[place])) is not None:
+                    block[i, column] = 1.0
+            blocks.append(block)
+        return np.hstack(blocks)
+
+    def ratio(self, table: FloatArray) -> FloatArray:
+        """Log of latency over price, (n,)."""
+        if not self.texts or not len(table):
+            return np.zeros(len(table))
+        if not self.loaded:
+            lightgbm = import_lightgbm()
+            self.loaded.extend(lightgbm.Booster(model_str=text) for text in self.texts)
+        found = [booster.predict(table, num_threads=1) for booster in self.loaded]
+        return np.asarray(np.mean(found, axis=0), dtype=float)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The kernels that were measured, for the distance to the nearest.
+
+    Attributes:
+        scale: (traits,) what traits are divided by.
+        labels: number of each op, activation and layout.
+        rows: group → (rows, traits) divided.
+        codes: group → (rows, 3) numbers of their labels.
+    """
+
+    scale: FloatArray
+    labels: Mapping[str, int]
+    rows: Mapping[str, FloatArray]
+    codes: Mapping[str, npt.NDArray[np.int64]]
+
+    @classmethod
+    def of(cls, described: Described, scale: FloatArray | None = None) -> Reach:
+        """The reach of measured kernels; in units of their own spread unless ``scale`` says otherwise."""
+        if scale is None:
+            scale = np.maximum(described.traits.std(axis=0), 0.1)
+        labels = {name: i for i, name in enumerate(dict.fromkeys(n for d in described.descriptions for n in d.labels))}
+        groups, codes = described.groups, _codes(described, labels)
+        present = sorted(set(groups.tolist()))
+        return cls(
+            scale,
+            labels,
+            {group: described.traits[groups == group] / scale for group in present},
+            {group: codes[groups == group] for group in present},
+        )
+
+    def distance(self, described: Described, measured: npt.NDArray[np.bool_]) -> FloatArray:
+        """To the nearest measured kernel of the same group, (n,); :data:`FAR` where there is none.
+
+        Args:
+            described: a network.
+            measured: (n,) kernels that were measured themselves, whose distance is 0.
+        """
+        found = np.where(measured, 0.0, FAR)
+        groups, codes = described.groups, _codes(described, self.labels)
+        for group in set(groups[~measured].tolist()) & set(self.rows):
+            mine = np.flatnonzero((groups == group) & ~measured)
+            rows, asked = self.rows[group], described.traits[mine] / self.scale
+            # Not by the matrix product of BLAS, whose threads take longer to wake than this takes.
+            products = np.einsum("ik,jk->ij", asked, rows)
+            squares = (asked**2).sum(1)[:, None] + (rows**2).sum(1)[None] - 2.0 * products
+            gap = np.sqrt(np.maximum(squares, 0.0) / rows.shape[1])
+            for place, more in enumerate(LABEL_DISTANCES):
+                gap += more * (codes[mine, place][:, None] != self.codes[group][:, place][None])
+            found[mine] = np.minimum(gap.min(axis=1), FAR)
+        return found
+
+
+def _codes(described: Described, labels: Mapping[str, int]) -> npt.NDArray[np.int64]:
+    """Numbers of each kernel's labels, (n, 3); -1 for one that nobody has."""
+    found = [[labels.get(name, -1) for name in d.labels] for d in described.descriptions]
+    return np.array(found, dtype=np.int64).reshape(-1, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A fitted model.
+
+    Attributes:
+        roofline: prices.
+        trees: what they miss.
+        group_sd: group → sd of the log residual on held-out families, at no distance.
+        per_distance: what a distance of 1 adds to that sd, relative.
+        own: kernel → (mean log residual to prices and trees, networks that hold it).
+        reach: measured kernels.
+        correction: from sums to totals.
+        scores: (|log error| / sd, weight) of networks whose family was held out; weights make families count alike.
+        held_out_error: mean |log error| of those, weighted alike; None where nothing could be held out.
+    """
+
+    roofline: Roofline
+    trees: Trees
+    group_sd: Mapping[str, float]
+    per_distance: float
+    own: Mapping[Kernel, tuple[float, int]]
+    reach: Reach
+    correction: Correction
+    scores: tuple[tuple[float, float], ...] = ()
+    held_out_error: float | None = None
+
+    def guess(self, kernels: Sequence[Kernel], described: Described) -> Guess:
+        """What each kernel takes."""
+        priced_s = self.roofline.latency_s(described)
+        ratio = self.trees.ratio(self.trees.table(described, priced_s))
+        known = set(self.trees.labels[0])
+        rows = [self.own.get(kernel) for kernel in kernels]
+        distance = self.reach.distance(described, np.array([row is not None for row in rows], dtype=bool))
+        sd = self.spread(described.groups, distance)
+        how = []
+        for i, (kernel, seen) in enumerate(zip(kernels, rows, strict=True)):
+            if seen is not None:
+                weight = seen[1] / (seen[1] + OWN)
+                ratio[i] += weight * seen[0]
+                sd[i] = math.hypot(CONTEXT_SD, (1.0 - weight) * sd[i])
+            elif kernel.op not in known:
+                sd[i] = max(sd[i], UNSEEN_SD)
+            how.append(FOUND if seen else INTERPOLATED if kernel.op in known else UNSEEN)
+        return Guess(priced_s * np.exp(ratio), sd, tuple(how))
+
+    def spread(self, groups: npt.NDArray[np.str_], distance: FloatArray) -> FloatArray:
+        """Sd of the log of kernels that were not measured, (n,)."""
+        base = np.array([self.group_sd.get(group, UNSEEN_SD) for group in groups.tolist()], dtype=float)
+        return np.asarray(base * (1.0 + self.per_distance * distance), dtype=float)
+
+    def total(self, guess: Guess, groups: npt.NDArray[np.str_]) -> tuple[float, float]:
+        """Latency of the network, and the sd of its log."""
+        return self.correction.total_s(float(guess.kernel_s.sum()), len(guess.kernel_s)), network_sd(guess, groups)
+
+    def factor(self, level: float) -> float:
+        """How many sds an interval of that level reaches: the conformal quantile over held-out networks.
+
+        Source: Vovk et al., Algorithmic Learning in a Random World (2005), split-conformal sets with normalised scores;
+        the weights are those of a family's networks sharing one vote.
+        """
+        if not self.scores:
+            return 1.96
+        scores, weights = np.array(self.scores).T
+        order = np.argsort(scores)
+        votes = float(weights.sum())  # one for each family
+        wanted = min(level * (1.0 + 1.0 / max(votes, 1.0)), 1.0) * votes
+        reached = np.searchsorted(np.cumsum(weights[order]), wanted - 1e-9)
+        return float(scores[order][min(int(reached), len(order) - 1)])
+
+
+def network_sd(guess: Guess, groups: npt.NDArray[np.str_]) -> float:
+    """Sd of the log of a network's total: errors of a group are partly shared, the rest average out."""
+    total_s = float(guess.kernel_s.sum()) or 1.0
+    parts = guess.kernel_s * guess.sd / total_s
+    shared = sum(float(parts[groups == group].sum()) ** 2 for group in set(groups.tolist()))
+    return math.sqrt(SHARED * shared + (1.0 - SHARED) * float((parts**2).sum()) + NETWORK_SD**2)
+
+
+def import_lightgbm() -> Any:
+    """LightGBM, or the error that says how to get it."""
+    try:
+        import lightgbm
+    except ImportError as error:
+        raise MissingDependency("Predictors need lightgbm.", remedy="pip install 'hwbench[predict]'") from error
+    return lightgbm

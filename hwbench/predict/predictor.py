@@ -1,0 +1,328 @@
+"""``Predictor``: any network's latency on one target, with an interval, its parts and its gaps."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..cache import Cache
+from ..caveats import Caveat
+from ..errors import UsageError
+from ..kernel import Kernel, Layer, live_bytes
+from ..target import Target
+from .examples import Example
+from .features import describe_network
+from .fit import fit
+from .graph import Graph, graph_of, without_data
+from .model import FOUND, INTERPOLATED, UNSEEN, Fitted
+
+LEVEL = 0.9
+STAND_IN_WIDENS = 1.5  # another CPU fuses and lays out otherwise; seen: NCHWc convolutions exist on x86 only
+VERSION_WIDENS = 1.25
+UNSEEN_SHARE = 0.02  # of the time in ops that no example holds, from which the result says so
+FAR_OUTSIDE = 3.0  # times the largest or the smallest network that it learnt from
+
+SENTENCES: Mapping[str, tuple[str, str]] = {
+    "unseen_ops": (
+        "No network that this predictor learnt from runs {ops}: {share} of the latency is a guess from sizes alone.",
+        "Measure the network, or one with these operators, and train again.",
+    ),
+    "stand_in": (
+        "Its kernels are those of this machine's runtime, because {why}. The interval is wider for it.",
+        "Ask again when the device can be reached.",
+    ),
+    "other_version": (
+        "Its kernels are those of {found}; the predictor learnt from {known}. The interval is wider for it.",
+        "Train again with the version that is installed.",
+    ),
+    "outside": (
+        "At {latency:.3g} s it lies far outside what the predictor learnt from ({low:.3g} to {high:.3g} s).",
+        "Trust the interval less; measure the network once.",
+    ),
+    "few_networks": (
+        "The predictor learnt from {networks} networks of {families} families, too few for an interval that holds.",
+        "Train with a larger --budget.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerEstimate:
+    """One layer's predicted latency; ``how`` is ``found``, ``interpolated`` or ``unseen``."""
+
+    name: str
+    module: str
+    op: str
+    kind: str
+    latency_s: float
+    sd: float  # of its log
+    how: str
+    macs: int
+
+    def as_dict(self) -> dict[str, Any]:
+        reach = 1.645 * self.sd
+        return {
+            "name": self.name,
+            "module": self.module,
+            "op": self.op,
+            "kind": self.kind,
+            "latency_s": self.latency_s,
+            "low_s": self.latency_s * math.exp(-reach),
+            "high_s": self.latency_s * math.exp(reach),
+            "coverage": self.how,
+            "macs": self.macs,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkEstimate:
+    """A network's predicted latency.
+
+    Attributes:
+        model: its name.
+        target: where it would run.
+        latency_s: at the anchor's reference.
+        low_s: of the interval that holds nine in ten networks of unknown families.
+        high_s: the same.
+        layers: what each takes; their sum and the network's latency differ by ``correction_s``.
+        peak_bytes: activations that are alive at once, at most, and all weights; None where the graph does not tell.
+        caveats: doubts with their remedies.
+    """
+
+    model: str
+    target: str
+    latency_s: float
+    low_s: float
+    high_s: float
+    layers: tuple[LayerEstimate, ...]
+    peak_bytes: int | None = None
+    caveats: tuple[Caveat, ...] = ()
+
+    @property
+    def coverage(self) -> dict[str, int]:
+        """Layers that were measured themselves, that lie between measured ones, and whose op no network held."""
+        counts = Counter(layer.how for layer in self.layers)
+        return {how: counts.get(how, 0) for how in (FOUND, INTERPOLATED, UNSEEN)}
+
+    @property
+    def unseen_ops(self) -> tuple[str, ...]:
+        """Ops without data, by name."""
+        return tuple(sorted({layer.op for layer in self.layers if layer.how == UNSEEN}))
+
+    @property
+    def correction_s(self) -> float:
+        """What the sum of the layers misses."""
+        return self.latency_s - sum(layer.latency_s for layer in self.layers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that ``hwbench predict --json`` prints."""
+        total_s = sum(layer.latency_s for layer in self.layers) or 1.0
+        shares = {
+            f"{how}_share": sum(layer.latency_s for layer in self.layers if layer.how == how) / total_s
+            for how in (FOUND, INTERPOLATED, UNSEEN)
+        }
+        return {
+            "model": self.model,
+            "target": self.target,
+            "latency_s": self.latency_s,
+            "low_s": self.low_s,
+            "high_s": self.high_s,
+            "level": LEVEL,
+            "coverage": {**self.coverage, **shares, "unseen_ops": list(self.unseen_ops)},
+            "correction_s": self.correction_s,
+            "peak_bytes": self.peak_bytes,
+            "layers": [layer.as_dict() for layer in self.layers],
+            "caveats": [caveat.as_dict() for caveat in self.caveats],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """What was learnt from networks measured on one target.
+
+    Attributes:
+        target: canonical text.
+        examples: what it learnt from; it can be evaluated and fitted again from them.
+        fitted: the model.
+        about: where and when the examples are from: device, versions, date, what was left out and why.
+    """
+
+    target: str
+    examples: tuple[Example, ...]
+    fitted: Fitted
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def train(cls, examples: Sequence[Example], *, seed: int = 0, about: Mapping[str, Any] | None = None) -> Predictor:
+        """Learn from measured networks.
+
+        Raises:
+            UsageError: too few of them, or of several targets.
+            MissingDependency: lightgbm is not installed.
+        """
+        fitted = fit(examples, seed=seed)
+        told = {
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "hwbench": __version__,
+            "seed": seed,
+            **(about or {}),
+        }
+        return cls(examples[0].target, tuple(examples), fitted, told)
+
+    @property
+    def train_device_time_s(self) -> float:
+        """Device time that measuring its networks took."""
+        return sum(example.device_time_s for example in self.examples)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """What its networks are held out with."""
+        return tuple(sorted({example.family for example in self.examples}))
+
+    def predict(
+        self, model: Any, *, inputs: Any = None, cache: Cache | None = None, on: Target | None = None
+    ) -> NetworkEstimate:
+        """A network's latency.
+
+        Args:
+            model: the path of an ``.onnx`` or ``.tflite`` file, a timm or torchvision name, ``space:NAME:CODE``, or an
+                ``nn.Module``; a pair of a module and its inputs does as well.
+            inputs: shapes by input name, or a module's example inputs.
+            cache: of exported models and graphs.
+            on: the target that is meant, where the caller knows: it must be the predictor's.
+
+        Raises:
+            UsageError: bad file, open shapes, another precision or target than the predictor's.
+            WorkerError: the target's runtime refuses the network.
+        """
+        if isinstance(model, tuple) and len(model) == 2 and inputs is None:
+            model, inputs = model
+        if on is not None and str(on) != self.target:
+            raise UsageError(
+                f"The predictor is of {self.target}; it knows nothing of {on}.",
+                remedy=f"hwbench predictor train --on {on}, or adapt this one: hwbench predictor adapt FILE --on {on}.",
+            )
+        return self.of_graph(graph_of(model, Target.parse(self.target), inputs=inputs, cache=cache))
+
+    def of_graph(self, graph: Graph) -> NetworkEstimate:
+        """The latency of a network whose kernels are known. Raises UsageError for another precision."""
+        target = Target.parse(self.target)
+        if graph.precision and graph.precision != target.precision and _quantised(graph.precision, target.precision):
+            raise UsageError(
+                f"{graph.name} computes in {graph.precision}; the predictor is of {target.precision} networks.",
+                remedy=f"Measure it (hwbench profile … --on {target.device}/{target.runtime}), or predict the "
+                f"{target.precision} model.",
+            )
+        widen, caveats = 1.0, []
+        if graph.stand_in:
+            widen *= STAND_IN_WIDENS
+            caveats.append(_caveat("stand_in", why=graph.stand_in))
+        known = self.about.get("versions") or {}
+        runtime = next(iter(known), "")
+        if graph.versions and runtime and graph.versions.get(runtime) != known.get(runtime):
+            widen *= VERSION_WIDENS
+            found = f"{runtime} {graph.versions.get(runtime)}"
+            caveats.append(_caveat("other_version", found=found, known=f"{runtime} {known.get(runtime)}"))
+        return self._estimate(graph.name, graph.layers, widen, caveats)
+
+    def of_kernels(self, kernels: Sequence[Kernel], name: str = "") -> NetworkEstimate:
+        """The latency of kernels that run one after another as one network."""
+        layers = tuple(Layer(f"{kernel.op}#{place}", "", kernel) for place, kernel in enumerate(kernels))
+        return self._estimate(name, layers, 1.0, [])
+
+    def _estimate(self, name: str, layers: Sequence[Layer], widen: float, caveats: list[Caveat]) -> NetworkEstimate:
+        kernels = [layer.kernel for layer in layers]
+        if not kernels:
+            raise UsageError(f"{name or 'The network'} runs no kernels.", remedy="An empty network takes no time.")
+        described = describe_network(kernels)
+        guess = self.fitted.guess(kernels, described)
+        latency_s, sd = self.fitted.total(guess, described.groups)
+        reach = widen * self.fitted.factor(LEVEL) * sd
+        rows = tuple(
+            LayerEstimate(
+                layer.name, layer.module, layer.kernel.op, layer.kernel.kind, float(took_s), float(own_sd), how,
+                int(each.macs[0]),
+            )
+            for layer, took_s, own_sd, how, each in zip(
+                layers, guess.kernel_s, guess.sd, guess.how, described.descriptions, strict=True
+            )
+        )  # fmt: skip
+        return NetworkEstimate(
+            model=name,
+            target=self.target,
+            latency_s=latency_s,
+            low_s=latency_s * math.exp(-reach),
+            high_s=latency_s * math.exp(reach),
+            layers=rows,
+            peak_bytes=_peak_bytes(layers, sum(each.param_bytes for each in described.descriptions)),
+            caveats=(*caveats, *self._doubts(latency_s, rows)),
+        )
+
+    def _doubts(self, latency_s: float, rows: Sequence[LayerEstimate]) -> list[Caveat]:
+        found = []
+        unseen_s = sum(row.latency_s for row in rows if row.how == UNSEEN)
+        if unseen_s > UNSEEN_SHARE * latency_s:
+            ops = ", ".join(sorted({row.op for row in rows if row.how == UNSEEN}))
+            found.append(_caveat("unseen_ops", ops=ops, share=f"{unseen_s / latency_s:.0%}"))
+        seen_s = np.array([example.latency_s for example in self.examples])
+        if not seen_s.min() / FAR_OUTSIDE <= latency_s <= seen_s.max() * FAR_OUTSIDE:
+            found.append(_caveat("outside", latency=latency_s, low=float(seen_s.min()), high=float(seen_s.max())))
+        if len(self.fitted.scores) < 1.0 / (1.0 - LEVEL):
+            found.append(_caveat("few_networks", networks=len(self.examples), families=len(self.families)))
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        """What it is, as ``hwbench predictor show --json`` prints it."""
+        return {
+            "target": self.target,
+            "networks": len(self.examples),
+            "families": len(self.families),
+            "kernels": len(self.fitted.own),
+            "train_device_time_s": self.train_device_time_s,
+            "date": self.about.get("date"),
+            "hwbench": self.about.get("hwbench"),
+            "device": dict(self.about.get("device") or {}),
+            "versions": dict(self.about.get("versions") or {}),
+            "correction": self.fitted.correction.as_dict(),
+            "interval_factor": self.fitted.factor(LEVEL),
+            "held_out_error": self.fitted.held_out_error,
+            "roofline": self.fitted.roofline.as_dict(),
+            "doubts": {e.identity: list(e.doubts) for e in self.examples if e.doubts},
+            "left_out": dict(self.about.get("left_out") or {}),
+        }
+
+    def write(self, path: Path | str) -> None:
+        """Write one file. Raises UsageError where it cannot be written."""
+        from .file import write
+
+        write(self, Path(path))
+
+    @classmethod
+    def read(cls, path: Path | str) -> Predictor:
+        """Read a file of :meth:`write`. Raises UsageError for one that is damaged, foreign or of a newer format."""
+        from .file import read
+
+        return read(Path(path))
+
+
+def _caveat(code: str, **values: Any) -> Caveat:
+    text, remedy = SENTENCES[code]
+    return Caveat(code, text.format(**values), remedy)
+
+
+def _quantised(found: str, wanted: str) -> bool:
+    """Whether one of the two computes in integers and the other does not."""
+    return found.startswith(("int", "uint")) != wanted.startswith(("int", "uint"))
+
+
+def _peak_bytes(layers: Sequence[Layer], weights: int) -> int | None:
+    """Live activations at their peak and all weights (a weight that several layers share counts once for each)."""
+    return None if without_data(layers) else max(live_bytes(layers)) + weights

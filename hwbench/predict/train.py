@@ -1,0 +1,235 @@
+"""What to measure for a predictor, within a budget of device time, and measuring it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import campaign, units
+from ..cache import Cache, json_sha256
+from ..campaign import LAYER_SESSIONS, Failure, Progress, Request
+from ..catalog import resolve
+from ..errors import UsageError
+from ..estimate import Preset
+from ..estimate import preset as find_preset
+from ..measurement import Measurement, Session
+from ..store import Store
+from ..target import Target
+from .examples import Example, gather
+from .networks import LARGEST_MACS, PROBE, candidates
+
+if TYPE_CHECKING:
+    from ..catalog.model import Model
+    from .predictor import Predictor
+
+PRESET = "table"
+"""Short sessions: what one network's few leave open is averaged over the hundreds of kernels that networks share."""
+PASSES = ("latency", "layers")
+BUDGET_S = 1800.0
+BATCH = 36  # networks that share their processes; the budget is looked at between batches
+ROUNDS = 8  # of turns over which the probes are spread; the largest family has about as many networks
+SLOW_RATE = 2e10  # MACs a second that are assumed of a device nothing is known of; small boards reach 5e9 to 3e10
+SESSION_S = {"latency": 0.45, "layers": 1.35}
+"""What a session takes besides its inferences: load, warm-up, anchors, its share of a process's start and calibration.
+Seen with ONNX Runtime on two cores: 0.59 s and 1.85 s in the median over 400 sessions of networks of 3 ms."""
+RUNS = {"latency": 22, "layers": 50}
+"""Inferences of a slow network in a session: warm-up, samples, and in a layers pass those of two live sessions."""
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One network of a plan."""
+
+    name: str
+    family: str
+    macs: float
+    predicted_s: float  # device time that measuring it will take
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure, the most telling first.
+
+    Attributes:
+        networks: those that fit the budget; families take turns, so that a short budget holds many of them.
+        dropped: those that do not, by name.
+    """
+
+    networks: tuple[Wanted, ...]
+    dropped: tuple[str, ...]
+
+    @property
+    def predicted_s(self) -> float:
+        return sum(one.predicted_s for one in self.networks)
+
+    @property
+    def families(self) -> int:
+        return len({one.family for one in self.networks} - {PROBE})
+
+
+def plan(families: Sequence[str] = (), budget_s: float = float("inf"), *, rate: float = SLOW_RATE, twice: bool = False
+         ) -> Plan:  # fmt: skip
+    """Choose networks.
+
+    Args:
+        families: only these families or names; all when empty.
+        budget_s: device time.
+        rate: multiply-accumulates a second that the target reaches in networks.
+        twice: a second latency pass at another time is wanted of each.
+
+    Raises:
+        UsageError: an unknown family, or a budget that is too short for a single network.
+    """
+    known = find_preset(PRESET)
+    found = candidates(families)
+    wanted = [Wanted(*row, _seconds(row[2] / rate, known, twice)) for row in found if families or row[2] < LARGEST_MACS]
+    chosen: list[Wanted] = []
+    left_s = budget_s
+    for one in _in_turn(wanted):
+        if one.predicted_s <= left_s:
+            chosen.append(one)
+            left_s -= one.predicted_s
+    if not chosen:
+        least = min(one.predicted_s for one in wanted)
+        raise UsageError(
+            f"{units.seconds(budget_s, 2)} is too short: the smallest network takes {units.seconds(least, 2)}.",
+            remedy="Give --budget 10m or more; a predictor needs a few dozen networks.",
+        )
+    names = {one.name for one in chosen}
+    return Plan(tuple(chosen), tuple(name for name, _, _ in found if name not in names))
+
+
+def _in_turn(wanted: Iterable[Wanted]) -> list[Wanted]:
+    """Families in turn, the smallest of each first; a share of the probes in each round."""
+    groups: dict[str, list[Wanted]] = defaultdict(list)
+    for one in sorted(wanted, key=lambda one: one.macs):
+        groups[one.family].append(one)
+    probes = groups.pop(PROBE, [])
+    lanes = -(-len(probes) // ROUNDS)
+    turns = zip_longest(*groups.values(), *(probes[lane::lanes] for lane in range(lanes)))
+    return [one for turn in turns for one in turn if one is not None]
+
+
+def _seconds(latency_s: float, preset: Preset, twice: bool) -> float:
+    """Device time of one network in all its sessions."""
+    once = {
+        "latency": preset.looks[-1] * (SESSION_S["latency"] + max(preset.min_s, RUNS["latency"] * latency_s)),
+        "layers": LAYER_SESSIONS[preset.name]
+        * (SESSION_S["layers"] + max(2 * preset.min_s, RUNS["layers"] * latency_s)),
+    }
+    return sum(once.values()) + (once["latency"] if twice else 0.0)
+
+
+def rate_of(examples: Sequence[Example]) -> float:
+    """Multiply-accumulates a second of a target's networks, the lower quartile; a cautious guess without any."""
+    rates = [example.macs / example.latency_s for example in examples if example.macs]
+    return float(np.percentile(rates, 25)) if rates else SLOW_RATE
+
+
+def measure(
+    target: Target,
+    *,
+    store: Store,
+    families: Sequence[str] = (),
+    budget_s: float = float("inf"),
+    twice: bool = False,
+    cache: Cache | None = None,
+    progress: Progress | None = None,
+    tell: Tell | None = None,
+) -> list[str]:
+    """Measure what a predictor of the target needs and the store lacks.
+
+    What an earlier call left in the store is not measured again, and counts against the budget: a larger budget adds to
+    a smaller one. With ``twice``, every network's latency is measured once more when all have had their turn.
+
+    Returns:
+        Networks that could not be measured, each with why.
+
+    Raises:
+        UsageError: an unknown family, or a budget that is too short.
+        DeviceError: the device cannot be reached.
+    """
+    cache, tell = cache or Cache.default(), tell or (lambda text: None)
+    chosen = plan(families, budget_s, rate=rate_of(gather(store, target).examples), twice=twice)
+    tell(
+        f"{len(chosen.networks)} networks of {chosen.families} families; about {units.seconds(chosen.predicted_s, 2)} "
+        f"of device time" + (f", {len(chosen.dropped)} left out" if chosen.dropped else "")
+    )
+    run = _Run(target, store, cache, campaign.conditions(target, cache), progress, tell, budget_s)
+    run.batch(chosen.networks[:BATCH], PASSES, 0)
+    rate = rate_of(gather(store, target).examples)  # what is known now decides how many more there are
+    networks = plan(families, budget_s, rate=rate, twice=twice).networks
+    for start in range(BATCH, len(networks), BATCH):
+        run.batch(networks[start : start + BATCH], PASSES, 0)
+    for start in range(0, len(networks) if twice else 0, BATCH):
+        run.batch(networks[start : start + BATCH], ("latency",), 1)
+    return run.failed
+
+
+@dataclass(slots=True)
+class _Run:
+    """The state of one call of :func:`measure`."""
+
+    target: Target
+    store: Store
+    cache: Cache
+    conditions: dict[str, object]
+    progress: Progress | None
+    tell: Tell
+    left_s: float
+    failed: list[str] = field(default_factory=list)
+
+    def batch(self, networks: Sequence[Wanted], passes: tuple[str, ...], round_: int) -> None:
+        """Measure some networks in shared processes; those that would not fit what is left are dropped first."""
+        fitting: list[Model] = []
+        expected_s = 0.0
+        for one in networks:
+            if expected_s + one.predicted_s > max(self.left_s, 0.0):
+                continue
+            expected_s += one.predicted_s
+            fitting.append(resolve(one.name))
+        if not fitting:
+            return
+        id = json_sha256(["predictor", round_, PRESET, str(self.target), self.conditions])[:16]
+        request = Request(tuple(fitting), (self.target,), find_preset(PRESET), passes)
+        results = campaign.run(request, self.store, id=id, cache=self.cache, progress=self.progress)
+        spent_s = 0.0
+        for result in results:
+            if isinstance(result, Failure):
+                self._fail(result)
+            else:
+                spent_s += sum(s.device_time_s for s in _of(result, id))
+        self.left_s -= spent_s
+        self.tell(f"{len(fitting)} networks measured, {units.seconds(spent_s, 3)} of device time")
+
+    def _fail(self, failure: Failure) -> None:
+        self.failed.append(f"{failure.model.name}: {failure.error.message}")
+        self.tell(f"left out: {failure.model.name}: {failure.error.message}")
+
+
+def _of(measured: Measurement, id: str) -> list[Session]:
+    return [session for session in measured.sessions if session.campaign == id]
+
+
+def learn(target: Target, *, store: Store, families: Sequence[str] = (), seed: int = 0) -> Predictor:
+    """A predictor from what a store holds of a target.
+
+    Args:
+        families: only these families or names; all when empty.
+        seed: of the fit.
+
+    Raises:
+        UsageError: too few networks of the target were profiled.
+    """
+    from .predictor import Predictor
+
+    found = gather(store, target)
+    examples = [e for e in found.examples if not families or e.family in families or e.name in families]
+    about = {**found.device, "left_out": dict(found.left_out), "anchor_slope": found.slope.value}
+    return Predictor.train(examples, seed=seed, about=about)

@@ -1,0 +1,157 @@
+"""``doctor --install``: an environment of the device's own, made through the real ssh client, or a clear refusal."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from sshd import shared_sshd, ssh_folder, sshd  # noqa: F401 - fixtures
+
+from hwbench import device, install
+from hwbench.cache import Cache
+from hwbench.errors import DeviceError, UsageError
+from hwbench.install import RECIPES, choose, fitting_wheels
+from hwbench.selftest.loopback import Loopback
+from hwbench.survey import Survey
+
+PI = Survey(executable="/usr/bin/python3", python="3.11.2", machine="aarch64", bits=64, libc="glibc 2.36", venv=True)
+
+
+@pytest.fixture(autouse=True)
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    monkeypatch.setenv("HWBENCH_DEVICES", str(folder))
+    return folder
+
+
+def made_wheel(folder: Path, name: str, version: str, tag: str = "py3-none-any") -> Path:
+    """A wheel that holds one empty package, laid out as PEP 427 says."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}-{version}-{tag}.whl"
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}/__init__.py": f'__version__ = "{version}"\n',
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n",
+    }
+    record = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(path, "w") as wheel:
+        for file, text in {**files, f"{info}/RECORD": record}.items():
+            wheel.writestr(file, text)
+    return path
+
+
+def survey_of(**changes: object) -> Survey:
+    return Survey(**{**{name: getattr(PI, name) for name in PI.__slots__}, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "packages", "why"),
+    [
+        ({}, {"onnxruntime": "onnxruntime>=1.16", "litert": "ai-edge-litert>=2.1,<3"}, "CUDA build"),
+        ({"python": "3.9.2"}, {"onnxruntime": "onnxruntime>=1.16", "litert": "tflite-runtime>=2.13,<3"}, ""),
+        ({"python": "3.7.3"}, {}, "has no wheel for Python 3.7.3"),
+        ({"machine": "armv7l", "bits": 32}, {"litert": "tflite-runtime>=2.13,<3"}, "has no wheel for armv7l"),
+        ({"machine": "aarch64", "bits": 32}, {"litert": "tflite-runtime>=2.13,<3"}, "has no wheel for armv7l"),
+        ({"machine": "armv7l", "bits": 32, "python": "3.13.1"}, {}, "has no wheel for armv7l"),
+        ({"machine": "armv6l", "bits": 32}, {}, "has no wheel for armv6l"),
+        ({"machine": "riscv64"}, {}, "has no wheel for riscv64"),
+        ({"libc": ""}, {}, "without glibc"),
+    ],
+)
+def test_where_a_wheel_is_known_not_to_exist_it_is_said_before_anything_is_tried(
+    changes: dict[str, object], packages: dict[str, str], why: str
+) -> None:
+    recipes, refused = choose(survey_of(**changes), RECIPES)
+    recipes.pop("torch", None)
+    assert {name: recipe.packages[-1] for name, recipe in recipes.items()} == packages
+    assert why in " ".join(refused.values())
+    assert not set(recipes) & set(refused)
+
+
+def test_old_packages_get_the_numpy_of_their_time() -> None:
+    recipes, _ = choose(survey_of(machine="armv7l", bits=32), ["litert"])
+    assert "numpy<2" in recipes["litert"].packages
+
+
+def test_wheels_that_could_fit_are_sent_and_no_others(tmp_path: Path) -> None:
+    names = [
+        "numpy-2.3.1-cp311-cp311-manylinux_2_17_aarch64.manylinux2014_aarch64.whl",
+        "numpy-2.3.1-cp313-cp313-manylinux_2_17_aarch64.manylinux2014_aarch64.whl",
+        "numpy-2.3.1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        "packaging-25.0-py3-none-any.whl",
+        "protobuf-6.31.1-cp39-abi3-manylinux2014_aarch64.whl",
+        "not a wheel; reboot-1.0-py3-none-any.whl",
+        "torch.whl",
+    ]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in fitting_wheels(tmp_path, PI)] == [names[0], names[3], names[4]]
+
+
+def test_what_cannot_be_installed_says_what_can(tmp_path: Path, mine: Path) -> None:
+    made_wheel(tmp_path / "w", "numpy", "9.9")
+    ssh = device.save("pi", {"kind": "ssh", "description": "d", "address": "pi"})
+    with pytest.raises(UsageError, match="reached by local"):
+        install.install(device.find("local-cpu"))
+    with pytest.raises(UsageError, match="Did you mean onnxruntime"):
+        install.install(ssh, runtimes=["onnxruntim"])
+    with pytest.raises(UsageError, match="no wheel in") as caught:
+        install.install(ssh, wheels=tmp_path)
+    assert "pip download" in str(caught.value.remedy)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_ssh_installs_from_a_folder_of_wheels_without_a_network(
+    sshd: Loopback,  # noqa: F811
+    mine: Path,
+    tmp_path: Path,
+) -> None:
+    wheels = tmp_path / "wheels"
+    made_wheel(wheels, "numpy", "9.9.0")
+    made_wheel(wheels, "onnxruntime", "9.8.0")
+    made_wheel(wheels, "numpy", "9.9.1", "cp27-none-any")
+    sshd.profile(mine / "pi.toml")
+    cache = Cache(tmp_path / "cache")
+    said: list[str] = []
+    done = install.install(device.find("pi"), runtimes=["onnxruntime"], wheels=wheels, cache=cache, say=said.append)
+    venv = Path(sshd.workdir) / "venv"
+    assert done.device == device.find("pi")
+    assert done.device.python == str(venv / "bin" / "python")
+    assert done.survey.modules == {"numpy": "9.9.0", "onnxruntime": "9.8.0"}
+    assert done.device.offers == {"python:numpy", "python:onnxruntime"}
+    assert done.device.ssh_options == sshd.options  # what else the profile said stays
+    assert any("of 2 wheels" in text for text in said)
+
+    made_wheel(wheels, "onnxruntime", "9.9.0")  # a second visit goes on with what is there
+    said.clear()
+    again = install.install(device.find("pi"), runtimes=["onnxruntime"], wheels=wheels, cache=cache, say=said.append)
+    assert again.survey.modules["onnxruntime"] == "9.9.0"
+    assert said[0] == f"using {venv}"
+
+    before = (mine / "pi.toml").read_text()
+    with pytest.raises(DeviceError, match="pip could not install"):
+        install.install(device.find("pi"), runtimes=["litert"], wheels=wheels, cache=cache)
+    assert (mine / "pi.toml").read_text() == before
+
+
+def test_ssh_to_a_python_that_makes_no_environments(
+    sshd: Loopback,  # noqa: F811
+    mine: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sshd.profile(mine / "pi.toml")
+    monkeypatch.setattr(
+        install, "survey", lambda *_: survey_of(executable=sys.executable, venv=False, machine="x86_64")
+    )
+    with pytest.raises(DeviceError, match="no ensurepip") as caught:
+        install.install(device.find("pi"), cache=Cache(tmp_path))
+    assert "apt install python3.11-venv" in str(caught.value.remedy)
