@@ -208,7 +208,8 @@ def test_networks_in_the_store_become_examples(store: Store, cache: Cache, worke
         assert one.device_time_s > 0
         assert one.weight == 1.0
     assert not any(below_resolution(replace(found.examples[0], kernel_s=(1.0,), beta_s=(1e-6,))))
-    assert gather(store, FAKE, [found.examples[0].name]).examples == found.examples[:1]
+    (only,) = gather(store, FAKE, [found.examples[0].name]).examples
+    assert only.identity == found.examples[0].identity
 
 
 def test_a_network_without_layers_is_left_out_and_says_why(
@@ -263,7 +264,7 @@ def test_half_an_hour_holds_enough_networks_and_families() -> None:
     assert whole.families >= 22
     assert whole.predicted_s <= 1800
     short = train.plan((), 300.0, rate=5e10)
-    assert short.families == len(short.networks)  # the first turn is one of each
+    assert short.families >= 0.9 * len(short.networks)  # the first turn is one of each, and a share of the probes
     assert len({one.name for one in whole.networks}) == len(whole.networks)
 
 

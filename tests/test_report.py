@@ -35,7 +35,6 @@ from hwbench.report.across import across
 from hwbench.report.model import Ceiling, ceilings, fused, kinds
 from hwbench.report.rows import read
 
-
 ONE, TWO = "a/fake:fp32@1x1", "b/fake:fp32@1x1"
 
 
@@ -167,7 +166,12 @@ def test_input_sizes_are_compared_however_they_are_written(ran, published, drawn
 def test_nothing_from_outside_becomes_markup(page):
     tree = Page(page)
     assert tree.all("img") == []
-    assert [attrs for attrs, _ in tree.all("script")] == [{"type": "application/json", "id": "data"}, {}, {}]
+    assert [attrs for attrs, _ in tree.all("script")] == [
+        {"type": "text/plain", "id": "other-results"},
+        {"type": "application/json", "id": "data"},
+        {},
+        {},
+    ]
     assert not any(name.startswith("on") for _, attrs, _ in tree.nodes for name in attrs)
     evil = next(r for r in tree.data["results"] if r["model"] == SCRIPT)
     assert evil["family"] == HOSTILE[1]
@@ -181,7 +185,7 @@ def test_a_target_or_a_family_that_attacks_stays_an_attribute(evil):
     models = [dict(result(entry, ONE, 1.0), target=evil, family=evil + entry[0]) for entry in ZOO[:2]]
     tree = Page(render([*models, *(dict(one, target=TWO) for one in models)]))
     assert tree.all("img") == []
-    assert len(tree.all("script")) == 3
+    assert len(tree.all("script")) == 4
     boxes = {attrs["value"] for attrs, _ in tree.all("input", **{"data-hide": "target"})}
     assert boxes == {evil.replace("\ud800", "?"), TWO}
     assert not any(name.startswith("on") for _, attrs, _ in tree.nodes for name in attrs)
@@ -532,7 +536,7 @@ def test_many_results_get_a_table_and_the_first_their_sections():
     assert len(sections) == 200
     assert "Here are 200 of 501 measured results" in text
     table = text[text.index('id="results-table"') :]
-    assert table.index("m199</bdi>") < table.index('<template id="other-results">') < table.index("m200</bdi>")
+    assert table.index("m199</bdi>") < table.index('id="other-results"') < table.index("m200</bdi>")
     assert text.count('<tr><th scope="row"><span class="star"') == 501
 
 
@@ -552,3 +556,12 @@ def test_report_command_takes_files_beside_the_store(tmp_path, monkeypatch):
     assert f"--validation {validation}" in page.read_text(encoding="utf-8")
     empty = CliRunner().invoke(export.report, ["-o", str(page)])
     assert isinstance(empty.exception, UsageError)
+
+
+def test_rows_that_wait_as_text_cannot_end_early():
+    many = [{"model": HOSTILE[1], "target": ONE, "family": "<!--<script>"} for _ in range(250)]
+    text = render(many)
+    start = text.index('id="other-results">')
+    waiting = text[start : text.index("</script>", start)]
+    assert waiting.count("<tr>") == 50
+    assert not re.search(r"<(!--|script|img)", waiting)

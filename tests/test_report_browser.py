@@ -85,7 +85,7 @@ def test_everything_draws_and_names_stay_names(opened):
     for panel in page.locator("[data-panel-chart]").all():
         panel.locator("svg.main-svg").first.wait_for(state="attached")
     assert page.locator("img").count() == 0
-    assert page.locator("script").count() == 3
+    assert page.locator("script").count() == 4
 
 
 def test_the_front_is_that_of_the_python_code(opened):
@@ -254,6 +254,8 @@ def test_five_thousand_points_draw_soon(browser, tmp_path):
     assert opened.page.locator("#results-table tbody tr").count() == 200
     opened.page.click("#more-results")
     assert opened.page.locator("#results-table tbody tr").count() == 600
+    opened.page.fill("#filter", "network-4999")
+    assert opened.page.inner_text("#filter-count") == "1 of 5000 results"
     assert opened.logged == []
     opened.page.close()
 

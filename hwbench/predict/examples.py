@@ -13,6 +13,7 @@ import numpy as np
 from .. import views
 from ..cache import json_sha256
 from ..closure import RESOLUTION_S, Beta
+from ..estimate import preset as find_preset
 from ..kernel import Kernel
 from ..lut import reading
 from ..lut.reading import Reading, Slope
@@ -235,7 +236,9 @@ def _judged(
     if heavy > HEAVY:
         return f"profiling slows it down {heavy:.2f}×"
     weight = 1.0
-    if not any(each.session.data.get("steady", True) for each in totals):
+    # A preset that limits the warm-up relies on a process that the networks before have warmed.
+    short = all(find_preset(each.session.preset).warm_s is not None for each in totals)
+    if not short and not any(each.session.data.get("steady", True) for each in totals):
         weight *= UNSTEADY_WEIGHT
         doubts.append("no session came to a steady state")
     values = np.log([each.total_s(slope) for each in totals])

@@ -15,6 +15,7 @@ import math
 import os
 import uuid
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,11 @@ FORMAT = 1
 HEAD, KERNELS, EXAMPLES = "predictor.json", "kernels.parquet", "examples.parquet"
 MOST_BYTES, MOST_HEAD_BYTES, MOST_TREES = 512 << 20, 16 << 20, 32
 _AGAIN = "Train it again (hwbench predictor train), or copy it again from where it came."
+_BROKEN = (
+    OSError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError,
+    RecursionError, NotImplementedError, RuntimeError, OverflowError,
+)  # fmt: skip
+"""What archives, JSON and Parquet raise when they are damaged; zipfile alone has six ways."""
 _EXAMPLE_TEXTS = ("identity", "name", "family", "target", "sha256", "environment")
 _EXAMPLE_NUMBERS = ("device_time_s", "weight", "energy_j")
 _EXAMPLE_LISTS = {"kernel_s": float, "beta_s": float, "totals_s": float, "started_at": str, "doubts": str}
@@ -146,8 +152,7 @@ def read(path: Path) -> Predictor:
         if str(path) in error.message:
             raise
         raise UsageError(f"{path}: {error.message}", remedy=error.remedy or _AGAIN) from error
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError,
-            RecursionError, NotImplementedError, RuntimeError, OverflowError) as error:  # fmt: skip
+    except _BROKEN as error:
         raise UsageError(
             f"{path} cannot be read: it is no predictor, or only a part of one.", remedy=_AGAIN, detail=str(error)[:500]
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..kernel import Kernel
 from . import roofline
 from .examples import Example
 from .features import Described, describe_network
-from .model import FAR, NETWORK_SD, UNSEEN_SD, Correction, Fitted, Guess, Reach, Trees, import_lightgbm, network_sd
+from .model import FAR, UNSEEN_SD, Correction, Fitted, Guess, Reach, Trees, import_lightgbm, network_sd
 from .networks import PROBE
 from .roofline import SHORTEST_S
 
@@ -39,7 +39,6 @@ LEAST_SD, NEAR_ROWS = 0.03, 20.0  # least doubt of a group; rows that the doubt 
 NOISE = 0.015  # of a network's total, relative: methodology section 4, repeat error of anchored figures
 SCALE_SD, KERNEL_S, CONSTANT_S = 0.03, 3e-7, 1e-5
 """How far the correction is expected to go: the scale from 1, the cost between two kernels, the cost of a run."""
-BIAS_NEAR = 8.0  # families that no bias is worth, where held-out networks come out too long or too short on the whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +185,9 @@ def _with_doubt(rows: _Rows, whole: Fitted, correction: Correction, seed: int) -
     """The model with what folds over families teach about its errors."""
     held = _hold_out(rows, seed)
     if held is None:
-        return Fitted(
-            whole.roofline, whole.trees, {}, 0.0, whole.own, whole.reach, correction,
-        )  # fmt: skip
+        return replace(whole, correction=correction)
     group_sd, per_distance = _spread(held)
-    doubtful = Fitted(whole.roofline, whole.trees, group_sd, per_distance, whole.own, whole.reach, correction)
+    doubtful = replace(whole, group_sd=group_sd, per_distance=per_distance, correction=correction)
     families = Counter(rows.examples[i].family for i, _, _ in held.networks)
     errors, sds, votes = [], [], []
     for i, kernel_s, distance in held.networks:
@@ -199,19 +196,9 @@ def _with_doubt(rows: _Rows, whole: Fitted, correction: Correction, seed: int) -
         errors.append(math.log(example.latency_s / correction.total_s(float(kernel_s.sum()), len(kernel_s))))
         sds.append(network_sd(guess, groups))
         votes.append(1.0 / families[example.family])
-    bias = _bias(np.array(errors), np.array(votes))
-    scores = tuple((abs(error - bias) / sd, vote) for error, sd, vote in zip(errors, sds, votes, strict=True))
-    off = float(np.average(np.abs(np.array(errors) - bias), weights=votes))
-    better = Correction(*(value * math.exp(bias) for value in correction.as_dict().values()))
-    return Fitted(whole.roofline, whole.trees, group_sd, per_distance, whole.own, whole.reach, better, scores, off)
-
-
-def _bias(errors: FloatArray, votes: FloatArray) -> float:
-    """By how much held-out networks come out short on the whole, held near none."""
-    order = np.argsort(errors)
-    reached = np.cumsum(votes[order])
-    middle = float(errors[order][np.searchsorted(reached, reached[-1] / 2.0)])
-    return middle * float(reached[-1] / (reached[-1] + BIAS_NEAR))
+    scores = tuple((abs(error) / sd, vote) for error, sd, vote in zip(errors, sds, votes, strict=True))
+    off = float(np.average(np.abs(errors), weights=votes))
+    return replace(doubtful, scores=scores, held_out_error=off)
 
 
 def _hold_out(rows: _Rows, seed: int) -> _Held | None:
@@ -280,6 +267,3 @@ def _spread(held: _Held) -> tuple[dict[str, float], float]:
         ratio = float(np.average(size[mine], weights=weight[mine]) / np.average(expected[mine], weights=weight[mine]))
         found[group] = max(LEAST_SD, base * (share * ratio + 1.0 - share))
     return found, per_distance
-
-
-__all__ = ["NETWORK_SD", "correct", "fit"]

@@ -21,8 +21,7 @@ from .roofline import Roofline
 
 FloatArray = npt.NDArray[np.float64]
 
-OWN = 1.0  # networks that the trees are worth beside a kernel's own rows
-CONTEXT_SD = 0.03  # of one kernel between networks: seen 1 to 7 %, median 2.3 %
+CONTEXT_SD = 0.04  # of one kernel between networks: seen 1 to 7 %, median 2.3 %
 UNSEEN_SD = 0.7  # of a kernel whose op no example holds: a factor of two either way
 SHARED = 0.15  # share of a kernel's variance that it has in common with the others of its group in a network
 NETWORK_SD = 0.015  # of a total around its kernels: methodology section 4, repeat error of anchored figures
@@ -196,9 +195,9 @@ class Fitted:
         how = []
         for i, (kernel, seen) in enumerate(zip(kernels, rows, strict=True)):
             if seen is not None:
-                weight = seen[1] / (seen[1] + OWN)
+                weight = sd[i] ** 2 / (sd[i] ** 2 + CONTEXT_SD**2 / seen[1])  # what its own rows are worth
                 ratio[i] += weight * seen[0]
-                sd[i] = math.hypot(CONTEXT_SD, (1.0 - weight) * sd[i])
+                sd[i] = math.hypot(CONTEXT_SD, math.sqrt(1.0 - weight) * sd[i])
             elif kernel.op not in known:
                 sd[i] = max(sd[i], UNSEEN_SD)
             how.append(FOUND if seen else INTERPOLATED if kernel.op in known else UNSEEN)

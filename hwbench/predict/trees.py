@@ -14,7 +14,7 @@ from ..errors import UsageError
 
 MOST_LEAVES, MOST_TREES = 4096, 20_000
 _HEAD = {"version": ("v4", "v3"), "num_class": ("1",), "num_tree_per_iteration": ("1",)}
-_OBJECTIVE = re.compile(r"objective=[a-z_0-9. :]{1,60}")
+_OBJECTIVE = re.compile(r"objective=huber[a-z_0-9. :]{0,60}")
 _AGAIN = "Train it again (hwbench predictor train), or copy it again from where it came."
 _BY_NODE = ("split_feature", "threshold", "decision_type", "left_child", "right_child", "split_gain",
             "internal_value", "internal_weight", "internal_count")  # fmt: skip

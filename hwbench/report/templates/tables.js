@@ -52,7 +52,14 @@ function startResults(table) {
   const [filter, status, more] = ["filter", "filter-count", "more-results"].map((id) => document.getElementById(id));
   const body = table.tBodies[0];
   const step = body.rows.length;
-  let rows = [...body.rows, ...document.getElementById("other-results").content.querySelectorAll("tr")];
+  const total = data.results.length;
+  let rows = [...body.rows];
+  // The others are escaped markup from the same template; made into rows when somebody looks for them.
+  const all = () => {
+    if (rows.length === total) return;
+    const others = make("table", { innerHTML: `<tbody>${document.getElementById("other-results").textContent}</tbody>` });
+    rows = [...rows, ...others.tBodies[0].rows];
+  };
   const texts = new Map();
   const words = (row) => {
     if (!texts.has(row)) texts.set(row, row.textContent.toLowerCase());
@@ -63,13 +70,14 @@ function startResults(table) {
     const wanted = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
     const found = rows.filter((row) => wanted.every((word) => words(row).includes(word)));
     body.replaceChildren(...found.slice(0, room));
-    status.textContent = wanted.length ? `${found.length} of ${rows.length} results` : `${rows.length} results`;
-    more.hidden = found.length <= room;
-    more.textContent = `Show more of ${found.length} (${Math.min(room, found.length)} are shown)`;
+    status.textContent = wanted.length ? `${found.length} of ${total} results` : `${total} results`;
+    const count = wanted.length ? found.length : total;
+    more.hidden = count <= room;
+    more.textContent = `Show more of ${count} (${Math.min(room, count)} are shown)`;
   };
-  filter.addEventListener("input", () => { room = step; show(); });
-  more.addEventListener("click", () => { room *= 3; show(); });
-  sortable(table, (index) => { rows = sorted(rows, index, ...turn(table, index)); show(); });
+  filter.addEventListener("input", () => { all(); room = step; show(); });
+  more.addEventListener("click", () => { all(); room *= 3; show(); });
+  sortable(table, (index) => { all(); rows = sorted(rows, index, ...turn(table, index)); show(); });
   show();
 }
 
