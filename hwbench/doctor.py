@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import plugins, probe, runtimes, units
+from . import plugins, runtimes, units
 from .bench import Bench
 from .cache import Cache
 from .campaign import reference, reference_key
 from .channels import Channel
 from .device import Device, find
+from .enrol import probe
+from .enrol.survey import Survey, line, survey
 from .errors import HwbenchError, MissingDependency, UsageError
 from .store import Store
-from .survey import Survey, line, survey
 from .target import Target
 
 PASS, FAIL, ABSENT = "PASS", "FAIL", "not there"

@@ -22,7 +22,7 @@ from typing import Any
 from .cache import Cache
 from .channels import Channel
 from .device import Device
-from .errors import DeviceError, HwbenchError, WorkerError
+from .errors import HwbenchError, WorkerError
 from .island import zipapp
 from .runtimes import Artifact, Runtime
 from .target import Target
@@ -226,8 +226,7 @@ class Worker:
         code = self._channel.stop(self._process)
         name = self._runtime.name
         # A road with a client of its own knows when it was the client that ended, and not the worker.
-        lost: Callable[[int, str], DeviceError | None] | None = getattr(self._channel, "lost", None)
-        if lost is not None and (away := lost(code, tail)) is not None:
+        if (away := self._channel.lost(code, tail)) is not None:
             return away
         if late and code == WATCHDOG_EXIT:
             return WorkerError(

@@ -19,8 +19,8 @@ from hwbench import device
 from hwbench.channels.local import LocalChannel
 from hwbench.channels.processes import STDERR_TAIL_BYTES
 from hwbench.device import Cluster, Device
+from hwbench.device.ssh_options import fault
 from hwbench.errors import DeviceError, HwbenchError, UsageError
-from hwbench.ssh_options import fault
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from hwbench.cache import Cache
 from hwbench.channels.local import LocalChannel
 from hwbench.device import Device
 from hwbench.doctor import ABSENT, FAIL, PASS, Check
+from hwbench.enrol.survey import Survey
 from hwbench.errors import MissingDependency, UsageError
 from hwbench.remote import Worker
 from hwbench.selftest.loopback import Loopback
 from hwbench.store import Store
-from hwbench.survey import Survey
 
 
 @pytest.fixture(scope="module")

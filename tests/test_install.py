@@ -12,10 +12,10 @@ from sshd import shared_sshd, ssh_folder, sshd  # noqa: F401 - fixtures
 
 from hwbench import device, install
 from hwbench.cache import Cache
+from hwbench.enrol.install import RECIPES, choose, fitting_wheels
+from hwbench.enrol.survey import Survey
 from hwbench.errors import DeviceError, UsageError
-from hwbench.install import RECIPES, choose, fitting_wheels
 from hwbench.selftest.loopback import Loopback
-from hwbench.survey import Survey
 
 PI = Survey(executable="/usr/bin/python3", python="3.11.2", machine="aarch64", bits=64, libc="glibc 2.36", venv=True)
 

@@ -17,16 +17,16 @@ from sshd import made_tool, shared_sshd, ssh_folder, sshd  # noqa: F401 - fixtur
 from test_adb import DUMPSYS, FILES, GETPROP
 
 from hwbench import device, probe
-from hwbench import survey as survey_module
 from hwbench.__main__ import main
 from hwbench.cache import Cache
 from hwbench.channels.local import LocalChannel
 from hwbench.device import Cluster
+from hwbench.enrol import survey as survey_module
+from hwbench.enrol.probe import Reach
+from hwbench.enrol.survey import Survey
 from hwbench.errors import DeviceError, UsageError
 from hwbench.island import zipapp
-from hwbench.probe import Reach
 from hwbench.selftest.loopback import Loopback
-from hwbench.survey import Survey
 from hwbench.worker import survey as island
 
 CLUSTERS = [

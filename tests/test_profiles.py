@@ -13,11 +13,11 @@ import pytest
 
 from hwbench import device
 from hwbench.device import PACKAGED
-from hwbench.device_schema import _SCHEMA, SENSORS
+from hwbench.device.schema import _SCHEMA, SENSORS
+from hwbench.device.ssh_options import BARE, FLAGS
+from hwbench.enrol.probe import Reach, matching
+from hwbench.enrol.survey import Survey
 from hwbench.errors import UsageError
-from hwbench.probe import Reach, matching
-from hwbench.ssh_options import BARE, FLAGS
-from hwbench.survey import Survey
 
 SHIPPED = sorted(path.stem for path in PACKAGED.glob("*.toml"))
 EXPECTED = {

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwbench import survey
+from hwbench.enrol import survey
 from hwbench.worker import environment, meters, timing
 from hwbench.worker.jobs import Jobs
 from hwbench.worker.meters import pmic, tegrastats, thermal, vcgencmd

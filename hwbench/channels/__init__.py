@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from ..errors import DeviceError
+
 GRACE_S = 2.0  # how long a worker whose stdin was closed may take to end by itself; it needs milliseconds
 RUN_TIMEOUT_S = 20.0  # a short command: reading a file, asking for a property
 RUN_LIMIT_BYTES = 1 << 20  # what a short command may print; `dumpsys thermalservice` prints a tenth of it
@@ -89,6 +91,14 @@ class Channel(Protocol):
 
     def stop(self, process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> int:
         """Close a process's stdin, wait ``grace_s``, then kill what is left of its group; its exit status."""
+
+    def lost(self, code: int, stderr: str) -> DeviceError | None:
+        """What the end of a started process says of the road: an error when it was not the command that ended.
+
+        Args:
+            code: as :meth:`stop` gave it.
+            stderr: as :meth:`stderr_tail` gave it before.
+        """
 
     def close(self) -> None:
         """Stop every process that was started here, and hang up."""

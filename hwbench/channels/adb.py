@@ -344,6 +344,10 @@ class AdbChannel:
         """See :meth:`Channel.stop`."""
         return self._processes.stop(process, grace_s)
 
+    def lost(self, code: int, stderr: str) -> DeviceError | None:
+        """See :meth:`Channel.lost`. The client ends alike with its command and with its phone: adb is asked."""
+        return self._trouble()
+
     def close(self) -> None:
         """See :meth:`Channel.close`. The adb server stays: other programs of the user may be using it."""
         self._processes.close()

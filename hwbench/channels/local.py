@@ -62,6 +62,10 @@ class LocalChannel:
         """See :meth:`Channel.stop`."""
         return self._processes.stop(process, grace_s)
 
+    def lost(self, code: int, stderr: str) -> DeviceError | None:
+        """See :meth:`Channel.lost`; this machine is always there."""
+        return None
+
     def close(self) -> None:
         """See :meth:`Channel.close`."""
         self._processes.close()

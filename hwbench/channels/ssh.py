@@ -221,12 +221,7 @@ class SshChannel:
         return self._processes.stderr_tail(process)
 
     def lost(self, code: int, stderr: str) -> DeviceError | None:
-        """What the end of a started process says of the road: an error when it was not the command that ended.
-
-        Args:
-            code: as :meth:`stop` gave it.
-            stderr: as :meth:`stderr_tail` gave it before.
-        """
+        """See :meth:`Channel.lost`."""
         if code == 255:
             return self._away(stderr)
         return self._not_there(stderr, "its command") if code in (126, 127) else None

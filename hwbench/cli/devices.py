@@ -13,7 +13,7 @@ from .options import JSON
 
 if TYPE_CHECKING:
     from ..device import Device
-    from ..probe import Added, Reach
+    from ..enrol.probe import Added, Reach
 
 
 @click.group(invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]...]")
@@ -136,7 +136,7 @@ def add(
       hwbench devices add pixel --adb 1A2B3C --benchmark-binary android_aarch64_benchmark_model
       hwbench devices add gpu0 --cuda 0
     """
-    from .. import probe
+    from ..enrol import probe
     from . import terminal
 
     ways = {"--ssh": ssh, "--adb": adb, "--local": local, "--cuda": cuda}
@@ -240,7 +240,7 @@ def remove(name: str) -> None:
     Example:
       hwbench devices remove pi5
     """
-    from .. import probe
+    from ..enrol import probe
     from . import terminal
 
     terminal.console().print(terminal.text(f"removed {probe.remove(name)}"), soft_wrap=True)
@@ -288,8 +288,8 @@ def doctor(
 
 
 def _install(device: str, wheels: Path | None, runtimes: str | None) -> None:
-    from .. import install as library
     from ..device import find
+    from ..enrol import install as library
     from . import terminal
 
     out = terminal.console(stderr=True)

@@ -25,6 +25,8 @@ TESTS = {
     "lookup": "how fast a lookup table answers, and a search with it",
     "kill": "what is lost when campaigns are killed at random moments",
     "faults": "what is lost, and what stays, when one of three devices fails at random moments",
+    "fuzz": "whether anything that a device prints or a user writes gets past the parsers",
+    "report": "how fast the report's page draws 5,000 points, and that nothing leaves it",
     "channel": "whether this machine through ssh measures as it does directly",
 }
 
@@ -42,6 +44,7 @@ TESTS = {
 @click.option("--campaigns", type=click.IntRange(1), help="coverage: simulated campaigns.")
 @click.option("--space", metavar="SPACE", help="lookup: whose table.")
 @click.option("--times", type=click.IntRange(1), help="kill, faults: campaigns that are struck.")
+@click.option("--inputs", type=click.IntRange(1), help="fuzz: mutated inputs over all parsers.")
 @click.option("--preset", metavar="NAME", help="How much to measure: quick, default or rigorous.")
 @click.option("--csv", metavar="FILE", type=click.Path(path_type=Path), help="macs: timm's results-imagenet.csv.")
 @options.JSON

@@ -10,8 +10,12 @@ from .channel import channel
 from .counted import coverage, kill, lookup, macs
 from .cuda import cuda
 from .faults import faults
+from .fuzz import fuzz
 from .measured import aa, closure, precision, repeat
+from .page import report
 from .result import Result, neighbour
 
-__all__ = ["Result", "aa", "channel", "closure", "coverage", "cuda", "faults", "kill", "lookup", "macs", "neighbour",
-           "precision", "repeat"]  # fmt: skip
+__all__ = [
+    "Result", "aa", "channel", "closure", "coverage", "cuda", "faults", "fuzz", "kill", "lookup", "macs", "neighbour",
+    "precision", "repeat", "report",
+]  # fmt: skip

@@ -22,7 +22,7 @@ HOMES = (
     "hwbench.runtimes.benchmark_model_ops",
     "hwbench.android",
     "hwbench.device",
-    "hwbench.survey",
+    "hwbench.enrol.survey",
 )
 LIMIT_S = 5.0  # what one input may take; a parser needs a millisecond, and ten on a slow machine
 MOST_BYTES = 1 << 20  # of one mutated input

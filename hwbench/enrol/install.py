@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import device as profiles
-from .cache import Cache, file_sha256
-from .channels import Channel
-from .device import Device
-from .errors import DeviceError, UsageError, did_you_mean
+from .. import device as profiles
+from ..cache import Cache, file_sha256
+from ..channels import Channel
+from ..device import Device
+from ..errors import DeviceError, UsageError, did_you_mean
 from .survey import OLDEST, Survey, survey
 
 VENV_TIMEOUT_S = 300.0  # ensurepip unpacks 10 MB: a minute on a Raspberry Pi 3 with a slow card

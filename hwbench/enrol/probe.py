@@ -9,12 +9,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from . import device as profiles
-from .cache import Cache
-from .channels import Channel
-from .device import Cluster, Device
-from .device_schema import SENSORS, is_number, is_text
-from .errors import DeviceError, UsageError, did_you_mean
+from .. import device as profiles
+from ..cache import Cache
+from ..channels import Channel
+from ..device import Cluster, Device
+from ..device.schema import SENSORS, is_number, is_text
+from ..errors import DeviceError, UsageError, did_you_mean
 from .survey import STANDS_FOR, Survey, line, survey, wanted
 
 LEAST_FREE_BYTES = 1 << 30  # a virtual environment with two runtimes and numpy takes about a third of it
@@ -166,8 +166,8 @@ def _answering(channel: Channel, paths: list[str], cache: Cache) -> list[Survey]
 
 def phone(channel: Channel) -> Survey:
     """What an Android device says of itself, in the same shape."""
-    from . import android
-    from .android import energy
+    from .. import android
+    from ..android import energy
 
     told = android.describe(channel)
     gauges = [

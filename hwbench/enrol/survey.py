@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import plugins, runtimes
-from .cache import Cache
-from .channels import Channel
-from .errors import DeviceError, MissingDependency
-from .island import zipapp
-from .worker.meters import vcgencmd
-from .worker.meters.sampler import pmic_power, tegrastats_power
-from .worker.survey import gpus
+from .. import plugins, runtimes
+from ..cache import Cache
+from ..channels import Channel
+from ..errors import DeviceError, MissingDependency
+from ..island import zipapp
+from ..worker.meters import vcgencmd
+from ..worker.meters.sampler import pmic_power, tegrastats_power
+from ..worker.survey import gpus
 
 OLDEST = (3, 8)  # what the worker's syntax needs
 TIMEOUT_S = 60.0  # looking for modules on a cold SD card takes ten seconds
 LIMIT_BYTES = 1 << 20
 _RUN = "import sys; sys.path.insert(0, sys.argv[1]); from hwbench_worker.survey import main; main(sys.argv[2:])"
-_SESSION = Path(__file__).parent / "worker" / "sessions" / "fake.py"
+_SESSION = Path(__file__).parent.parent / "worker" / "sessions" / "fake.py"
 # Two packages with one interface: what runs on the first runs on the second. Source: LiteRT's migration guide.
 STANDS_FOR = {"tflite_runtime": "ai_edge_litert"}
 

@@ -21,10 +21,10 @@ from typing import Any
 
 import platformdirs
 
-from .channels import Channel
-from .channels.local import LocalChannel
-from .device_schema import check, check_name
-from .errors import DeviceError, UsageError, did_you_mean
+from ..channels import Channel
+from ..channels.local import LocalChannel
+from ..errors import DeviceError, UsageError, did_you_mean
+from .schema import check, check_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -35,7 +35,7 @@ Fact = str | int | float | bool
 
 SSH_WORKDIR = "~/.cache/hwbench"
 ADB_WORKDIR = "/data/local/tmp/hwbench"
-PACKAGED = Path(__file__).parent / "device_profiles"
+PACKAGED = Path(__file__).parent.parent / "device_profiles"
 LARGEST_PROFILE_BYTES = 64 << 10  # forty times the longest one shipped
 
 
@@ -110,11 +110,11 @@ class Device:
         if self.template:
             raise _not_a_device(self.name, self.kind)
         if self.kind == "ssh":
-            from .channels.ssh import SshChannel
+            from ..channels.ssh import SshChannel
 
             return SshChannel(self.address, self.workdir or SSH_WORKDIR, options=self.ssh_options)
         if self.kind == "adb":
-            from .channels.adb import AdbChannel
+            from ..channels.adb import AdbChannel
 
             return AdbChannel(self.address, self.workdir or ADB_WORKDIR)
         return LocalChannel(Path(self.workdir).expanduser() if self.workdir else None)

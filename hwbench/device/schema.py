@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageError, did_you_mean
+from ..errors import UsageError, did_you_mean
+from ..target import Target
 from .ssh_options import fault as ssh_fault
-from .target import Target
 
 KINDS = ("local", "ssh", "adb")
 SENSORS = ("vcgencmd", "pmic", "ina219", "ina226", "ina3221", "tegrastats", "rapl", "perf", "nvml", "hwmon", "thermal",
