@@ -198,5 +198,9 @@ def _show_summary(found: Predictor) -> None:
     out.print(terminal.table(("", ""), [row for row in rows if row[1]]))
     rates = [(name, f"{rate / 1e9:.1f}") for name, rate in told["roofline"]["peaks"].items()]
     out.print(terminal.table(("kernels", "10⁹ MAC/s at best"), rates, right=("10⁹ MAC/s at best",)))
+    reasons: dict[str, list[str]] = {}
     for identity, why in told["left_out"].items():
-        out.print(terminal.text(f"left out: {identity}: {why}", "dim"), soft_wrap=True)
+        reasons.setdefault(why, []).append(identity)
+    for why, names in reasons.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        out.print(terminal.text(f"left out: {names[0]}{more}: {why}", "dim"), soft_wrap=True)
