@@ -45,14 +45,22 @@ def results(store: Store, model: str | None = None, target: Target | None = None
     return [*found, *(_failed(failure) for failure in failures)]
 
 
-def of_all(store: Store, models: Sequence[str] = (), targets: Sequence[Target] = ()) -> list[Measurement | Failed]:
-    """:func:`results` for several models and targets at once; an empty sequence asks for all."""
-    found = [
-        result
-        for model in models or (None,)
-        for target in targets or (None,)
-        for result in results(store, model, target)
-    ]
+def of_all(
+    store: Store, models: Sequence[str] = (), targets: Sequence[Target] = (), *, lenient: bool = False
+) -> list[Measurement | Failed]:
+    """:func:`results` for several models and targets at once; an empty sequence asks for all.
+
+    Args:
+        lenient: a model or target without any result is left out instead of an error.
+    """
+    found: list[Measurement | Failed] = []
+    for model in models or (None,):
+        for target in targets or (None,):
+            try:
+                found += results(store, model, target)
+            except UsageError:
+                if not lenient:
+                    raise
     return list({_name(result): result for result in found}.values())
 
 

@@ -70,6 +70,10 @@ _SUFFIX = {"json": "jsonl", "perfetto": "perfetto.json", "pyperf": "pyperf.json"
     "--evaluation", "evaluations", type=_WHERE, metavar="FILE", multiple=True,
     help="What `hwbench predictor evaluate --json` printed.",
 )  # fmt: skip
+@click.option(
+    "--with", "predictors", type=_WHERE, metavar="FILE", multiple=True,
+    help="A predictor: what it says of the models that were not measured on its target.",
+)  # fmt: skip
 @options.on(required=False)
 def report(models: tuple[str, ...], path: Path, fmt: str, on: tuple[Target, ...], **files: Any) -> None:
     """Write the newest results of the store as one self-contained HTML page, or as pictures.
@@ -81,6 +85,7 @@ def report(models: tuple[str, ...], path: Path, fmt: str, on: tuple[Target, ...]
       hwbench report -o pictures --format svg
       hwbench report -o front.html --front front.parquet
       hwbench report -o table.html --lut cpu.parquet --validation validation.json
+      hwbench report mobilenetv2_100 resnet18 resnet50 -o front.html --with cpu.hwp
     """
     from .. import report as library
     from .. import results
@@ -94,7 +99,8 @@ def report(models: tuple[str, ...], path: Path, fmt: str, on: tuple[Target, ...]
         raise UsageError(f"There is no report format '{fmt}'. {hint}".strip(), remedy=f"Known: {', '.join(formats)}.")
     beside = _beside(files)
     with Store.open() as store:
-        found: list[Any] = results.as_dicts(results.of_all(store, models, on))
+        found: list[Any] = results.as_dicts(results.of_all(store, models, on, lenient=bool(files["predictors"])))
+    found += [result for file in files["predictors"] for result in _predicted(file, models, found)]
     if accuracy := files["accuracy"]:
         found = library.with_accuracy(found, library.read_accuracy(accuracy), accuracy.name)
     found += [result for file in files["fronts"] for result in _front(file)]
@@ -123,7 +129,13 @@ def _beside(files: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_FILES = {"fronts": "--front", "luts": "--lut", "validations": "--validation", "evaluations": "--evaluation"}
+_FILES = {
+    "fronts": "--front",
+    "predictors": "--with",
+    "luts": "--lut",
+    "validations": "--validation",
+    "evaluations": "--evaluation",
+}
 
 
 def _again(models: tuple[str, ...], path: Path, on: tuple[Target, ...], files: dict[str, Any]) -> str:
@@ -137,6 +149,36 @@ def _again(models: tuple[str, ...], path: Path, on: tuple[Target, ...], files: d
     if files["accuracy"]:
         words += ["--accuracy", str(files["accuracy"])]
     return shlex.join(words)
+
+
+def _predicted(file: Path, models: tuple[str, ...], found: list[Any]) -> list[dict[str, Any]]:
+    """What a predictor says of models that have no result on its target: those named, or else those of the results."""
+    from .. import catalog
+    from .. import report as library
+    from ..predict.adapted import opened
+    from . import terminal
+
+    predictor = opened(file)
+    measured = {result["model"] for result in found if result.get("target") == predictor.target}
+    points = []
+    for name in models or sorted({result["model"] for result in found}):
+        model = catalog.resolve(name)
+        if model.name in measured:
+            continue
+        terminal.note(f"predicting {name}")
+        size = model.inputs[0][1][-2:] if model.inputs else ()
+        figure = model.entry.accuracy_at(*size) if model.entry is not None and len(size) == 2 else None
+        points.append(
+            {
+                **predictor.predict(name).as_dict(),
+                "model": model.name,
+                "identity": model.identity,
+                "family": model.entry.family if model.entry else None,
+                "top1": figure.top1 if figure else None,
+                "top1_source": figure.source if figure else None,
+            }
+        )
+    return library.predicted(points, predictor.target, source=file.name)
 
 
 def _front(file: Path) -> list[dict[str, Any]]:
