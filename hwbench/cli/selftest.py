@@ -23,6 +23,7 @@ TESTS = {
     "macs": "the catalog's MACs and parameters against independent counters",
     "cuda": "a GPU: doctor, ten models with layers, every precision and mode, memory, energy",
     "lookup": "how fast a lookup table answers, and a search with it",
+    "predict": "how fast a predictor answers",
     "kill": "what is lost when campaigns are killed at random moments",
     "faults": "what is lost, and what stays, when one of three devices fails at random moments",
     "fuzz": "whether anything that a device prints or a user writes gets past the parsers",
@@ -43,6 +44,9 @@ TESTS = {
 @click.option("--busy/--no-busy", default=None, help="aa: keep one core busy meanwhile, or leave it free.")
 @click.option("--campaigns", type=click.IntRange(1), help="coverage: simulated campaigns.")
 @click.option("--space", metavar="SPACE", help="lookup: whose table.")
+@click.option(
+    "--with", "predictor", metavar="FILE", type=click.Path(path_type=Path), help="predict: the predictor's file."
+)
 @click.option("--times", type=click.IntRange(1), help="kill, faults: campaigns that are struck.")
 @click.option("--inputs", type=click.IntRange(1), help="fuzz: mutated inputs over all parsers.")
 @click.option("--preset", metavar="NAME", help="How much to measure: quick, default or rigorous.")
@@ -108,7 +112,7 @@ def _plain(name: str, key: str, value: Any, *, single: bool) -> Any:
 
 
 def _option(key: str) -> str:
-    return f"--{key.removesuffix('_s')}"
+    return "--with" if key == "predictor" else f"--{key.removesuffix('_s')}"
 
 
 def _print(result: Any) -> None:

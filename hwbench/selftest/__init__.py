@@ -13,9 +13,10 @@ from .faults import faults
 from .fuzz import fuzz
 from .measured import aa, closure, precision, repeat
 from .page import report
+from .predicting import predict
 from .result import Result, neighbour
 
 __all__ = [
     "Result", "aa", "channel", "closure", "coverage", "cuda", "faults", "fuzz", "kill", "lookup", "macs", "neighbour",
-    "precision", "repeat", "report",
+    "precision", "predict", "repeat", "report",
 ]  # fmt: skip
