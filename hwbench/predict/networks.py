@@ -77,7 +77,7 @@ SAMPLE_SEED = 1
 PROBE_SPACE, PROBE = "python:hwbench.catalog.spaces.probe:SPACE", "probe"
 """Networks drawn at random without regard to any other, and their family: they are learnt from in every fold, and are
 no networks to be judged by."""
-PROBES = 40
+PROBES = 80
 LARGEST_MACS = 6e9
 """Networks beyond are left out of the plan: each would take as long as five small ones and says nothing new."""
 

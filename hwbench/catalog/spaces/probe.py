@@ -21,6 +21,10 @@ WIDTHS = (16, 24, 32, 40, 48, 64, 80, 96, 112, 128, 160, 192, 240, 256, 320, 384
 ACTS = ("relu", "relu", "relu6", "h_swish", "swish", "gelu", "none", "sigmoid", "hard_sigmoid")
 BLOCK_MACS, NETWORK_MACS = 1.2e8, 8e8
 """Most that one step and all of them may cost: a probe takes about as long as the small networks of the catalog."""
+FIRST_LATER = 40
+"""Networks from this number on are drawn from more kinds of steps, and most of them are tiny. The first forty had been
+drawn and measured when it was seen that networks of a millisecond, whose weights stay in the caches, and kinds of
+attention that one family has are foretold worst."""
 TRIES = 80  # draws of a step; one that does not fit its shape, or what is left to spend, is drawn anew
 MOST_TOKENS = 400  # positions for which attention is drawn; at 56×56 its weights alone would fill the caches
 _PARTS = ("tens", "ones")
@@ -163,20 +167,77 @@ def _resize(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
     return chain.block(slot, "resize", mode=draw.choice(("nearest", "bilinear")))
 
 
+def _bicubic(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    return Chain(shape, (shape[0], 2 * shape[1], 2 * shape[2])).block(slot, "resize", mode="bicubic")
+
+
+def _channel_attention(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """XCiT's cross-covariance attention: tokens are summed over, and channels attend to channels."""
+    heads, depth, tokens = draw.choice((2, 4, 8)), draw.choice((8, 16, 32)), shape[1] * shape[2]
+    inner = heads * depth
+    macs = tokens * shape[0] * 4 * inner + 2 * tokens * inner * depth
+    return Chain(shape, shape, macs, 4 * shape[0] * inner).block(slot, "channel_attention", heads=heads, depth=depth)
+
+
+def _windows(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """Swin's attention inside windows, which are cut out and put back."""
+    side = draw.choice([n for n in (4, 5, 6, 7, 8) if shape[1] % n == 0 and shape[2] % n == 0] or [1])
+    heads, depth = draw.choice((2, 3, 4)), draw.choice((16, 32))
+    inner, tokens = heads * depth, shape[1] * shape[2]
+    macs = tokens * shape[0] * 4 * inner + 2 * tokens * side * side * inner
+    weights = 4 * shape[0] * inner
+    return Chain(shape, shape, macs, weights).block(slot, "windows", side=side, heads=heads, depth=depth)
+
+
+def _reduced_attention(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """PVT's: keys and values come from a picture that a convolution has made smaller."""
+    heads, depth, by = draw.choice((1, 2, 4)), draw.choice((16, 32)), draw.choice((2, 4))
+    inner, tokens, few = heads * depth, shape[1] * shape[2], (shape[1] // by) * (shape[2] // by)
+    shrink = shape[0] * shape[0] * by * by
+    macs = (2 * tokens + 2 * few) * shape[0] * inner + 2 * tokens * few * inner + shrink * few
+    weights = 4 * shape[0] * inner + shrink
+    return Chain(shape, shape, macs, weights).block(slot, "reduced_attention", heads=heads, depth=depth, by=by)
+
+
+def _scales(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """Res2Net's: channels are split, each part goes through a convolution on its own and is joined again."""
+    parts = draw.choice([n for n in (2, 3, 4) if shape[0] % n == 0] or [1])
+    each, dense = shape[0] // parts, draw.random() < 0.5
+    weights = (parts - 1) * each * 9 * (each if dense else 1)
+    chain = Chain(shape, shape, weights * shape[1] * shape[2], weights)
+    return chain.block(slot, "scales", parts=parts, dense=int(dense), act=draw.choice(ACTS))
+
+
+def _merge(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """Swin's patch merging: four neighbours' channels side by side, then a linear layer."""
+    out, positions = _width(draw, 32, 384), (shape[1] // 2) * (shape[2] // 2)
+    weights = 4 * shape[0] * out
+    return Chain(shape, (out, shape[1] // 2, shape[2] // 2), weights * positions, weights).block(slot, "merge")
+
+
 Make = Callable[[random.Random, str, Tuple[int, ...]], Block]
 _KINDS: Tuple[Tuple[Make, int], ...] = (
     (_dense, 5), (_depthwise, 4), (_grouped, 2), (_inverted, 6), (_bottleneck, 2), (_concat, 2), (_attention, 3),
     (_linear_attention, 1), (_mixer, 1), (_modern, 2), (_pool, 1), (_norm, 2), (_shuffle, 1), (_resize, 1),
 )  # fmt: skip
-_TOKENS = (_attention, _mixer, _linear_attention)
+_LATER: Tuple[Tuple[Make, int], ...] = (
+    *_KINDS, (_channel_attention, 2), (_windows, 2), (_reduced_attention, 2), (_scales, 2), (_merge, 1), (_bicubic, 1),
+)  # fmt: skip
+_TOKENS = (_attention, _mixer, _linear_attention, _channel_attention)
+_EVEN = (_windows, _reduced_attention, _merge)  # they cut the picture into equal parts
 
 
 def _fits(make: Make, shape: Tuple[int, ...]) -> bool:
     positions = shape[1] * shape[2]
     if make in _TOKENS:
-        return 16 <= positions <= MOST_TOKENS * (4 if make is _linear_attention else 1) and shape[0] <= 512
+        far = make in (_linear_attention, _channel_attention)
+        return 16 <= positions <= MOST_TOKENS * (4 if far else 1) and shape[0] <= 512
     if make is _resize:
         return positions <= 28 * 28
+    if make is _bicubic:
+        return positions * shape[0] <= 14 * 14 * 64  # a cubic output costs a hundred nanoseconds and more
+    if make in _EVEN:
+        return shape[1] % 4 == 0 and shape[1] == shape[2] and 64 <= positions <= 56 * 56 and shape[0] <= 384
     if make is _shuffle:
         return shape[0] >= 16
     return True
@@ -188,7 +249,10 @@ def plan(seed: int) -> Tuple[Block, ...]:
     draw = random.Random(f"probe {seed}")
     blocks = [_stem(draw, "stem", draw.choice(SIDES))]
     stem = blocks[0].macs
-    left = max(NETWORK_MACS * draw.choice((0.1, 0.25, 0.5, 1.0)), 2.0 * stem) - stem
+    later = seed >= FIRST_LATER
+    shares = (0.02, 0.04, 0.08, 0.5) if later else (0.1, 0.25, 0.5, 1.0)
+    kinds = _LATER if later else _KINDS
+    left = max(NETWORK_MACS * draw.choice(shares), 2.0 * stem) - stem
     for _ in range(TRIES):
         if len(blocks) > STEPS:
             break
@@ -196,7 +260,7 @@ def plan(seed: int) -> Tuple[Block, ...]:
         if shape[1] > 56 and draw.random() < 0.5:
             make: Make = draw.choice((_depthwise, _inverted, _pool, _dense))
         else:
-            (make,) = draw.choices([kind for kind, _ in _KINDS], [weight for _, weight in _KINDS])
+            (make,) = draw.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])
         block = make(draw, f"step{len(blocks)}", shape) if _fits(make, shape) else None
         if block is not None and block.macs <= min(BLOCK_MACS, max(left, 0.0)):
             left -= block.macs

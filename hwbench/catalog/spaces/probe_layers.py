@@ -116,6 +116,87 @@ class _Last(nn.Module):  # type: ignore[misc]
         return self.body(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class _ChannelAttention(nn.Module):  # type: ignore[misc]
+    def __init__(self, width: int, heads: int, depth: int) -> None:
+        super().__init__()
+        self.heads, self.depth = heads, depth
+        self.norm = nn.LayerNorm(width)
+        self.into = nn.Linear(width, 3 * heads * depth)
+        self.out = nn.Linear(heads * depth, width)
+
+    def forward(self, x: Any) -> Any:
+        n, tokens, _ = x.shape
+        parts = self.into(self.norm(x)).reshape(n, tokens, 3, self.heads, self.depth).permute(2, 0, 3, 4, 1)
+        q, k, v = nn.functional.normalize(parts[0], dim=-1), nn.functional.normalize(parts[1], dim=-1), parts[2]
+        y = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+        return self.out(y.permute(0, 3, 1, 2).reshape(n, tokens, self.heads * self.depth))
+
+
+class _Windows(nn.Module):  # type: ignore[misc]
+    """A body for tokens inside square windows, channels last."""
+
+    def __init__(self, body: Any, side: int) -> None:
+        super().__init__()
+        self.body, self.side = body, side
+
+    def forward(self, x: Any) -> Any:
+        n, c, h, w = x.shape
+        rows, columns, side = h // self.side, w // self.side, self.side
+        y = x.permute(0, 2, 3, 1).reshape(n, rows, side, columns, side, c).permute(0, 1, 3, 2, 4, 5)
+        y = self.body(y.reshape(n * rows * columns, side * side, c)).reshape(n, rows, columns, side, side, c)
+        return y.permute(0, 1, 3, 2, 4, 5).reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+class _Reduced(nn.Module):  # type: ignore[misc]
+    """Attention whose keys and values come from a smaller picture."""
+
+    def __init__(self, width: int, heads: int, depth: int, by: int) -> None:
+        super().__init__()
+        self.heads, self.depth = heads, depth
+        self.shrink = nn.Conv2d(width, width, by, by)
+        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query = nn.Linear(width, heads * depth)
+        self.pair = nn.Linear(width, 2 * heads * depth)
+        self.out = nn.Linear(heads * depth, width)
+
+    def forward(self, x: Any) -> Any:
+        n, c, h, w = x.shape
+        tokens, few = x.flatten(2).transpose(1, 2), self.shrink(x).flatten(2).transpose(1, 2)
+        q = self.query(self.before(tokens)).reshape(n, h * w, self.heads, self.depth).transpose(1, 2)
+        pair = self.pair(self.after(few)).reshape(n, few.shape[1], 2, self.heads, self.depth).permute(2, 0, 3, 1, 4)
+        y = ((q * self.depth**-0.5) @ pair[0].transpose(-2, -1)).softmax(dim=-1) @ pair[1]
+        y = self.out(y.transpose(1, 2).reshape(n, h * w, self.heads * self.depth))
+        return (tokens + y).transpose(1, 2).reshape(n, c, h, w)
+
+
+class _Scales(nn.Module):  # type: ignore[misc]
+    """Parts of the channels, each through a convolution that also hears the part before; the first as it is."""
+
+    def __init__(self, each: int, parts: int, dense: bool, act: str) -> None:
+        super().__init__()
+        self.each = each
+        groups = 1 if dense else each
+        self.bodies = nn.ModuleList(_conv(each, each, 3, groups=groups, act=act) for _ in range(parts - 1))
+
+    def forward(self, x: Any) -> Any:
+        first, *others = torch.split(x, self.each, dim=1)
+        made = [first]
+        for body, part in zip(self.bodies, others):
+            made.append(body(part + made[-1]))
+        return torch.cat(made, dim=1)
+
+
+class _Merge(nn.Module):  # type: ignore[misc]
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(4 * channels), nn.Linear(4 * channels, out, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        y = x.permute(0, 2, 3, 1)
+        y = torch.cat((y[:, ::2, ::2], y[:, 1::2, ::2], y[:, ::2, 1::2], y[:, 1::2, 1::2]), dim=-1)
+        return self.linear(self.norm(y)).permute(0, 3, 1, 2)
+
+
 class _Shuffle(nn.Module):  # type: ignore[misc]
     def __init__(self, half: int) -> None:
         super().__init__()
@@ -202,7 +283,27 @@ def _norm(block: Block) -> Any:
 
 def _resize(block: Block) -> Any:
     mode = str(block.get("mode"))
-    return nn.Upsample(scale_factor=2.0, mode=mode, align_corners=False if mode == "bilinear" else None)
+    return nn.Upsample(scale_factor=2.0, mode=mode, align_corners=None if mode == "nearest" else False)
+
+
+def _channel_attention(block: Block) -> Any:
+    body = _ChannelAttention(block.input[0], int(block.get("heads")), int(block.get("depth")))
+    return _Tokens(_Around(body))
+
+
+def _windows(block: Block) -> Any:
+    body = _Attention(block.input[0], int(block.get("heads")), int(block.get("depth")))
+    return _Windows(_Around(body), int(block.get("side")))
+
+
+def _reduced_attention(block: Block) -> Any:
+    heads, depth, by = (int(block.get(name)) for name in ("heads", "depth", "by"))
+    return _Reduced(block.input[0], heads, depth, by)
+
+
+def _scales(block: Block) -> Any:
+    parts = int(block.get("parts"))
+    return _Scales(block.input[0] // parts, parts, bool(block.get("dense")), str(block.get("act")))
 
 
 def _head(block: Block) -> Any:
@@ -225,5 +326,10 @@ MAKERS: Dict[str, Callable[[Block], Any]] = {
     "norm": _norm,
     "shuffle": lambda block: _Shuffle(block.input[0] // 2),
     "resize": _resize,
+    "channel_attention": _channel_attention,
+    "windows": _windows,
+    "reduced_attention": _reduced_attention,
+    "scales": _scales,
+    "merge": lambda block: _Merge(block.input[0], block.output[0]),
     "head": _head,
 }
