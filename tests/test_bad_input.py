@@ -128,11 +128,11 @@ def test_a_pair_that_cannot_work(refused: Callable[..., None], tmp_path: Path, m
     python.symlink_to(sys.executable)  # another path, so nothing is assumed to be installed there
     (tmp_path / "bare.toml").write_text(f'kind = "local"\ndescription = "bare"\npython = "{python}"\n')
     (tmp_path / "gone.toml").write_text('kind = "local"\ndescription = "gone"\npython = "/nowhere/python"\n')
-    (tmp_path / "far.toml").write_text('kind = "ssh"\ndescription = "far"\naddress = "far"\n')
+    (tmp_path / "far.toml").write_text('kind = "ssh"\ndescription = "far"\naddress = "far.invalid"\n')
     monkeypatch.setenv("HWBENCH_DEVICES", str(tmp_path))
     refused(("profile", "resnet18", "--on", "bare/onnxruntime"), 2, "bare cannot run onnxruntime", "pip install")
     refused(("profile", "resnet18", "--on", "gone/fake", *QUICK), 3, "could not start /nowhere/python", "python")
-    refused(("profile", "resnet18", "--on", "far/fake", *QUICK), 3, "reached by ssh", "")
+    refused(("profile", "resnet18", "--on", "far/fake", *QUICK), 3, "far.invalid cannot be reached", "ssh/config")
 
 
 def test_one_error_for_all_models_of_a_target_that_cannot_be_opened(

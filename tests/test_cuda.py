@@ -458,6 +458,24 @@ class MadeTorch:
         return torch.empty(16, **how)
 
 
+@pytest.fixture(autouse=True)
+def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Sessions that a test leaves open end with it, as a worker's end with its process: each holds inference mode."""
+    begun: list[Jobs] = []
+    start = Jobs.__init__
+
+    def remembered(self: Jobs, protocol: int) -> None:
+        begun.append(self)
+        start(self, protocol)
+
+    monkeypatch.setattr(Jobs, "__init__", remembered)
+    yield
+    for jobs in reversed(begun):
+        for opened in reversed(list(jobs._open.values())):
+            opened.close()
+    assert not torch.is_inference_mode_enabled()
+
+
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A made GPU under the session module. Tensors that go to it stay where they are."""

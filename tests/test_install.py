@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from sshd import shared_sshd, ssh_folder, sshd  # noqa: F401 - fixtures
 
-from hwbench import device, install
+from hwbench import device
 from hwbench.cache import Cache
+from hwbench.enrol import install
 from hwbench.enrol.install import RECIPES, choose, fitting_wheels
 from hwbench.enrol.survey import Survey
 from hwbench.errors import DeviceError, UsageError

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from sshd import made_tool, shared_sshd, ssh_folder, sshd  # noqa: F401 - fixtures
 from test_adb import DUMPSYS, FILES, GETPROP
 
-from hwbench import device, probe
+from hwbench import device
 from hwbench.__main__ import main
 from hwbench.cache import Cache
 from hwbench.channels.local import LocalChannel
 from hwbench.device import Cluster
+from hwbench.enrol import probe
 from hwbench.enrol import survey as survey_module
 from hwbench.enrol.probe import Reach
 from hwbench.enrol.survey import Survey
