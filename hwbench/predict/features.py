@@ -20,10 +20,11 @@ FloatArray = npt.NDArray[np.float64]
 
 GROUPS = (
     "stem", "pointwise", "dense", "grouped", "depthwise", "transposed", "linear", "product", "attention",
-    "elementwise", "activation", "norm", "pool", "reduce", "layout", "resize", "other",
+    "elementwise", "activation", "norm", "pool", "reduce", "layout", "resize", "cubic", "other",
 )  # fmt: skip
 """How kernels compute: convolutions by what their inner loop runs over, matrix products by whether one side is a
-weight (``linear``) or both are data (``product``), and the rest by their kind."""
+weight (``linear``) or both are data (``product``), and the rest by their kind; a cubic resize costs forty times as much
+an element as a linear one (seen with ONNX Runtime: 65 ns to 1.5 ns)."""
 STEM_CHANNELS = 4  # a convolution from so few channels runs over pixels: images, with or without alpha
 LANES = (1, 8, 16)
 """Channels that a device may handle at once (AVX2 and NEON pairs: 8, AVX-512: 16): a rest takes as long as a whole.
@@ -36,7 +37,7 @@ TRAITS = (
     "macs", "input", "output", "param", "intensity", "operands", "data_operands", "rank", "last", "broadcast", "ratio",
     "in_per_group", "out_per_group", "groups", "area", "kernel_h", "kernel_w", "stride", "dilation", "height", "width",
     "positions", "waste8", "waste16", "waste_width", "rows", "columns", "depth", "batch", "last_kept", "channels_last",
-    "padded", "weights_constant",
+    "padded", "weights_constant", "run", "jump", "inner", "one_axis",
 )  # fmt: skip
 
 
@@ -121,6 +122,8 @@ def describe(kernel: Kernel) -> Description:
     elif kernel.kind == "matmul" and out.shape:
         more, macs = _product(kernel, out, cost.macs)
         traits |= more
+    elif kernel.attribute("perm") is not None:
+        traits |= _transposition(kernel)
     elif kernel.kind in ("pool", "resize") and len(out.shape) > 2:
         window, strides = _ints(kernel, "kernel_shape", 1), _ints(kernel, "strides", 1)
         traits |= {"area": _log(math.prod(window)), "stride": float(strides[0]), "height": float(out.shape[-2]),
@@ -129,7 +132,7 @@ def describe(kernel: Kernel) -> Description:
         group,
         tuple(float(traits[name]) for name in TRAITS),
         macs,
-        cost.input_bytes,
+        0 if kernel.kind == "resize" else cost.input_bytes,  # what it reads again and again is in a cache
         cost.output_bytes,
         cost.param_bytes,
         (kernel.op, kernel.activation, kernel.layout),
@@ -149,6 +152,8 @@ def group_of(kernel: Kernel) -> str:
         return "transposed"
     if kernel.kind == "matmul":
         return "linear" if any(t.constant and len(t.shape) > 1 for t in kernel.inputs) else "product"
+    if kernel.kind == "resize" and "cubic" in str(kernel.attribute("mode")):
+        return "cubic"
     return kernel.kind
 
 
@@ -190,6 +195,35 @@ def _product(kernel: Kernel, out: Tensor, macs: int) -> tuple[dict[str, float], 
         "waste16": math.log(wastes[2]),
     }
     return traits, tuple(macs * waste for waste in wastes)
+
+
+def _transposition(kernel: Kernel) -> dict[str, float]:
+    """How a transpose walks through memory, once axes of one and axes that stay together are taken out.
+
+    ``run`` is how many elements lie together on both sides, ``jump`` how far apart in the input two lie that the output
+    puts side by side, and ``inner`` how many of them follow each other. ``one_axis`` tells a transpose that moves a
+    single axis, axes of one counted: runtimes have a short way for that (seen with ONNX Runtime: 7 µs for what takes
+    66 µs in the same bytes otherwise).
+    """
+    data = next((t for t in kernel.inputs if not t.constant), None)
+    order = _ints(kernel, "perm", 0)
+    if data is None or sorted(order) != list(range(len(data.shape))):
+        return {}
+    moved = [axis for axis in order if data.shape[axis] > 1]
+    if not moved:
+        return {}
+    kept = list(range(len(order)))
+    one_axis = any([*kept[:a], *kept[a + 1 :]] == [x for x in order if x != a] for a in kept)
+    between = 1
+    for axis in range(moved[-1] + 1, len(data.shape)):
+        between *= data.shape[axis]
+    inner = data.shape[moved[-1]]
+    for before, axis in zip(moved[-2::-1], moved[:0:-1], strict=True):
+        if any(data.shape[skipped] > 1 for skipped in range(before + 1, axis)) or before > axis:
+            break
+        inner *= data.shape[before]
+    run = inner if between == 1 else 1
+    return {"run": _log(run), "jump": _log(between), "inner": _log(inner), "one_axis": float(one_axis)}
 
 
 def _waste(size: int, lanes: int) -> float:

@@ -25,6 +25,7 @@ _UNIT = np.array([1e-6, 1e-11, 2e-11, 2e-11, 2e-11, 2e-11, 5e-11])
 """Prices of :data:`.features.WORK` around which the fit is scaled: a call of 1 µs, 10¹¹ MACs a second, 50 GB a second
 from near and 20 from far. Only the scale of the ridge depends on them."""
 _RIDGE, _NEAR = 0.02, 3.0  # weight of the units in the fit over all groups, and of that fit in a group's own (rows)
+DEAR, _LEAST_SHARE = 10.0, 0.1  # a group so many times as dear as all seeks prices of its own, freely up to this share
 _HUBER, _ROUNDS = 0.25, 4  # relative residuals beyond this count less. Source: Huber, Robust Statistics (1981)
 CEILING = 95.0  # percentile of achieved rates that is called the ceiling: above are rows that noise made short
 
@@ -82,7 +83,11 @@ def fit(
         for group in GROUPS:
             mine = groups == group
             if mine.any():
-                found[group] = _solve(scaled[mine], took[mine], weight[mine], common, _NEAR)
+                near, free = common, 0.0
+                if (dearer := _dearer(scaled[mine] @ common, took[mine])) > DEAR:
+                    near, free = common * dearer, _LEAST_SHARE
+                    near[0] = common[0]  # a call is a call
+                found[group] = _solve(scaled[mine], took[mine], weight[mine], near, _NEAR, free)
         table = np.array([found[group] for group in GROUPS])
         places = np.array([GROUPS.index(group) for group in groups], dtype=int)
         off = np.abs(np.log(np.maximum((scaled * table[places]).sum(axis=1), SHORTEST_S) / took))
@@ -93,6 +98,16 @@ def fit(
     return Roofline(best[2], best[1], _peaks(groups, work, took), _bandwidth(work, took))
 
 
+def _dearer(priced: FloatArray, took: FloatArray) -> float:
+    """How much dearer than all a group is as a whole; near 1 where it has few rows.
+
+    Its own prices are then sought around that, and not around those of all: a cubic resize costs a hundred times what
+    its bytes do elsewhere, which no pull towards the common prices would let it say.
+    """
+    ratio = float(np.median(took / np.maximum(priced, SHORTEST_S)))
+    return float(ratio ** (len(took) / (len(took) + _NEAR)))
+
+
 def _rounded(work: FloatArray, macs: FloatArray, lanes: int) -> FloatArray:
     """``work`` with multiply-accumulates as vectors of so many lanes do them."""
     found = work.copy()
@@ -100,13 +115,18 @@ def _rounded(work: FloatArray, macs: FloatArray, lanes: int) -> FloatArray:
     return found
 
 
-def _solve(work: FloatArray, took: FloatArray, weight: FloatArray, near: FloatArray, ridge: float) -> FloatArray:
-    """Prices that are not negative, by weighted relative least squares with a pull towards ``near``."""
+def _solve(work: FloatArray, took: FloatArray, weight: FloatArray, near: FloatArray, ridge: float, free: float = 0.0
+) -> FloatArray:  # fmt: skip
+    """Prices that are not negative, by weighted relative least squares with a pull towards ``near``.
+
+    ``free`` is how far a price may move without much of a pull, as a share of what it would be if all else were free.
+    """
     from scipy.optimize import nnls
 
     mean = float(weight.mean()) or 1.0
     pull = np.sqrt(ridge / len(near)) * 0.1
-    scale = np.maximum(near, 0.05)
+    alone = np.array([np.median(took[some] / each[some]) if (some := each > 0).any() else 0.0 for each in work.T])
+    scale = np.maximum(near, np.maximum(0.05, free * alone))
     held = np.eye(len(near)) * (pull / scale)[:, None]
     robust = np.ones(len(took))
     prices = near
