@@ -88,7 +88,7 @@ def report(*, seed: int = 0, count: int = POINTS, progress: Progress | None = No
         if progress:
             progress("opening the page")
         page.goto(file.as_uri())
-        page.wait_for_function("document.documentElement.dataset.ready === 'true'", timeout=120_000)
+        page.locator("html[data-ready='true']").wait_for(state="attached", timeout=120_000)
         rows = [
             _row("drawing the front", _front_s(page)),
             _row("drawing it again after a switch", _act_s(page, "document.getElementById('front-only').click()")),
