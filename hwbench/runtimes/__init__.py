@@ -6,7 +6,7 @@ library, numpy and the runtime under test) and offers::
     probe() -> dict                        {"versions": {...}, "profiler": bool, "why": str, ...}
     open(model, settings, profile) -> session
         model      {"kind", "path", "spec", "inputs": [{"name", "shape", "dtype"}]}
-        settings   {"threads", "precision", "batch", "options": {...}}
+        settings   {"threads", "precision", "batch", "unit", "options": {...}}
     session.info                           {"precision", "provider", ...} as they came out, not as they were asked for
     session.run()                          one inference, synchronous, inputs already in place
     session.collect()                      after each profiled run, outside the timed region
