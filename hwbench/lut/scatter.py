@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +29,7 @@ def write(validation: Validation, path: Path) -> Path:
         MissingDependency: matplotlib is not installed.
         DeviceError: the file cannot be written.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependency(
-            "The scatter plot needs matplotlib.", remedy="pip install 'hwbench[report]', or leave --plot out."
-        ) from error
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(8.4, 4.0), layout="constrained")
-        left, right = figure.subplots(1, 2)
+    with picture(path, (8.4, 4.0)) as (figure, left, right):
         groups = sorted({point.resolution for point in validation.points}, key=lambda name: (len(name), name))
         for number, name in enumerate(groups):
             points = [point for point in validation.points if point.resolution == name]
@@ -48,6 +41,28 @@ def write(validation: Validation, path: Path) -> Path:
         if len(groups) > 1:
             left.legend(title="input", fontsize=8)
         figure.suptitle(f"{validation.space} on {validation.target}: {_headline(validation)}", fontsize=9)
+    return path
+
+
+@contextmanager
+def picture(path: Path, size: tuple[float, float]) -> Iterator[tuple[Any, Any, Any]]:
+    """A figure of so many inches with two axes side by side, written to ``path`` when all is drawn.
+
+    Raises:
+        MissingDependency: matplotlib is not installed.
+        DeviceError: the file cannot be written.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependency(
+            "The scatter plot needs matplotlib.", remedy="pip install 'hwbench[report]', or leave --plot out."
+        ) from error
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        left, right = figure.subplots(1, 2)
+        yield figure, left, right
         try:
             figure.savefig(path)
         except (OSError, ValueError) as error:
@@ -55,7 +70,6 @@ def write(validation: Validation, path: Path) -> Path:
                 f"The plot cannot be written to '{path}': {error}.",
                 remedy="Give a path that ends in .png, .svg or .pdf.",
             ) from error
-    return path
 
 
 def _headline(validation: Validation) -> str:

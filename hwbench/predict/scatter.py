@@ -6,15 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import units
-from ..errors import DeviceError, MissingDependency
+from ..lut.scatter import picture
 from .evaluate import Evaluation, Point
 
 _SHOWN = 30  # families by name, the worst ones
-_STYLE: Any = {
-    "text.parse_math": False, "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "grid.color": "#e8ebee", "axes.axisbelow": True,
-    "savefig.dpi": 200, "svg.hashsalt": "hwbench",
-}  # fmt: skip
 _COVERED, _MISSED, _LINE = "#0b62a8", "#c2410c", "#8a929a"
 
 
@@ -28,17 +23,8 @@ def write(evaluation: Evaluation, path: Path) -> Path:
         MissingDependency: matplotlib is not installed.
         DeviceError: the file cannot be written.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependency(
-            "The scatter plot needs matplotlib.", remedy="pip install 'hwbench[report]', or leave --plot out."
-        ) from error
     families = list(evaluation.families.items())[:_SHOWN]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(9.0, max(4.0, 1.2 + 0.18 * len(families))), layout="constrained")
-        left, right = figure.subplots(1, 2)
+    with picture(path, (9.0, max(4.0, 1.2 + 0.18 * len(families)))) as (figure, left, right):
         for mark, colour, points in (
             ("o", _COVERED, [point for point in evaluation.points if point.covers]),
             ("^", _MISSED, [point for point in evaluation.points if not point.covers]),
@@ -54,13 +40,6 @@ def write(evaluation: Evaluation, path: Path) -> Path:
             f"{units.percent(found.mape, 2)}, within 10 % {units.percent(found.within_10, 2)}",
             fontsize=9,
         )
-        try:
-            figure.savefig(path)
-        except (OSError, ValueError) as error:
-            raise DeviceError(
-                f"The plot cannot be written to '{path}': {error}.",
-                remedy="Give a path that ends in .png, .svg or .pdf.",
-            ) from error
     return path
 
 
