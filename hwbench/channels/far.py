@@ -40,7 +40,8 @@ exit 0
 # mark folder limit command…: run it in the folder, as the leader of a session of its own with a folder for temporary
 # files, and when it has ended, or the limit in seconds (0 for none) has passed, end whatever of it is left. The limit
 # is a process that sleeps and not `timeout`, which not every device has; where there is no setsid it looks once a
-# second, because nothing else could end its sleep early.
+# second, because nothing else could end its sleep early. It leaves a mark before it strikes: the shell here may see the
+# command's end and end the guard before the guard's own status could tell.
 RUN = r"""
 mark=$1 here=$2 limit=$3
 shift 3
@@ -72,7 +73,8 @@ exec 3<&- </dev/null
 guard=
 if [ "$limit" != 0 ]; then
   if [ -n "$lead" ]; then
-    setsid sh -c 'sleep "$2"; kill -s KILL -- "-$1"; exit 7' guard "$pid" "$limit" >/dev/null 2>&1 &
+    setsid sh -c 'sleep "$2"; : >"$3"; kill -s KILL -- "-$1"; exit 7' guard "$pid" "$limit" "$own/late" \
+      >/dev/null 2>&1 &
   else
     (
       left=$limit
@@ -81,6 +83,7 @@ if [ "$limit" != 0 ]; then
         left=$((left - 1))
       done
       [ "$left" -gt 0 ] && exit 0
+      : >"$own/late"
       end
       exit 7
     ) >/dev/null 2>&1 &
@@ -95,6 +98,7 @@ if [ -n "$guard" ]; then
   unguard
   wait "$guard" 2>/dev/null
   late=$?
+  [ ! -e "$own/late" ] || late=7
 fi
 rm -rf -- "$own"
 [ "$late" != 7 ] || echo 'hwbench-far: the command was ended at its time limit' >&2
