@@ -119,7 +119,7 @@ class Bench:
         events = [int(node.get("events", 1)) for node in profile["nodes"]]
         data |= {
             "layers": [_row(row, alive, count) for row, alive, count in zip(rows, live, events, strict=True)],
-            "beta": {"b0_s": beta.b0_s, "b1_s": beta.b1_s},
+            "beta": beta.as_dict(),
             "arena_peak_bytes": max((n.get("mem_in_use_peak") or 0 for n in profile["nodes"]), default=0) or None,
         }
         return Taken(data, time.monotonic() - start, arrays)
@@ -146,18 +146,24 @@ class Bench:
         """The profiler's cost per event on this target, from chains of known structure only (methodology 6).
 
         True cost of a node = (E₂ − E₁) / (n₂ − n₁) over two lengths; β = its mean duration − true cost; a line through
-        the arities that the runtime offers. Every time is taken relative to the anchors around its block.
+        the arities that the runtime offers. Beside it stands what an event costs in all. Every time is taken relative
+        to the anchors around its block.
         """
         limits = Limits(CHAIN_SAMPLES, 0.0, 2.0, CHAIN_WARM_S, CHAIN_BLOCK)
         if self.device.unit != "cpu":
             return self._launch_cost(worker, limits)
         by_arity: dict[int, list[tuple[int, float, float]]] = {}
+        slower_s, events = 0.0, 0
         for arity, length in itertools.product(self.runtime.arities, CHAIN_LENGTHS):
             chain = self.runtime.chain(arity, length, self.target, self.cache)
             data, arrays, _ = self._profiled(worker, chain, limits)
+            if arrays["durations_ns"].shape[1] < length:  # a delegate ran several nodes as one event
+                return Beta()
             scale = anchor_scale(data, arrays)
             total_s = plain_total_s(data, arrays, scale)
             node_s = float(np.mean(layer_durations_s(data, arrays, scale)))
+            slower_s += block_total_s(data, arrays, scale, "profiled") - total_s
+            events += length
             by_arity.setdefault(arity, []).append((length, total_s, node_s))
         if not by_arity:
             return Beta()
@@ -165,9 +171,9 @@ class Bench:
         for arity, ((n1, e1, d1), (n2, e2, d2)) in sorted((a, sorted(two)) for a, two in by_arity.items()):
             points.append((arity, (n1 * d1 + n2 * d2) / (n1 + n2) - (e2 - e1) / (n2 - n1)))
         if len(points) == 1:
-            return Beta(points[0][1], 0.0)
+            return Beta(points[0][1], 0.0, slower_s / events)
         b1, b0 = np.polyfit([a for a, _ in points], [b for _, b in points], 1)
-        return Beta(float(b0), float(b1))
+        return Beta(float(b0), float(b1), slower_s / events)
 
     def _launch_cost(self, worker: Worker, limits: Limits) -> Beta:
         """What tracing adds to each launch on an accelerator, from two chains.

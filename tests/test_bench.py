@@ -111,6 +111,7 @@ def test_calibration_recovers_the_cost_of_an_event(quiet: Bench) -> None:
         beta = quiet.calibrate(worker)
     for arity in (2, 3, 4, 8):
         assert beta.b0_s + beta.b1_s * arity == pytest.approx(EVENT_IN_NODE_S, rel=0.005)
+    assert beta.cost_s == pytest.approx(EVENT_IN_NODE_S + EVENT_OUTSIDE_S, rel=0.005)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -73,6 +73,41 @@ def test_beta_is_per_event_and_per_value() -> None:
     assert (Beta().of(np.array([5.0]), np.array([2.0])) == 0).all()
 
 
+def test_events_that_cost_a_network_more_than_a_chain_cost_its_layers_more() -> None:
+    beta = Beta(1e-6, 0.2e-6, 4e-6)  # 1.6 µs of 4 µs at three tensors
+    # 100 events that took 8 µs each, in a model so short that the difference is certain.
+    assert beta.on(200e-6, 1000e-6, 100).b0_s == pytest.approx(2e-6, rel=0.01)
+    assert beta.on(200e-6, 1000e-6, 100).b1_s == pytest.approx(0.4e-6, rel=0.01)
+    assert beta.on(200e-6, 600e-6, 100).b0_s == pytest.approx(1e-6)
+
+
+def test_a_difference_that_noise_can_explain_changes_little() -> None:
+    beta = Beta(1e-6, 0.2e-6, 4e-6)
+    # 1 % of 100 ms over 50 events is 20 µs an event, five times what it costs.
+    assert beta.on(0.1, 0.1 + 50 * 8e-6, 50).b0_s == pytest.approx(1e-6, rel=0.02)
+    assert beta.on(0.1, 0.0995, 50).b0_s == pytest.approx(1e-6, rel=0.05)
+
+
+@pytest.mark.parametrize("beta", [Beta(1e-6, 0.0), Beta(-0.5e-6, 0.0, 1e-6), Beta(3.5e-6, 0.0, 4e-6)])
+def test_a_model_does_not_decide_where_chains_cannot_say(beta: Beta) -> None:
+    """No cost in all, a negative share (whole microseconds), and nearly all of it inside the layers."""
+    assert beta.on(200e-6, 1000e-6, 100) == beta
+
+
+@given(st.floats(1e-5, 1.0), st.floats(-0.5, 5.0), st.integers(1, 1000))
+def test_what_a_model_says_is_bounded(plain_s: float, slower: float, events: int) -> None:
+    found = Beta(1e-6, 0.2e-6, 4e-6).on(plain_s, plain_s * (1.0 + slower), events)
+    assert 0.4e-6 <= found.b0_s <= 2.5e-6
+    assert found.b1_s == pytest.approx(0.2 * found.b0_s)
+
+
+def test_constants_are_pooled_over_processes_and_not_over_models() -> None:
+    one, two, three = {"b0_s": 1e-6, "b1_s": 0.0}, {"b0_s": 2e-6, "b1_s": 0.0}, {"b0_s": 9e-6, "b1_s": 1e-7}
+    assert Beta.pooled([one, one, one, two, None, three]) == Beta(2e-6, 0.0, 0.0)
+    assert Beta.pooled([None, {}]) == Beta()
+    assert Beta(**Beta(1e-6, 2e-7, 4e-6).as_dict()) == Beta(1e-6, 2e-7, 4e-6)
+
+
 def test_the_true_layers_come_back_and_close() -> None:
     found = close([session()])
     assert found.layer_s == pytest.approx(TRUE_S, rel=1e-9)

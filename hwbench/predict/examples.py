@@ -134,7 +134,7 @@ def gather(store: Store, target: Target, names: Sequence[str] = ()) -> Gathered:
             left_out.setdefault(session.model.identity, "measured under other conditions than the newest session")
     read = {identity: _read(found) for identity, found in by_model.items()}
     slope = reading.fit_slope([totals for totals, _ in read.values() if totals] or [_any(read)])
-    beta = _beta(wanted)
+    beta = Beta.pooled(session.data.get("beta") for session in wanted)
     energies = {s.model.identity: s.data for s in sessions if s.pass_ == "energy" and "net_j" in s.data}
     examples = []
     for identity, found in by_model.items():
@@ -167,12 +167,6 @@ def _read(sessions: Sequence[Session]) -> tuple[list[Reading], list[Reading]]:
     return reading.read(totals), reading.read(layers)
 
 
-def _beta(sessions: Sequence[Session]) -> Beta:
-    """The profiler's constants over all processes: one's value carries the noise of a few chains."""
-    found = sorted({(s.data["beta"]["b0_s"], s.data["beta"]["b1_s"]) for s in sessions if s.data.get("beta")})
-    return Beta(*(float(value) for value in np.median(np.array(found), axis=0))) if found else Beta()
-
-
 def _example(
     sessions: Sequence[Session],
     totals: list[Reading],
@@ -194,7 +188,9 @@ def _example(
     campaigns = _campaigns(totals or layers)
     figures = [reading.latency_s(found, slope) for found in campaigns]
     arity, events = (np.array([row[name] for row in rows], dtype=float) for name in ("arity", "events"))
-    beta_s = beta.of(arity, events)
+    unprofiled_s = float(np.exp(weight @ np.log(plain_s)))
+    profiled_s = float(np.median([each.total_s(slope, plain=False) for each in layers]))
+    beta_s = beta.on(unprofiled_s, profiled_s, float(events.sum())).of(arity, events)
     kernel_s = weight @ np.array([each.layers_s(slope) for each in layers]) - beta_s
     key = layers[-1].session.model
     example = Example(
@@ -212,8 +208,7 @@ def _example(
         device_time_s=sum(session.device_time_s for session in sessions),
         arena_peak_bytes=max((int(s.session.data.get("arena_peak_bytes") or 0) for s in layers), default=0),
     )
-    profiled_s = float(np.median([each.total_s(slope, plain=False) for each in layers]))
-    return _judged(example, profiled_s / float(np.exp(weight @ np.log(plain_s))), totals or layers, slope, doubts)
+    return _judged(example, profiled_s / unprofiled_s, totals or layers, slope, doubts)
 
 
 def _campaigns(readings: Sequence[Reading]) -> list[list[Reading]]:

@@ -39,6 +39,10 @@ TRAITS = (
     "positions", "waste8", "waste16", "waste_width", "rows", "columns", "depth", "batch", "last_kept", "channels_last",
     "padded", "weights_constant", "run", "jump", "inner", "one_axis",
 )  # fmt: skip
+COMPANY = ("all_param", "all_moved", "most_moved", "kernels")
+"""What a kernel shares the caches with, of the whole network: bytes of weights, bytes read and written, the most that
+one kernel reads and writes, and how many there are. A network of a millisecond keeps everything near; the same
+convolution in a larger one fetches its weights from further away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +67,14 @@ class Described:
         traits: (n, len(TRAITS)).
         macs: (n, len(LANES)).
         work: (n, len(WORK)) with unrounded ``macs``; bytes in bytes.
+        company: (n, len(COMPANY)) what the network around each is like.
     """
 
     descriptions: tuple[Description, ...]
     traits: FloatArray
     macs: FloatArray
     work: FloatArray
+    company: FloatArray
 
     @property
     def groups(self) -> npt.NDArray[np.str_]:
@@ -87,7 +93,8 @@ def describe_network(kernels: Sequence[Kernel]) -> Described:
     )  # fmt: skip
     traits = np.array([d.traits for d in found], dtype=float).reshape(len(found), len(TRAITS))
     macs = np.array([d.macs for d in found], dtype=float).reshape(len(found), len(LANES))
-    return Described(found, traits, macs, work)
+    company = [_log(counts[:, 3].sum()), _log(moved.sum()), _log(moved.max(initial=0.0)), _log(len(found))]
+    return Described(found, traits, macs, work, np.tile(np.array(company), (len(found), 1)))
 
 
 @functools.lru_cache(65536)

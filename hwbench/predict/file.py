@@ -29,7 +29,7 @@ from ..measurement import plain
 from ..target import Target
 from . import trees
 from .examples import Example
-from .features import GROUPS, LANES, TRAITS, WORK, describe_network
+from .features import COMPANY, GROUPS, LANES, TRAITS, WORK, describe_network
 from .model import Correction, Fitted, Reach, Trees
 from .roofline import Roofline
 
@@ -66,6 +66,7 @@ def write(predictor: Predictor, path: Path) -> None:
         "target": predictor.target,
         "about": predictor.about,
         "traits": TRAITS,
+        "company": COMPANY,
         "groups": GROUPS,
         "work": WORK,
         "roofline": fitted.roofline.as_dict(),
@@ -176,8 +177,8 @@ def _members(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
                 f"{path} has format version {found!r}; this hwbench reads version {FORMAT}.",
                 remedy="Read it with the hwbench that wrote it, update hwbench, or train it again.",
             )
-        for name, ours in (("traits", TRAITS), ("groups", GROUPS), ("work", WORK)):
-            if tuple(head[name]) != ours:
+        for name, ours in (("traits", TRAITS), ("company", COMPANY), ("groups", GROUPS), ("work", WORK)):
+            if tuple(head.get(name, ())) != ours:
                 raise UsageError(
                     f"{path} was learnt from other {name} than this hwbench computes.", remedy="Train it again."
                 )
@@ -266,7 +267,7 @@ def _fitted(
     labels = tuple(tuple(str(name) for name in known) for known in head["labels"])
     if len(labels) != 3:
         raise UsageError("It names its labels wrongly.", remedy=_AGAIN)
-    columns = len(TRAITS) + 1 + len(GROUPS) + sum(len(known) for known in labels)
+    columns = len(TRAITS) + len(COMPANY) + 1 + len(GROUPS) + sum(len(known) for known in labels)
     texts = tuple(
         trees.checked(members[name].decode("utf-8"), columns)
         for name in sorted(name for name in members if name.startswith("trees-"))

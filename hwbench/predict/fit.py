@@ -127,6 +127,7 @@ def _stacked(rows: _Rows, mine: npt.NDArray[np.bool_]) -> Described:
         np.array([described.traits[place] for described, place in picked]),
         np.array([described.macs[place] for described, place in picked]),
         np.array([described.work[place] for described, place in picked]),
+        np.array([described.company[place] for described, place in picked]),
     )
 
 

@@ -75,10 +75,10 @@ class Trees:
     loaded: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def table(self, described: Described, priced_s: FloatArray) -> FloatArray:
-        """What trees read: traits, the price, and a column for each group and label; (n, columns)."""
+        """What trees read: traits, company, the price, and a column for each group and label; (n, columns)."""
         names = (GROUPS, *self.labels)
         rows = [(d.group, *d.labels) for d in described.descriptions]
-        blocks = [described.traits, np.log(priced_s)[:, None]]
+        blocks = [described.traits, described.company, np.log(priced_s)[:, None]]
         for place, known in enumerate(names):
             index = {name: column for column, name in enumerate(known)}
             block = np.zeros((len(rows), len(known)))
