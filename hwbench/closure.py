@@ -178,7 +178,9 @@ def close(sessions: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Cl
     """The closure over (data, arrays) of a layers pass's sessions, which ran the same graph.
 
     The profiler's constants come from each session's calibration chains and are pooled over the sessions: a process's
-    memory layout moves them, and one process's value carries the noise of a few chains.
+    memory layout moves them, and one process's value carries the noise of a few chains. Layers are medians over
+    sessions of their share in the session's own total, times the median total (seen: ratios within 5 % for 21 of 21
+    networks instead of 20 where processes differed by up to 30 %, and for 95 instead of 81 % at two threads).
     """
     rows = sessions[0][0]["layers"]
     arity = np.array([row["arity"] for row in rows], dtype=float)
@@ -190,7 +192,9 @@ def close(sessions: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Cl
         totals.append(plain_total_s(data, arrays, scale))
         profiled.append(block_total_s(data, arrays, scale, "profiled"))
     beta = Beta.pooled(data["beta"] for data, _ in sessions)
-    slower = float(np.median(np.array(profiled) / np.array(totals)))
-    raw_s, total_s = np.median(np.array(raw), axis=0), float(np.median(totals))
-    beta_s = beta.on(total_s, slower * total_s, float(events.sum())).of(arity, events)
-    return Closure(raw_s - beta_s, raw_s, beta_s, total_s, float(np.median(profiled)), len(sessions))
+    total_s = float(np.median(totals))
+    # Relative to the session's own total: what makes a whole process slow is in both and drops out.
+    raw_s = np.median([mine / its for mine, its in zip(raw, totals, strict=True)], axis=0) * total_s
+    profiled_s = float(np.median(np.array(profiled) / np.array(totals))) * total_s
+    beta_s = beta.on(total_s, profiled_s, float(events.sum())).of(arity, events)
+    return Closure(raw_s - beta_s, raw_s, beta_s, total_s, profiled_s, len(sessions))
