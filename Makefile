@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo test notebooks test-adbd lint clean
+.PHONY: env demo test notebooks test-adbd test-arm64 lint clean
 
 env: $(STAMP)
 
@@ -29,10 +29,19 @@ test: env
 test-adbd: env
 	$(BIN)/python contrib/test_adbd.py
 
+# The ssh road into an arm64 Debian under emulation; root, and some minutes. ARGS="doctor profile" runs those parts only.
+test-arm64: env
+	$(BIN)/python contrib/test_arm64.py $(ARGS)
+
 # The notebooks from nothing, some minutes each; they measure, so a quiet machine gives better figures.
 notebooks: env
 	@$(BIN)/python -m pip install -q -e '.[notebooks]'
 	$(BIN)/jupyter execute notebooks/*.ipynb
+
+# Every figure that is promised, with its bar: docs/numbers.json and docs/numbers.md. Hours, and nothing else may run.
+# make numbers ONLY=lut,coverage: these parts. FRESH=1: also what has not changed. QUICK=1: 15 minutes, no verdict.
+numbers: env
+	$(BIN)/python -m benchmarks $(ONLY) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(filter-out 0,$(FRESH)),--fresh)
 
 lint: env
 	$(BIN)/ruff check .
