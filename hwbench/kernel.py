@@ -12,7 +12,8 @@ Neutral terms, by ``kind``:
 * ``matmul``: attribute ``k``, the length of the contraction; ``outputs[0]`` is (…, m, n)
 * ``attention`` (fused): attributes ``q_len``, ``kv_len``, ``head_dim``, ``v_dim``, ``batch_heads``
 * ``elementwise``, ``activation``, ``norm``, ``pool``, ``reduce``, ``layout`` (reorder, transpose, reshape, pad,
-  slice, concat), ``resize``, ``other``: no MACs, bytes only
+  slice, concat), ``resize``, ``other``: no MACs, bytes only; an ``other`` that stands for several operators whose work
+  is known has their sum in the attribute ``macs``
 """
 
 from __future__ import annotations
@@ -133,7 +134,8 @@ class Kernel:
         if self.kind == "attention":
             heads, q, kv = self._ints("batch_heads")[0], self._ints("q_len")[0], self._ints("kv_len")[0]
             return heads * q * kv * (self._ints("head_dim")[0] + self._ints("v_dim")[0])
-        return 0
+        told = self.attribute("macs") if self.kind == "other" else None
+        return told if isinstance(told, int) else 0
 
     @property
     def key(self) -> str:

@@ -273,3 +273,59 @@ def test_every_command_has_examples(run: Run, name: str) -> None:
     code, out, _ = run("lut", name, "--help")
     assert code == 0
     assert f"hwbench lut {name}" in out
+
+
+ACCURACY = """
+def more(rows):
+    return 1.0 + rows.sum(axis=1)
+"""
+
+
+def test_energy_from_the_meter_to_the_search(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "joules.parquet"
+    options = ("--budget", "60s", "--metrics", "latency,memory,energy", "--json")
+    code, out, err = run("lut", "build", "--space", NAME, "--on", ON, "-o", path, *options)
+    assert code == 0, err
+    about = last_json(out)["context"]["energy"]
+    assert about["networks"] >= 5
+    assert about["power_w"] > 0
+    code, out, _ = run("lut", "show", path)
+    assert code == 0
+    assert "energy     apportioned" in out
+    text = SPACE.text(SPACE.sample(1, 3)[0])
+    code, out, err = run("lut", "query", path, "--arch", text, "--space", NAME, "--json")
+    assert code == 0, err
+    joules = last_json(out)["energy_j"]
+    assert joules > 0
+    (folder / "energy_accuracy.py").write_text(ACCURACY)
+    monkeypatch.syspath_prepend(str(folder))
+    limit = f"{1e3 * joules:.6f}mJ"
+    options = ("--accuracy", "python:energy_accuracy:more", "--minimise", "energy", "--max-energy", limit, "--json")
+    code, out, err = run("search", "--space", NAME, "--lut", path, *options)
+    assert code == 0, out
+    front = last_json(out)["front"]
+    assert front
+    assert all(0 < network["energy_j"] <= joules * (1 + 1e-6) for network in front)
+    options = ("--networks", 6, "--metrics", "latency,energy", "--space", NAME)
+    code, out, err = run("lut", "validate", path, *options, "--json")
+    assert code == 0, err
+    assert last_json(out)["energy"]["networks"] == 6
+    code, out, err = run("lut", "validate", path, *options)
+    assert "energy of this table" in out
+    assert run("lut", "validate", path, "--metrics", "heat", "--space", NAME)[0] == 2
+
+
+def test_energy_without_a_meter_is_unavailable_with_its_reason(run: Run, folder: Path) -> None:
+    path = folder / "blind.parquet"
+    on = f"{ON}+fault=meter"
+    options = ("--budget", "60s", "--metrics", "latency,energy")
+    assert run("lut", "build", "--space", NAME, "--on", on, "-o", path, *options)[0] == 0
+    code, out, _ = run("lut", "show", path)
+    assert code == 0
+    assert "energy     unavailable:" in out
+    code, out, err = run("lut", "query", path, "--arch", SPACE.text(SPACE.sample(1, 3)[0]), "--space", NAME, "--json")
+    assert code == 0
+    assert "energy_j" not in last_json(out)
+    code, _, err = run("lut", "validate", path, "--metrics", "latency,energy", "--space", NAME)
+    assert code == 2
+    assert "holds no energy" in err

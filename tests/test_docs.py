@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 import os
 import re
 import shlex
@@ -114,6 +114,12 @@ def test_commands_and_their_options_exist(page: str, words: list[str]) -> None:
             )
 
 
+def test_the_table_of_runtimes_is_made_of_what_they_declare() -> None:
+    script = ROOT / "contrib" / "readme_table.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], check=False, cwd=ROOT)
+    assert done.returncode == 0, "run contrib/readme_table.py"
+
+
 def test_the_exit_codes_of_the_readme_are_those_of_the_errors() -> None:
     from hwbench import errors
 
@@ -153,3 +159,31 @@ def test_the_example_of_a_runtime_measures_and_profiles(tmp_path: Path, monkeypa
     assert (latency.arrays["samples_ns"] > 0).all()
     assert [(row["module"], row["macs"]) for row in layers.data["layers"]] == [("0", 2 * 64 * 512), ("2", 2 * 512 * 10)]
     assert layers.arrays["durations_ns"].shape[1] == 2
+
+
+def test_the_example_of_a_table_format_reads_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwbench.formats import tables
+
+    page = ROOT / "docs" / "table-formats.md"
+    code = {mark.partition(": ")[0]: text for mark, text in blocks(page, "python") if mark.startswith(("file", "line"))}
+    name = f"{tables.__name__}.stopwatch"
+    (tmp_path / "stopwatch.py").write_text(code["file"])
+    spec = importlib.util.spec_from_file_location(name, tmp_path / "stopwatch.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    for key, known in eval(code["line"], {"Format": tables.Format}).items():  # noqa: S307 - our own page
+        monkeypatch.setitem(tables.FORMATS, key, known)
+
+    (example,) = [text for _, text in blocks(page, "text") if text.startswith("stopwatch")]
+    (tmp_path / "in.txt").write_text(example)
+    foreign = tables.read_table(tmp_path / "in.txt")
+    (record,) = foreign.records
+    assert (foreign.format, record.latency_s) == ("stopwatch", pytest.approx(1.25e-3))
+    assert record.key == "conv 3x224x224>32x112x112 kernel=3 stride=2"
+    table = tables.to_lookup_table(foreign, device="pixel")
+    export = tables.write_table(table, tmp_path / "out.txt", "stopwatch")
+    assert (tmp_path / "out.txt").read_text() == example
+    assert export.entries == 1

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hwbench.catalog.spaces import ofa_proxyless
 from hwbench.errors import HwbenchError, UsageError
 from hwbench.formats.tables import FORMATS, Foreign, Record, nas201, pickled, read_table, to_lookup_table
 from hwbench.formats.tables.source import Reading, Source
@@ -173,6 +174,26 @@ def test_proxyless_keys_may_hold_channels_too(put: Put) -> None:
     assert row(found, "mbconv 24x112x112>32x56x56 has_skip=0 kernel=7 mid=144 stride=2").latency_s == 10e-3
 
 
+def test_what_forks_put_beside_the_mean_is_named_and_not_read(put: Put) -> None:
+    text = PROXYLESS.replace("count: 4, mean: 8.0", "big: 3.5, gpu: 2.4, count: 4, mean: 8.0")
+    found = read_table(put("latency.yaml", text))
+    assert found.notes == ("fields beside the mean were not read: big, gpu",)
+    assert found.records[0].latency_s == pytest.approx(8e-3)
+    assert read_table(put("latency.yaml", PROXYLESS)).notes == ()
+
+
+def test_proxylessnas_own_table_fits_the_space_of_width_1(put: Put) -> None:
+    # Keys and means of mobile_trim.yaml, as they are published.
+    text = (
+        "Conv-input:224x224x3-output:112x112x32: {count: 982, mean: 4.083755600814664, var: 0.2502372872758427}\n"
+        "expanded_conv-input:112x112x16-output:56x56x24-expand:3-kernel:3-stride:2-idskip:0: {count: 164, mean: 6.24}\n"
+        "Logits-input:7x7x1280-output:1000: {count: 982, mean: 0.3096415478615071, var: 0.05583766681628091}\n"
+    )
+    table = to_lookup_table(read_table(put("mobile_trim.yaml", text)), ofa_proxyless.SPACE_W1_0, device="pixel1")
+    assert len(table.entries) == 3
+    assert table.context["imported"]["blocks_missing"]
+
+
 def test_ofa_json_is_the_same_table(put: Put) -> None:
     table = {"Logits-input:1x1x1280-output:1000": {"count": 3, "mean": 0.25, "std": 0.5}}
     assert read_table(put("a.json", json.dumps(table))).records[0].latency_s == 0.25e-3
@@ -275,6 +296,22 @@ def test_paddleslim_operators(put: Put) -> None:
     assert names(conv)["act"] == "relu"
     assert [record.op for record in found.records] == ["conv", "global_pool", "batch_norm", "relu"]
     assert any("mdl-0.9" in note for note in found.notes)
+
+
+def test_paddleslims_older_first_line_names_its_unit(put: Put) -> None:
+    rows = "conv,0,0,1,3,640,640,8,1,3,1,2,1\t2433\nconv,0,0,1,8,320,320,8,8,3,1,1,1\t1053\n"
+    found = read_table(put("latency_855.txt", f"op_type\t855\tus\n{rows}"))
+    assert (found.format, found.unit, found.dialect, found.devices) == (
+        "paddleslim",
+        "us",
+        "older first line",
+        ("855",),
+    )
+    assert [record.latency_s for record in found.records] == pytest.approx([2.433e-3, 1.053e-3])
+    assert found.records[0].output == (8, 320, 320)
+    assert not found.notes
+    with pytest.raises(UsageError, match="the first line is not op_type"):
+        read_table(put("latency_855.txt", f"op_type\t855\thours\n{rows}"), "paddleslim")
 
 
 def test_nnlqp_networks_of_several_platforms(put: Put) -> None:
@@ -558,6 +595,21 @@ def test_whole_milliseconds_are_found(put: Put) -> None:
     (fault,) = read_table(put("gt.txt", text)).faults
     assert fault.code == "whole_ticks"
     assert "1.000 ms" in fault.text
+
+
+def test_costs_that_were_copied_from_another_size_are_found(put: Put) -> None:
+    def rows(second: str) -> str:
+        return (
+            f"Conv-input:224x224x3-output:112x112x32: {{mean: 4.083755600814664}}\n"
+            f"Conv-input:224x224x3-output:112x112x48: {{mean: {second}}}\n"
+        )
+
+    (fault,) = read_table(put("copied.yaml", rows("4.083755600814664"))).faults
+    assert fault.code == "copied"
+    assert len(fault.keys) == 2
+    assert read_table(put("measured.yaml", rows("4.183755600814664"))).faults == ()
+    few_digits = rows("0.5").replace("4.083755600814664", "0.5")  # so few digits are equal by chance
+    assert read_table(put("short.yaml", few_digits)).faults == ()
 
 
 def test_latencies_that_are_sums_are_found(put: Put) -> None:

@@ -23,7 +23,8 @@ from hwbench.lut import build as building
 from hwbench.lut.build import build_kernel_table, build_space_table
 from hwbench.lut.collect import Network, observe, owners, text_sha256
 from hwbench.lut.fit import FEWEST, Evidence, Fitted, correct, fit
-from hwbench.lut.reading import fit_slope, latency_s, read, set_aside, totals_s
+from hwbench.lut.reading import Slope, fit_slope, latency_s, read, set_aside, totals_s
+from hwbench.lut.steepness import lack, look
 from hwbench.lut.table import LookupTable
 from hwbench.measurement import Measurement, Session
 from hwbench.runtimes.fake import ANCHOR_S, RUNTIME
@@ -159,6 +160,82 @@ def test_a_network_that_cannot_be_measured_is_left_out_named_and_made_up_for(
     assert any(f"left out {text}" in line for line in said)
     assert text_sha256(text) not in table.context["networks"]
     assert set(table.entries) == set(distinct(SPACE))
+
+
+SICK = next(key for key in distinct(SPACE) if key.startswith("mbconv") and "kernel=7 mid=32" in key)
+
+
+def trips_over(monkeypatch: pytest.MonkeyPatch, key: str, *, alone: bool = False, factor: float = 1.0) -> list[str]:
+    """The runtime refuses networks that hold a block; alone it takes ``factor`` times as long as in a network.
+
+    Returns:
+        Names of the models that were run alone.
+    """
+    prepare, ran = type(RUNTIME).prepare, []
+
+    def trip(self: Any, model: Any, target: Target, cache: Cache) -> Any:
+        code = model.name.rpartition(":")[2]
+        part = "/" in code
+        if model.source == "space" and (alone or not part) and key in {block.key for block in SPACE.blocks(code)}:
+            raise WorkerError("The converter tripped.", remedy="None here.")
+        artifact = prepare(self, model, target, cache)
+        if part:
+            ran.append(model.name)
+            spec = {**artifact.spec, "costs_s": [factor * cost for cost in artifact.spec["costs_s"]]}
+            artifact = replace(artifact, spec=spec)
+        return artifact
+
+    monkeypatch.setattr(type(RUNTIME), "prepare", trip)
+    return ran
+
+
+def cost_of(key: str, cache: Cache) -> float:
+    """What the fake runtime takes for a block: two kernels of a network that holds it."""
+    row = next(row for row in SPACE.sample(200, 3) if key in {block.key for block in SPACE.blocks(row)})
+    place = [block.key for block in SPACE.blocks(row)].index(key)
+    return sum(
+        RUNTIME.prepare(network_model(SPACE, row, NAME), TARGET, cache).spec["costs_s"][2 * place : 2 * place + 2]
+    )
+
+
+def test_a_block_that_trips_the_converter_is_measured_alone_with_the_ratio_of_its_like(
+    workers: type[InProcessWorker], store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost_s = cost_of(SICK, cache)
+    ran, said = trips_over(monkeypatch, SICK, factor=1.25), []
+    table = built(store, cache, metrics=("latency", "energy"), tell=said.append)
+    assert set(table.entries) == set(distinct(SPACE))
+    alone = [key for key, entry in table.entries.items() if entry.method == "alone"]
+    assert alone == [SICK]
+    assert 2 <= len(table.context["failed"]) <= 10
+    assert any("measuring 1 blocks alone" in line for line in said)
+    entry = table.entries[SICK]
+    assert entry.latency_s == pytest.approx(cost_s * table.context["anchor_ref"]["latency_s"] / ANCHOR_S, rel=0.05)
+    assert entry.low_s < entry.latency_s < entry.high_s
+    assert entry.flags == ("alone",)
+    assert entry.energy_j > 0
+    (flag,) = [flag for flag in table.context["flagged"] if flag["flag"] == "alone"]
+    assert "3 blocks like it cost 0.8" in flag["why"]
+    assert len(set(ran)) == 4  # it and three neighbours
+    # What it adds to a network's interval is not lost in the sums' error.
+    with_it = next(row for row in SPACE.sample(200, 3) if SICK in {block.key for block in SPACE.blocks(row)})
+    found = table.estimate(with_it)
+    assert found.high_s == pytest.approx(float(table.latency_high_s(with_it)))
+    assert found.high_s / found.value_s - 1 > table.query.error
+    count = len(store.sessions())
+    again = built(store, cache, metrics=("latency", "energy"))
+    assert len(store.sessions()) == count  # nothing is run twice
+    assert again.entries[SICK].latency_s == pytest.approx(entry.latency_s)
+
+
+def test_a_block_that_cannot_even_run_alone_stays_a_gap_with_its_reason(
+    workers: type[InProcessWorker], store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips_over(monkeypatch, SICK, alone=True)
+    table = built(store, cache)
+    assert table.context["missing"] == [SICK]
+    assert table.context["failed_alone"] == {SICK: "The converter tripped."}
+    assert SICK not in table.entries
 
 
 def test_a_converter_that_fails_often_ends_the_build(
@@ -414,3 +491,48 @@ def test_blocks_of_a_preempted_session_are_set_aside_and_others_never() -> None:
     plain = [i for i, block in enumerate(sessions[0].data["blocks"]) if block["kind"] == "plain"]
     assert len(read([slowed(sessions[0], plain, 2, samples), *sessions[1:]])) == 2
     assert len(read([slowed(sessions[0], plain, 2, samples)])) == 1
+
+
+def leaning(slope_lacks: float, noise: float, n: int = 40, spread: float = 0.04) -> Evidence:
+    """Networks whose totals still hold ``slope_lacks`` times how far off the machine was while they were measured."""
+    random = np.random.default_rng(3)
+    true = {f"op{i}": value for i, value in enumerate(random.uniform(1e-4, 5e-4, 8))}
+    networks = []
+    for number in range(n):
+        keys, level = list(random.choice(sorted(true), 6)), float(random.normal(0.05, spread))
+        off = math.exp(slope_lacks * level + random.normal(0, noise))
+        costs = [true[key] for key in keys]
+        networks.append(replace(made_network(str(number), keys, costs, off * sum(costs)), level=level))
+    return Evidence.of(networks)
+
+
+def test_what_the_slope_lacks_is_read_from_how_networks_differ() -> None:
+    evidence = leaning(0.4, 0.003)
+    lacking, sd = lack(evidence, fit(evidence))
+    assert lacking == pytest.approx(0.4, abs=3 * sd)
+    assert 0 < sd < 0.1
+    evidence = leaning(0.0, 0.003)
+    lacking, sd = lack(evidence, fit(evidence))
+    assert abs(lacking) < 3 * sd
+    for few in (leaning(0.4, 0.003, n=8), leaning(0.4, 0.003, spread=0.0)):  # too few, and all at one level
+        assert lack(few, fit(few)) == (0.0, np.inf)
+
+
+def test_a_slope_that_short_anchors_made_too_flat_is_put_right(
+    workers: type[InProcessWorker], store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A machine whose speed wanders: the fake runtime's networks follow its anchor one to one.
+    target = Target.parse("local-cpu/fake+noise=0.002+slow=100+drift=0.003")
+    monkeypatch.setattr(building, "BATCHES", 1)
+    build_space_table(SPACE, target, store=store, cache=cache, name=NAME, budget_s=150.0)
+    by_name: dict[str, list[Session]] = {}
+    for session in store.sessions(arrays=True):
+        by_name.setdefault(session.model.name, []).append(session)
+    measured_ones = [Measurement(s[0].model, target, s) for s in by_name.values()]
+    flat = Slope(0.5, 0.03, 0.0)
+    monkeypatch.setattr("hwbench.lut.reading.fit_slope", lambda networks: flat)
+    (_, fitted), slope, _ = look(SPACE, measured_ones)
+    left = fit(Evidence.of(observe(SPACE, measured_ones, flat)[0]))
+    assert slope.value == pytest.approx(1.0, abs=0.2)
+    assert slope.sd > flat.sd  # between networks it is known less sharply, and that is said
+    assert fitted.relative_error < left.relative_error

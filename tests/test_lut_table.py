@@ -497,6 +497,16 @@ def test_the_upper_end_holds_the_error_of_the_sums() -> None:
     assert np.all(np.asarray(wider.latency_high_s(ROWS)) > np.asarray(table.latency_high_s(ROWS)))
 
 
+def test_how_well_the_builds_hour_is_known_widens_every_interval() -> None:
+    table, row = toy_table(), toy_space().sample(1, 0)[0]
+    plain = table.query.error
+    off = replace(table, context={**table.context, "level_error": 0.02})
+    assert plain is not None
+    assert off.query.error == pytest.approx(math.hypot(plain, 1.96 * 0.02), rel=1e-4)
+    assert off.latency_high_s(row) > table.latency_high_s(row)
+    assert replace(table, context={**table.context, "level_error": "much"}).query.error == plain
+
+
 def test_a_table_that_does_not_know_its_error_gives_no_interval() -> None:
     for context in ({}, {"relative_error": 0.01}, {"relative_error": math.nan, "networks": ["a", "b"]}):
         table = toy_table(context=context)

@@ -262,3 +262,61 @@ def test_a_plot_that_cannot_be_written_says_so(found: Validation, tmp_path: Path
 def test_a_table_of_kernels_has_nothing_to_validate(store: Store) -> None:
     with pytest.raises(UsageError, match="kernels"):
         validate(replace(toy_table(), kind="kernels", space="", space_version=0, bound=None), store=store)
+
+
+# --- energy
+
+
+@pytest.fixture(scope="module")
+def joules(folder: Path, store: Store) -> LookupTable:
+    cache = Cache(folder / "cache")
+    metrics = ("latency", "energy")
+    return build_space_table(SPACE, TARGET, store=store, cache=cache, name=NAME, budget_s=60.0, metrics=metrics)
+
+
+def test_energy_is_held_against_the_meter(folder: Path, store: Store, joules: LookupTable) -> None:
+    before = len(store.sessions(pass_="energy"))
+    found = validate(joules, store=store, cache=Cache(folder / "cache"), networks=12, seed=5, energy=True)
+    assert len(store.sessions(pass_="energy")) == before + 12  # once each, though latency is measured twice
+    energy = found.energy
+    assert energy is not None
+    assert energy.accuracy.networks == 12
+    assert energy.accuracy.mape is not None
+    assert energy.accuracy.mape < 0.1
+    assert energy.accuracy.spearman is not None
+    assert energy.accuracy.spearman > 0.95
+    told = json.loads(json.dumps(found.as_dict()))["energy"]
+    assert set(told["baselines"]) == {"constant_power"}
+    assert told["missing"] == 0
+    assert told["points"][0]["predicted_j"] == pytest.approx(energy.points[0][1])
+    assert 0 < told["half_width"] < 0.2
+    # It is the meter's joules, and not the table's own, that it is compared with.
+    row = SPACE.rows(found.points[energy.points[0][0]].arch)
+    artifact = RUNTIME.prepare(network_model(SPACE, row[0], NAME), TARGET, Cache(folder / "cache"))
+    assert energy.points[0][2] == pytest.approx(sum(RUNTIME.layer_energy_j(artifact)), rel=0.1)
+
+
+def test_energy_is_not_measured_unless_asked_for(found: Validation) -> None:
+    assert found.energy is None
+    assert "energy" not in found.as_dict()
+
+
+def test_a_table_without_energy_says_so_before_anything_is_measured(
+    folder: Path, store: Store, table: LookupTable
+) -> None:
+    before = len(store.sessions())
+    with pytest.raises(UsageError, match="holds no energy"):
+        validate(table, store=store, cache=Cache(folder / "cache"), networks=4, energy=True)
+    without = replace(table, context={**table.context, "energy": {"unavailable": "no meter", "remedy": "Buy one."}})
+    with pytest.raises(UsageError, match="no energy: no meter") as caught:
+        validate(without, store=store, cache=Cache(folder / "cache"), networks=4, energy=True)
+    assert caught.value.remedy == "Buy one."
+    assert len(store.sessions()) == before
+
+
+def test_a_meter_that_does_not_answer_is_no_error_of_zero(folder: Path, store: Store, joules: LookupTable) -> None:
+    broken = replace(joules, target="local-cpu/fake+fault=meter+noise=0.002+slow=100")
+    found = validate(broken, store=store, cache=Cache(folder / "cache"), networks=4, seed=5, energy=True)
+    assert found.energy is not None
+    assert "unavailable" in found.energy.as_dict()
+    assert found.accuracy.networks == 4

@@ -11,7 +11,9 @@ import pytest
 
 from hwbench import runtimes
 from hwbench.catalog.model import Model
+from hwbench.device import find
 from hwbench.errors import UsageError
+from hwbench.measurement import PASSES
 from hwbench.plugins import names
 from hwbench.runtimes import export_key, versions
 from hwbench.target import Target
@@ -25,12 +27,12 @@ def _key(model: Model = MODEL, target: Target = TARGET, revision: int = 1) -> di
 
 
 def test_the_built_in_runtimes_are_found() -> None:
-    assert {"fake", "litert", "onnxruntime", "torch"} <= set(names("hwbench.runtimes"))
-    for name in ("fake", "litert", "onnxruntime", "torch"):
+    assert {"fake", "litert", "onnxruntime", "openvino", "torch"} <= set(names("hwbench.runtimes"))
+    for name in ("fake", "litert", "onnxruntime", "openvino", "torch"):
         assert runtimes.find(name).name == name
 
 
-@pytest.mark.parametrize("name", ["fake", "litert", "onnxruntime", "torch"])
+@pytest.mark.parametrize("name", ["fake", "litert", "onnxruntime", "openvino", "torch"])
 def test_a_runtime_declares_what_the_rest_relies_on(name: str) -> None:
     runtime = runtimes.find(name)
     assert runtime.session.is_file()
@@ -40,11 +42,29 @@ def test_a_runtime_declares_what_the_rest_relies_on(name: str) -> None:
     assert len(set(runtime.arities)) == len(runtime.arities)
 
 
+@pytest.mark.parametrize("name", ["litert", "onnxruntime", "openvino", "torch"])
+@pytest.mark.parametrize("unit", ["cpu", "cuda"])
+def test_a_runtime_takes_on_a_device_what_it_declares_for_it_and_nothing_else(name: str, unit: str) -> None:
+    runtime: Any = runtimes.find(name)
+    assert {place.unit for place in runtime.places} <= {"cpu", "android", "cuda"}
+    assert {p for place in runtime.places for p in place.precisions} == set(runtime.precisions)
+    assert all(set(place.passes) <= set(PASSES) for place in runtime.places)
+    device = replace(find("local-cpu"), unit="cpu" if unit == "cpu" else "cuda:0")
+    given = {p for place in runtime.places if place.unit == unit for p in place.precisions}
+    for precision in runtime.precisions:
+        target = Target.parse(f"here/{name}:{precision}")
+        if precision in given:
+            runtime.check_device(target, device)
+        else:
+            with pytest.raises(UsageError, match=precision if given else unit):
+                runtime.check_device(target, device)
+
+
 def test_finding_a_runtime_imports_none() -> None:
     code = (
         "import sys; from hwbench import runtimes\n"
-        "for name in ('onnxruntime', 'torch'): runtimes.find(name)\n"
-        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'timm') if m in sys.modules])"
+        "for name in ('onnxruntime', 'openvino', 'torch'): runtimes.find(name)\n"
+        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'openvino', 'timm') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hwbench.catalog.networks import find_space
-from hwbench.catalog.spaces import blocks, layers
+from hwbench.catalog.networks import block_model, find_space, from_text, network_model
+from hwbench.catalog.spaces import blocks, layers, ofa_proxyless
 from hwbench.catalog.spaces.fbnet import OPERATORS
 from hwbench.catalog.spaces.space import Space
 from hwbench.errors import UsageError
@@ -212,6 +212,18 @@ def test_published_proxyless_networks_have_the_published_blocks(stages: Any, ins
     ]
 
 
+def test_width_1_is_proxylessnas_own() -> None:
+    # Channels and sizes of the keys of mobile_trim.yaml, ProxylessNAS's public table.
+    space = ofa_proxyless.SPACE_W1_0
+    check_space(space)
+    smallest = space.blocks(elastic(224, [[(3, 3)] * 2] * 5 + [[(3, 3)]]))
+    assert [block.output for block in smallest[:3]] == [(32, 112, 112), (16, 112, 112), (24, 56, 56)]
+    assert [row[1] for row in bottlenecks(space, elastic(224, [[(3, 3)] * 2] * 5 + [[(3, 3)]]))] == [
+        16, 24, 24, 40, 40, 80, 80, 96, 96, 192, 192, 320,
+    ]  # fmt: skip
+    assert [(b.input, b.output) for b in smallest[-2:]] == [((320, 7, 7), (1280, 7, 7)), ((1280, 7, 7), (1000,))]
+
+
 # --- FBNet ---------------------------------------------------------------------------------------------------------
 
 # Operators: github.com/facebookresearch/maskrcnn-benchmark, fbnet_modeldef ("s2" there is two groups). MACs and
@@ -399,3 +411,43 @@ def test_impossible_blocks_are_refused() -> None:
         blocks.mbconv("b", (8, 4, 4), 8, 16, 3, act="relu", groups=3)
     with pytest.raises(UsageError, match="Did you mean relu"):
         layers.network([blocks.conv("b", (8, 4, 4), 8, act="rleu")])
+
+
+# --- one block alone -------------------------------------------------------------------------------------------------
+
+
+def test_a_block_alone_is_the_networks_own_at_its_own_path() -> None:
+    space = find_space("ofa-mbv3")
+    row = space.sample(1, 4)[0]
+    slot = "stage3.block2"
+    block = next(block for block in space.blocks(row) if block.slot == slot)
+    model = block_model(space, row, slot)
+    assert model.name == f"space:ofa-mbv3:{space.text(row)}/{slot}"
+    assert model.inputs == (("input", (1, *block.input), "float32"),)
+    assert space.blocks(f"{space.text(row)}/{slot}") == [block]
+    assert model.build is not None
+    module, (example,) = model.build(1)
+    build_whole = network_model(space, row).build
+    assert build_whole is not None
+    whole, _ = build_whole(1)
+    with torch.no_grad():
+        made = module(example)
+        assert made.shape == (1, *block.output)
+        assert torch.equal(made, whole.get_submodule(block.module[0])(example))
+    assert {name for name, _ in module.named_modules()} >= {slot}
+    assert sum(p.numel() for p in module.parameters()) == block.params
+    again = from_text(model.name)
+    assert (again.name, again.inputs) == (model.name, model.inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "slot", "why"), [("ofa-mbv3", "stage9.block1", "has nothing"), ("nasbench201", "", "")]
+)
+def test_what_cannot_run_alone_is_refused(name: str, slot: str, why: str) -> None:
+    space = find_space(name)
+    row = space.sample(1, 4)[0]
+    if not slot:  # a block that stands in the network fifteen times
+        slot = next(block.slot for block in space.blocks(row) if len(block.module) > 1)
+        why = "several places"
+    with pytest.raises(UsageError, match=why):
+        block_model(space, row, slot)

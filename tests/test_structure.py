@@ -66,6 +66,7 @@ HEAVY = {
     "torchvision",
     "timm",
     "onnxruntime",
+    "openvino",
     "onnx",
     "pandas",
     "matplotlib",
@@ -79,6 +80,7 @@ HEAVY = {
 # What each corner of the island may import besides the standard library, numpy and the island itself.
 ISLAND_EXTRAS = {
     "worker/sessions/onnxruntime.py": {"onnxruntime"},
+    "worker/sessions/openvino.py": {"openvino"},
     "worker/sessions/torch.py": {"torch", "torchvision", "timm"},
     "worker/sessions/litert.py": {"ai_edge_litert", "tflite_runtime"},
     "worker/litert_capi.py": {"ai_edge_litert", "tflite_runtime"},

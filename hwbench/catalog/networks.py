@@ -12,7 +12,7 @@ from .. import plugins
 from ..errors import UsageError
 from . import build
 from .model import Model
-from .spaces.space import Space
+from .spaces.space import PART, Space
 
 _OBJECT = re.compile(r"^python:(?P<module>[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)$")
 INPUT = "input"
@@ -56,9 +56,21 @@ def network_model(space: Space, arch: Any, name: str | None = None) -> Model:
         name: under which the space is found again, when it is not the space's own.
     """
     (row,) = space.rows(arch)
-    known = f"{name or space.name}:{space.text(row)}"
-    shape = space.input_shape(row)
+    return _model(space, space.text(row), name)
 
+
+def block_model(space: Space, arch: Any, slot: str, name: str | None = None) -> Model:
+    """One block of an architecture as a model of its own; else like :func:`network_model`.
+
+    Raises:
+        UsageError: nothing is in that slot, or what is there cannot run alone.
+    """
+    (row,) = space.rows(arch)
+    return _model(space, f"{space.text(row)}{PART}{slot}", name)
+
+
+def _model(space: Space, code: str, name: str | None) -> Model:
+    known, shape = f"{name or space.name}:{code}", space.input_shape(code)
     where = plugins.names("hwbench.spaces").get(name or space.name)
     spec = {
         "builder": f"space:{known}",
@@ -73,16 +85,22 @@ def network_model(space: Space, arch: Any, name: str | None = None) -> Model:
         inputs=((INPUT, (1, *shape), "float32"),),
         note=f"{space.name} version {space.version}",
         builder=spec,
-        build=build.seeded_builder(spec, lambda: space.build(row)),
+        build=build.seeded_builder(spec, lambda: space.build(code)),
     )
 
 
 def from_text(text: str) -> Model:
-    """The model of ``space:NAME:CODE``, as :func:`network_model` names it. Raises UsageError."""
+    """The model of ``space:NAME:CODE``, as :func:`network_model` names it, or of ``space:NAME:CODE/SLOT``.
+
+    Raises:
+        UsageError: it names none.
+    """
     name, _, code = text.removeprefix("space:").rpartition(":")
     if not name or not code:
         raise UsageError(f"'{text}' names no network of a space.", remedy="The form is space:NAME:CODE.")
-    return network_model(find_space(name), code, name)
+    space = find_space(name)
+    arch, _, slot = code.partition(PART)
+    return block_model(space, arch, slot, name) if slot else network_model(space, arch, name)
 
 
 def rows_of(space: Space, models: list[Model]) -> np.ndarray[Any, np.dtype[np.int64]]:

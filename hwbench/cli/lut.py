@@ -185,6 +185,7 @@ def query(path: Path, arch: str, space: str | None, as_json: bool) -> None:
 @click.option("--plot", type=_FILE, metavar="FILE", help="The scatter plot; FILE-validation.png when left out.")
 @SPACE
 @click.option("--resume", is_flag=True, help="Go on with the last validation of these networks that was cut off.")
+@click.option("--metrics", default="latency", show_default=True, metavar="A,B", help="latency, or latency,energy.")
 @options.JSON
 @click.pass_obj
 def validate(
@@ -198,11 +199,13 @@ def validate(
     plot: Path | None,
     space: str | None,
     resume: bool,
+    metrics: str,
     as_json: bool,
 ) -> None:
     """Measure networks that a table never saw, twice, and say how far it is off.
 
-    Errors are against the mean of the two; the floor is half of what the two differ by, which no table can beat.
+    Errors are against the mean of the two; the floor is half of what the two differ by, which no table can beat. With
+    --metrics latency,energy each network's energy is measured once, too, and held against the table's.
 
     \b
     Examples:
@@ -215,12 +218,15 @@ def validate(
     from ..store import Store
     from . import progress, tables, terminal
 
+    wanted = {name.strip() for name in metrics.split(",") if name.strip()}
+    if not wanted <= {"latency", "energy"}:
+        raise UsageError(f"'{metrics}' cannot be validated.", remedy="Give latency, or latency,energy.")
     table = _bound(_read(path), space)
     context["target"] = table.target
     with Store.open() as store, progress.sessions() as shown:
         found = run(
             table, store=store, networks=networks, seed=seed, preset=preset, gap_s=gap_s or 0.0, resume=resume,
-            progress=shown,
+            energy="energy" in wanted, progress=shown,
         )  # fmt: skip
     drawn = scatter.write(found, plot or path.with_name(f"{path.stem}-validation.png"))
     if as_json:

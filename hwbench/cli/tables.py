@@ -18,8 +18,10 @@ from ..errors import UsageError
 from . import terminal
 
 if TYPE_CHECKING:
+    from ..lut.accuracy import Accuracy
+    from ..lut.joules import EnergyCheck
     from ..lut.table import Entry, LookupTable
-    from ..lut.validate import Accuracy, Validation
+    from ..lut.validate import Validation
 
 FLAGS_SHOWN = 5  # keys under each flag; --json has all
 _LONG = ("networks", "measured", "flagged", "missing")
@@ -62,6 +64,11 @@ def _facts(table: LookupTable) -> list[tuple[str, str]]:
     context = table.context
     missing = len(context.get("missing") or [])
     found = [("entries", f"{len(table.entries)}" + (f", and {missing} blocks without one" if missing else ""))]
+    if context.get("failed"):
+        alone = sum(entry.method == "alone" for entry in table.entries.values())
+        why = next(iter(context["failed"].values()))
+        text = f"{len(context['failed'])} networks that could not be measured ({why})"
+        found.append(("left out", f"{text}; {alone} blocks were measured alone" if alone else text))
     build = context.get("build") or {}
     if build.get("device_time_s") is not None:
         networks = f"{build['networks']} networks, " if build.get("networks") else ""
@@ -112,7 +119,11 @@ def _conditions(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     if reference:
         level = context.get("raw_over_anchored")
         today = "" if level is None else f"; raw was {level:.3f}× of anchored while it was built"
-        found.append(("anchored", f"at {reference.get('id')} = {units.seconds(reference.get('latency_s'))}{today}"))
+        slope = context.get("anchor_slope") or {}
+        leaned = f"; slope {slope['value']:.2f} ± {slope['sd']:.2f}" if slope else ""
+        found.append(
+            ("anchored", f"at {reference.get('id')} = {units.seconds(reference.get('latency_s'))}{today}{leaned}")
+        )
     if context.get("set_aside"):
         found.append(("set aside", f"{units.percent(context['set_aside'])} of the blocks: their process was preempted"))
     if context.get("profiled_over_plain") is not None:
@@ -175,6 +186,8 @@ def show_validation(out: Console, found: Validation) -> None:
         ),
         soft_wrap=True,
     )
+    if found.energy is not None:
+        _show_energy(out, found.energy)
     for text, why in found.failed.items():
         out.print(terminal.text(f"left out {text}: {why}", "yellow"), soft_wrap=True)
     if found.missing:
@@ -182,6 +195,18 @@ def show_validation(out: Console, found: Validation) -> None:
     spent = units.seconds(found.device_time_s, 3)
     built = f"; the table took {units.seconds(found.build_device_time_s, 3)}" if found.build_device_time_s else ""
     out.print(terminal.text(f"device time {spent}{built}"))
+
+
+def _show_energy(out: Console, found: EnergyCheck) -> None:
+    if found.unavailable:
+        out.print(terminal.text(f"energy unavailable: {found.unavailable}. {found.remedy}".strip(), "yellow"))
+        return
+    cells = [_row("energy of this table", found.accuracy)]
+    cells += [_row(f"energy by {name.replace('_', ' ')}", each) for name, each in found.baselines.items()]
+    heads = ("predictor", "MAPE", "worst", "within 5 %", "within 10 %", "Spearman", "Kendall")
+    out.print(terminal.table(heads, cells, right=heads[1:]))
+    without = f"; {found.missing} networks without" if found.missing else ""
+    out.print(terminal.text(f"the meter's own intervals are ± {units.percent(found.half_width)} wide{without}"))
 
 
 def _row(name: str, each: Accuracy) -> tuple[object, ...]:

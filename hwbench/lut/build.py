@@ -27,12 +27,16 @@ from ..measurement import Measurement
 from ..store import Store
 from ..target import Target
 from . import gates, kernels
-from .collect import PASSES, campaign_id, measure, observe
+from .alone import Alone, Bench, measure_alone
+from .collect import PASSES, Outcome, campaign_id, measure
 from .cover import BlockIndex, Cover, cover, lacking_text
 from .entries import entries, flags
-from .fit import Evidence, Fitted, fit
+from .fit import Evidence, Fitted
+from .joules import power_w
 from .origin import baselines, conditions, origin
-from .table import LookupTable, by_key
+from .reading import Slope
+from .steepness import look
+from .table import Entry, LookupTable, by_key
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -45,6 +49,8 @@ FIRST_SHARE = 0.8  # of the budget for the first networks; the rest is for what 
 ERROR = 0.01  # cross-validation error at which a build stops early
 MOST_LEVEL = 8  # networks that hold a block; more add little to its mean
 BATCHES = 3  # of networks measured again
+SUSPECTS = 12  # blocks at most of which each gets a network of its own, to see which of them trips the converter
+TRIES = 3  # at other networks for the blocks of those that could not be measured
 ENERGY_NETWORKS = 8  # from which joules per second, MAC and byte are found
 DOUBTFUL = ("cold_first", "two_level", "drift")  # flags that another measurement may lift
 START_MACS_PER_S = 2e10  # one core; only until the first networks were measured
@@ -75,6 +81,9 @@ class _Build:
     macs: Additive = field(init=False)
     measured: list[Measurement] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # architecture → why it could not be measured
+    fared: Outcome = field(default_factory=Outcome)
+    barred: frozenset[str] = frozenset()  # blocks whose networks cannot be measured
+    alone_s: float = 0.0  # device time of blocks that were measured alone
     pace: float = 1.0  # device time that was taken over what was predicted
 
     def __post_init__(self) -> None:
@@ -87,17 +96,40 @@ class _Build:
 
     @property
     def spent_s(self) -> float:
-        return sum(one.device_time_s for one in self.measured)
+        return sum(one.device_time_s for one in self.measured) + self.alone_s
 
     def seconds(self, rows: Rows) -> FloatArray:
         """Device time that measuring each network will take."""
         latency_s = self.macs(rows) * self.target.batch / (START_MACS_PER_S * self.target.threads)
         return self.pace * self.sessions * session_s(self.preset, latency_s)
 
-    def choose(self, wanted: Any, budget_s: float | None, seed: int) -> Cover:
+    def choose(self, wanted: Any, budget_s: float | None, seed: int, barred: frozenset[str] | None = None) -> Cover:
+        """Networks for blocks, none of which holds a barred one (those that are known to trip the converter)."""
+        sick = [self.index.numbers[key] for key in (self.barred if barred is None else barred)]
+        wanted = np.broadcast_to(np.asarray(wanted, dtype=np.int64), len(self.index.blocks)).copy()
+        wanted[sick] = 0
+
+        def may_be_chosen(rows: Rows) -> BoolArray:
+            fine = ~np.isin(self.index.of_rows(rows), sick).any(axis=1)
+            if self.failed:
+                fine &= np.array([self.space.text(row) not in self.failed for row in rows])
+            return np.asarray(fine if self.allowed is None else fine & self.allowed(rows), dtype=bool)
+
         return cover(
-            self.index, wanted, seconds=self.seconds, seed=seed, budget_s=budget_s, have=self.rows, allowed=self.allowed
-        )
+            self.index, wanted, seconds=self.seconds, seed=seed, budget_s=budget_s, have=self.rows,
+            allowed=may_be_chosen if sick or self.failed else self.allowed,
+        )  # fmt: skip
+
+    def retried(self, wanted: Any, seed: int) -> Rows:
+        """Networks for what those that failed alone held; where several blocks may be to blame, one for each."""
+        suspects = self.fared.blamed(self.space)
+        if not 1 < len(suspects) <= SUSPECTS:
+            return self.choose(wanted, None, seed).rows
+        held = [
+            self.choose(np.arange(len(self.index.blocks)) == self.index.numbers[key], None, seed, suspects - {key}).rows
+            for key in sorted(suspects)
+        ]
+        return np.unique(np.concatenate(held), axis=0)
 
     def measure(self, rows: Rows) -> None:
         """Measure networks (or find them in the store), and learn from them how long one takes."""
@@ -105,13 +137,18 @@ class _Build:
             return
         found = measure(
             self.space, self.name, rows, self.target, self.preset,
-            store=self.store, cache=self.cache, id=self.id, progress=self.progress,
+            store=self.store, cache=self.cache, id=self.id, progress=self.progress, before=self.fared,
         )  # fmt: skip
         taken = [(row, one) for row, one in zip(rows, found, strict=True) if isinstance(one, Measurement)]
         for row, one in zip(rows, found, strict=True):
             if isinstance(one, HwbenchError):
                 self.failed[self.space.text(row)] = one.message
                 self.tell(f"left out {self.space.text(row)}: {one.message}")
+        self.fared = self.fared.after(self.space, rows, found)
+        suspects = self.fared.blamed(self.space)
+        self.barred = suspects if len(suspects) == 1 else frozenset()
+        if not taken:
+            return
         done = np.array([row for row, _ in taken])
         predicted_s = float(self.seconds(done).sum()) / self.pace
         self.rows = np.concatenate([self.rows, done])
@@ -197,14 +234,35 @@ def build_space_table(
         state.measure(more.rows)
         evidence, fitted, about = _looked_at(state)
     energy, about["energy"] = _energy(state) if "energy" in metrics else (None, None)
-    return _table(state, evidence, fitted, about, energy)
+    made = entries(evidence, fitted, energy)
+    return _table(state, evidence, fitted, about, made, _alone(state, made, fitted, about, energy))
+
+
+def _alone(
+    state: _Build, made: Sequence[Entry], fitted: Fitted, about: dict[str, Any], energy: EnergyFit | None
+) -> Alone:
+    """Blocks that networks could not tell of, measured alone: what trips the converter, and what failed with it.
+
+    Blocks that a budget was too short for stay gaps: alone they take as long as a network, which tells of others, too.
+    """
+    known = {entry.key: entry for entry in made}
+    keys = list(dict.fromkeys(b.key for text in state.failed for b in state.space.blocks(text) if b.key not in known))
+    if not keys:
+        return Alone()
+    state.tell(f"measuring {len(keys)} blocks alone: the networks that hold them could not be measured")
+    bench = Bench(
+        state.space, state.name, state.index, state.target, state.preset, state.store, state.cache, state.id,
+        state.progress,
+    )  # fmt: skip
+    slope = Slope(about["anchor_slope"]["value"], about["anchor_slope"]["sd"], 0.0)
+    found = measure_alone(bench, keys, known, fitted.correction, slope, energy)
+    state.alone_s += found.device_time_s
+    return found
 
 
 def _looked_at(state: _Build) -> tuple[Evidence, Fitted, dict[str, Any]]:
     """What was measured so far, the fit to it, and what a table will say about both."""
-    networks, slope, aside = observe(state.space, state.measured)
-    evidence = Evidence.of(networks)
-    fitted = fit(evidence)
+    (evidence, fitted), slope, aside = look(state.space, state.measured)
     return evidence, fitted, {**origin(evidence, fitted, slope), "set_aside": aside}
 
 
@@ -245,9 +303,10 @@ def _cover_all(state: _Build, partial: bool) -> None:
     total_s = float(chosen.predicted_s.sum()) + overhead_s
     state.tell(f"{len(chosen.rows)} networks hold {held}; about {units.seconds(total_s, 2)} of device time")
     state.measure(chosen.rows)
-    if state.failed:  # what they alone held is looked for in other networks
-        again = state.choose(state.index.held(chosen.rows) > 0, None, state.seed + 1)
-        state.measure(again.rows)
+    for attempt in range(1, TRIES + 1):
+        if not state.failed:
+            break
+        state.measure(state.retried(state.index.held(chosen.rows) > 0, state.seed + attempt))
     if state.spent_s > state.budget_s:
         state.tell(f"it took {units.seconds(state.spent_s, 3)}, more than the {units.seconds(state.budget_s, 3)} given")
 
@@ -322,14 +381,19 @@ def _energy(state: _Build) -> tuple[EnergyFit | None, dict[str, Any]]:
     if fitted is None:
         return None, {"unavailable": "too few networks drew more than idle power", "remedy": "Measure larger batches."}
     device_s = sum(s.device_time_s for one in found for s in one.of("energy"))
-    told = {"networks": fitted.networks, "misfit": fitted.misfit, "device_time_s": device_s}
+    told = {"networks": fitted.networks, "misfit": fitted.misfit, "device_time_s": device_s, "power_w": power_w(found)}
     return fitted, {**told, "method": f"apportioned, {taken[0].get('method')}"}
 
 
 def _table(
-    state: _Build, evidence: Evidence, fitted: Fitted, about: dict[str, Any], energy: EnergyFit | None
+    state: _Build,
+    evidence: Evidence,
+    fitted: Fitted,
+    about: dict[str, Any],
+    made: Sequence[Entry],
+    alone: Alone,
 ) -> LookupTable:
-    made, networks = entries(evidence, fitted, energy), evidence.networks
+    networks, every = evidence.networks, [*made, *alone.entries]
     keys = {block.key for block in state.index.blocks}
     sd = fitted.correction.constant_sd_s
     table = LookupTable(
@@ -337,7 +401,7 @@ def _table(
         space=state.name,
         space_version=state.space.version,
         target=str(state.target),
-        entries=by_key(made),
+        entries=by_key(every),
         constant_s=fitted.correction.constant_s,
         constant_low_s=fitted.correction.constant_s - 1.96 * sd,
         constant_high_s=fitted.correction.constant_s + 1.96 * sd,
@@ -355,11 +419,12 @@ def _table(
             },
             "baselines": baselines(state.space, state.rows, np.array([one.latency_s for one in networks])),
             "failed": state.failed,
-            "missing": sorted(keys - {entry.key for entry in made}),
+            "failed_alone": dict(alone.failed),
+            "missing": sorted(keys - {entry.key for entry in every}),
         },
         bound=state.space,
     )
-    return gates.with_flags(table, flags(evidence, made))
+    return gates.with_flags(table, [*flags(evidence, list(made)), *alone.flags])
 
 
 def build_kernel_table(models: Sequence[str], target: Target, *, store: Store) -> LookupTable:

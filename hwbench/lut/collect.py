@@ -25,7 +25,7 @@ from ..measurement import Measurement, Session
 from ..store import Store
 from ..target import Target
 from . import reading
-from .reading import Reading, Slope
+from .reading import EXPECTED, Reading, Slope
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -39,6 +39,35 @@ Runtime: 2 to 3 % slower, and a table built on them as much too high."""
 FAILED_SHARE = 0.1
 """Of the networks at most, that may fail near the hardware (a convention): a converter that trips over one of fifty
 says nothing about the others, one that trips over every fifth leaves a table of what happened to work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How networks fared: texts of the architectures that could be measured, and of those that could not."""
+
+    sound: tuple[str, ...] = ()
+    sick: tuple[str, ...] = ()
+
+    def after(self, space: Space, rows: Rows, found: Sequence[Measurement | HwbenchError]) -> Outcome:
+        """With these networks, too."""
+        texts = [(space.text(row), isinstance(one, Measurement)) for row, one in zip(rows, found, strict=True)]
+        sound = [*self.sound, *(text for text, fine in texts if fine)]
+        return Outcome(tuple(sound), (*self.sick, *(text for text, fine in texts if not fine)))
+
+    @property
+    def often(self) -> bool:
+        """Whether so many failed that the others are only what happened to work."""
+        return not self.sound or len(self.sick) > max(1.0, FAILED_SHARE * (len(self.sick) + len(self.sound)))
+
+    def blamed(self, space: Space) -> frozenset[str]:
+        """Keys of blocks that all of two or more networks which failed hold, and none which did not.
+
+        They say that one block trips the converter, whatever network it is in, and not the converter over everything.
+        """
+        if len(self.sick) < 2 or not self.sound:
+            return frozenset()
+        sick, sound = ([frozenset(b.key for b in space.blocks(t)) for t in texts] for texts in (self.sick, self.sound))
+        return frozenset[str].intersection(*sick).difference(*sound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +89,8 @@ class Network:
         profiled_over_plain: how much the profiler slowed it down.
         started_at: of its first session, ISO 8601.
         device_time_s: that it took.
+        level: how far off the reference the machine was while its totals were taken: log of the anchor over it, times
+            the slope that its counts let expect.
     """
 
     text: str
@@ -76,6 +107,7 @@ class Network:
     profiled_over_plain: float
     started_at: str
     device_time_s: float
+    level: float = 0.0
 
     @property
     def latency_s(self) -> float:
@@ -120,6 +152,7 @@ def measure(
     id: str | None,
     passes: tuple[str, ...] = PASSES,
     progress: Progress | None = None,
+    before: Outcome | None = None,
 ) -> list[Measurement | HwbenchError]:
     """Measure networks, in their order; what kept one of a few from it stands in its place.
 
@@ -127,30 +160,34 @@ def measure(
         space: where they are from.
         name: under which the space is found.
         id: of the campaign; ``None`` for one of its own, where nothing that was measured before counts.
+        before: how networks fared that were measured for the same purpose before these.
 
     Raises:
-        HwbenchError: of the first network that failed, when more than one and :data:`FAILED_SHARE` of them did, all
-            did, or the device is away; the sessions of the others are in the store.
+        HwbenchError: of the first network that failed, when all did, or more than one and :data:`FAILED_SHARE` of them
+            with no block to :meth:`blame <Outcome.blamed>`, or the device is away; the others' sessions are stored.
     """
     models = tuple(network_model(space, row, name) for row in rows)
     request = Request(models, (target,), preset, passes)
-    found = [_whole(one) for one in campaign.run(request, store, id=id, cache=cache, progress=progress)]
+    found = [whole(one) for one in campaign.run(request, store, id=id, cache=cache, progress=progress)]
     failed = [one for one in found if isinstance(one, HwbenchError)]
     away = [error for error in failed if not isinstance(error, WorkerError)]
-    if away or len(failed) > max(1.0, FAILED_SHARE * len(found)) or len(failed) == len(found) > 0:
+    fared = (before or Outcome()).after(space, rows, found)
+    if away or (failed and fared.often and not fared.blamed(space)):
         raise (away or failed)[0]
     return found
 
 
-def _whole(result: Measurement | Failure) -> Measurement | HwbenchError:
+def whole(result: Measurement | Failure) -> Measurement | HwbenchError:
     """A measurement of which a pass failed is of no use to a table."""
     if isinstance(result, Failure):
         return result.error
     return next(iter(result.faults.values())) if result.faults else result
 
 
-def observe(space: Space, measured: Sequence[Measurement]) -> tuple[list[Network], Slope, float]:
-    """Networks from their measurements, the slope to the anchor, and the share set aside.
+def observe(
+    space: Space, measured: Sequence[Measurement], slope: Slope | None = None
+) -> tuple[list[Network], Slope, float]:
+    """Networks from their measurements, the slope to the anchor (theirs, unless one is given), and the share set aside.
 
     Totals are of the latency pass, and of the layers pass's plain blocks where there was none.
 
@@ -159,8 +196,8 @@ def observe(space: Space, measured: Sequence[Measurement]) -> tuple[list[Network
     """
     layers = [reading.read(_alike(one)) for one in measured]
     totals = [reading.read(one.of("latency")) or mine for one, mine in zip(measured, layers, strict=True)]
-    slope = reading.fit_slope(totals)
-    beta = _beta([session for one in measured for session in one.of("layers")])
+    slope = slope or reading.fit_slope(totals)
+    beta = Beta.pooled(session.data.get("beta") for one in measured for session in one.of("layers"))
     networks = []
     for one, plain, profiled in zip(measured, totals, layers, strict=True):
         text = one.key.name.rpartition(":")[2]
@@ -181,8 +218,9 @@ def _network(
     total_s, weight = reading.totals_s(totals, slope)
     plain_s, kernel_weight = reading.totals_s(layers, slope)
     arity, events = (np.array([row[name] for row in rows], dtype=float) for name in ("arity", "events"))
-    beta_s = beta.of(arity, events)
+    unprofiled_s = float(np.exp(kernel_weight @ np.log(plain_s)))
     profiled_s = float(np.median([each.total_s(slope, plain=False) for each in layers]))
+    beta_s = beta.on(unprofiled_s, profiled_s, float(events.sum())).of(arity, events)
     owner, borrowed = owners([str(row["module"] or "") for row in rows], blocks)
     return Network(
         text=text,
@@ -196,16 +234,11 @@ def _network(
         total_s=total_s,
         weight=weight,
         kernel_weight=kernel_weight,
-        profiled_over_plain=profiled_s / float(np.exp(kernel_weight @ np.log(plain_s))),
+        profiled_over_plain=profiled_s / unprofiled_s,
         started_at=layers[0].session.started_at,
         device_time_s=measured.device_time_s,
+        level=float(np.mean([each.level(EXPECTED).mean() for each in totals])),
     )
-
-
-def _beta(sessions: Sequence[Session]) -> Beta:
-    """The profiler's constants, pooled over all processes: one's value carries the noise of a few chains."""
-    found = {(s.data["beta"]["b0_s"], s.data["beta"]["b1_s"]) for s in sessions if s.data.get("beta")}
-    return Beta(*(float(value) for value in np.median(np.array(sorted(found)), axis=0))) if found else Beta()
 
 
 def _alike(measured: Measurement) -> list[Session]:

@@ -204,10 +204,18 @@ class Fitted:
         return float(np.sqrt(np.mean(self.errors**2))) if len(self.errors) >= FEWEST else math.nan
 
 
-def fit(evidence: Evidence) -> Fitted:
-    """Choose a variant by cross-validation and fit it on all networks."""
+def corrected(evidence: Evidence, correction: Correction) -> Fitted:
+    """Each block's own mean under a correction that was fitted elsewhere; nothing is cross-validated."""
+    profiled_s = evidence.pool().costs(0.0)[0]
+    costs = correction.scale * profiled_s + correction.per_kernel_s * evidence.kernels_of_block
+    nothing = np.zeros(0)
+    return Fitted(np.maximum(costs, 0.0), profiled_s, correction, Variant(0.0, True, 0.0), nothing, nothing, nothing)
+
+
+def fit(evidence: Evidence, variants: Sequence[Variant] = ()) -> Fitted:
+    """Choose a variant (of those given, or of all) by cross-validation and fit it on all networks."""
     plain = Variant(0.0, False, 0.0)
-    variants = [Variant(*choice) for choice in itertools.product(OWN, (False, True), MOVES)]
+    variants = [plain, *variants] if variants else [Variant(*c) for c in itertools.product(OWN, (False, True), MOVES)]
     if len(evidence.networks) < FEWEST:
         variants = [plain]
     left_out = evidence.pool(leave_one_out=True)

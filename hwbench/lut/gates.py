@@ -53,6 +53,14 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "It is shorter than the profiler resolves.",
         "Measure it alone in a loop if it matters; in sums its error is small.",
     ),
+    "alone": (
+        "It was measured alone, since no network with it could be; what a network makes of it was taken from its like.",
+        "See the table's failed networks, and build again once they can be measured.",
+    ),
+    "copied": (
+        "Its cost and that of a block of another size are equal to the last digit: one was probably copied.",
+        "Measure the block of which the copy was made up; which of the two that is, the table does not tell.",
+    ),
     "sum_of_parts": (
         "The totals are an exact sum of few coefficients: they were calculated, not measured end to end.",
         "Do not validate a predictor on them; measure networks of the same space.",
@@ -70,6 +78,7 @@ COARSE = 0.01
 """Share of a cost from which a tick is coarse: the half-width that the default preset aims at."""
 UNKNOWN_SLACK = 0.05  # how far a cost without an interval may be off before an order of two means something
 _TICKS_S = (*(n * 10.0**e for e in (-6, -5, -4, -3, -2) for n in (1, 2, 5)), 1.0 / 64, 1.0 / 60)
+_DIGITS = 6  # significant ones from which two measurements are not equal by chance
 _FEWEST_TICKS = 8  # the chance that so many costs at 1 % of a tick fit by luck is 10^-14
 
 
@@ -184,6 +193,25 @@ def coarse_tick_s(costs_s: npt.ArrayLike) -> float | None:
         if tick >= COARSE * float(np.median(costs)) and (np.abs(ticks - np.rint(ticks)) <= 1e-6 * ticks).all():
             return float(tick)
     return None
+
+
+def copied(entries: Sequence[Entry]) -> list[Flag]:
+    """Blocks of the same op and other shapes whose costs are equal to the last of many digits; both are flagged.
+
+    Seen in a fork's copy of a public table, which was widened by giving 48 channels the cost of 32.
+    """
+    groups: dict[tuple[str, float], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.latency_s > 0 and float(f"{entry.latency_s:.{_DIGITS - 1}g}") != float(f"{entry.latency_s:.15g}"):
+            groups[traits_of(entry).op, entry.latency_s].append(entry)
+    found = []
+    for group in groups.values():
+        shapes = [(traits_of(entry).input, traits_of(entry).output) for entry in group]
+        for entry, shape in zip(group, shapes, strict=True):
+            other = next((one for one, its in zip(group, shapes, strict=True) if its != shape), None)
+            if other is not None:
+                found.append(Flag(entry.key, "copied", f"{units.seconds(entry.latency_s, 6)}, as much as {other.key}"))
+    return found
 
 
 def not_monotone(entries: Sequence[Entry]) -> list[Flag]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .. import __version__
 from ..catalog.spaces.space import Rows, Space
+from ..closure import Beta
 from ..measurement import Measurement
 from .collect import Network
 from .fit import Evidence, Fitted
@@ -44,9 +45,7 @@ def conditions(measured: Sequence[Measurement]) -> dict[str, Any]:
         "temp_c": [min(temperatures), max(temperatures)] if temperatures else None,
         "anchor_ref": last.data.get("anchor_ref"),
         "anchor_over_reference": float(np.exp(np.mean(levels))),
-        "beta": {name: float(np.median([beta[name] for beta in betas])) for name in ("b0_s", "b1_s")}
-        if betas
-        else None,
+        "beta": Beta.pooled(betas).as_dict() if betas else None,
         "method": "in context",
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "hwbench": __version__,
@@ -62,6 +61,7 @@ def origin(evidence: Evidence, fitted: Fitted, slope: Slope) -> dict[str, Any]:
     return {
         "raw_over_anchored": math.exp(slope.value * slope.offset),
         "anchor_slope": {"value": slope.value, "sd": slope.sd},
+        "level_error": slope.sd * abs(slope.offset),
         "networks": [network.sha256 for network in evidence.networks],
         "measured": [
             {"arch": one.text, "latency_s": one.latency_s, "table_s": float(value), "held_out_error": float(error)}

@@ -31,6 +31,9 @@ _REMEDIES = {
     "activation_bytes": "Build it with --metrics latency,memory.",
 }
 
+_GUESSED = ("interpolated", "alone")
+_Z95 = 1.959964  # half width of a normal 95 % interval in standard deviations
+
 
 class Part(NamedTuple):
     """One block's share of an estimate; ``how`` is ``"found"``, ``"interpolated"`` or ``"missing"``."""
@@ -137,12 +140,12 @@ class Query:
 
     @cached_property
     def _holds_guesses(self) -> bool:
-        return any(entry.method == "interpolated" for entry in self.table.entries.values())
+        return any(entry.method in _GUESSED for entry in self.table.entries.values())
 
     def _slack(self, block: Block) -> float:
-        """Half of the interval of an entry that was not measured; 0 for others, whose errors the sums' error holds."""
+        """Half of the interval of an entry that no network told of; 0 for others: the sums' error holds theirs."""
         entry = self.table.entries.get(block.key)
-        if entry is None or entry.method != "interpolated":
+        if entry is None or entry.method not in _GUESSED:
             return 0.0
         half = 0.5 * (entry.high_s - entry.low_s)
         return half if math.isfinite(half) else entry.latency_s
@@ -223,6 +226,8 @@ class Query:
         """Half-width of a network's 95 % interval, relative: the Student quantile times ``context["relative_error"]``.
 
         Degrees of freedom are ``context["relative_error_df"]``, or one less than there are ``context["networks"]``.
+        Networks that were held out share the build's hour with the others; how well that hour is known against the
+        reference, ``context["level_error"]``, comes on top.
         """
         context = self.table.context
         sd, df = context.get("relative_error"), context.get("relative_error_df")
@@ -230,7 +235,9 @@ class Query:
         known = all(isinstance(x, (int, float)) and math.isfinite(x) for x in (sd, df))
         if not known or sd is None or sd < 0 or df < 1:
             return None
-        return float(t_quantile(float(df), LEVEL)) * float(sd)
+        level = context.get("level_error")
+        level = level if isinstance(level, (int, float)) and math.isfinite(level) else 0.0
+        return math.hypot(float(t_quantile(float(df), LEVEL)) * float(sd), _Z95 * level)
 
     def _answer(
         self, values: Array, rows: npt.NDArray[Any], single: bool, missing: str, fields: tuple[str, ...]

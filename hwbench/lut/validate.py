@@ -6,10 +6,11 @@ known: against the mean of two, no prediction can be better than about half of i
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,11 @@ from ..errors import HwbenchError, UsageError
 from ..measurement import Measurement
 from ..store import Store
 from ..target import Target
+from .accuracy import Accuracy as Accuracy  # where others look for it
+from .accuracy import ranks
 from .build import measurable
 from .collect import measure, text_sha256
+from .joules import EnergyCheck, check_energy, require_energy
 from .merge import CONDITIONS
 from .origin import conditions
 from .reading import Reading, Slope, fit_slope, latency_s, read, totals_s
@@ -68,40 +72,6 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Accuracy:
-    """How well predictions agree with measurements; shares and errors as fractions, None where there are too few."""
-
-    networks: int
-    mape: float | None
-    max_error: float | None
-    within_5: float | None
-    within_10: float | None
-    spearman: float | None
-    kendall: float | None
-
-    @classmethod
-    def of(cls, predicted: npt.ArrayLike, measured: npt.ArrayLike) -> Accuracy:
-        p, m = np.asarray(predicted, dtype=float), np.asarray(measured, dtype=float)
-        if not len(p):
-            return cls(0, None, None, None, None, None, None)
-        error = np.abs(p / m - 1.0)
-        ranks = _ranks(p, m)
-        return cls(
-            len(p), float(error.mean()), float(error.max()), float((error <= 0.05).mean()),
-            float((error <= 0.10).mean()), *ranks,
-        )  # fmt: skip
-
-
-def _ranks(one: FloatArray, two: FloatArray) -> tuple[float | None, float | None]:
-    """Spearman's and Kendall's correlation; None with fewer than three, or where one side is constant."""
-    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(two) == 0:
-        return None, None
-    from scipy import stats
-
-    return float(stats.spearmanr(one, two).statistic), float(stats.kendalltau(one, two).statistic)
-
-
-@dataclass(frozen=True, slots=True)
 class Validation:
     """A table against networks it never saw.
 
@@ -119,6 +89,7 @@ class Validation:
         device_time_s: what validating took.
         target: where.
         space: of which.
+        energy: how the table's joules fared; None where nobody asked.
     """
 
     points: tuple[Point, ...]
@@ -134,6 +105,7 @@ class Validation:
     device_time_s: float
     target: str
     space: str
+    energy: EnergyCheck | None = None
 
     @property
     def floor(self) -> float | None:
@@ -167,6 +139,7 @@ class Validation:
             "differing": list(self.differing),
             "device_time_s": self.device_time_s,
             "points": [point.as_dict() for point in self.points],
+            **({} if self.energy is None else {"energy": self.energy.as_dict()}),
         }
 
 
@@ -216,6 +189,7 @@ def validate(
     preset: str = PRESET,
     gap_s: float = 0.0,
     resume: bool = False,
+    energy: bool = False,
     progress: Progress | None = None,
 ) -> Validation:
     """Measure networks twice and compare.
@@ -230,10 +204,12 @@ def validate(
         preset: how much to measure of each, each time.
         gap_s: at least so long from the start of the first campaign to that of the second.
         resume: go on with the last validation of this table with these networks where it was cut off.
+        energy: measure each network's energy, too, once.
         progress: told of every session.
 
     Raises:
-        UsageError: a network that fed the table, more networks than there are, or a table of kernels.
+        UsageError: a network that fed the table, more networks than there are, a table of kernels, or energy of a
+            table that holds none.
         HwbenchError: whatever kept a network from being measured.
     """
     space, target = table.find_space(), Target.parse(table.target)
@@ -242,6 +218,8 @@ def validate(
     else:
         rows = space.rows(rows)
         refuse_seen(table, space, rows)
+    if energy:
+        require_energy(table)
     known, cache = estimate.preset(preset), cache or Cache.default()
     run = _run_id(table, space, rows, preset, store, resume)
     both = []
@@ -257,7 +235,7 @@ def validate(
                 store=store,
                 cache=cache,
                 id=f"{run}-{number}",
-                passes=("latency",),
+                passes=("latency", "energy") if energy and number == 1 else ("latency",),
                 progress=progress,
             )
         )
@@ -268,7 +246,8 @@ def validate(
         space.text(rows[i]): one.message for half in both for i, one in enumerate(half) if isinstance(one, HwbenchError)
     }
     halves = [[one for i in kept if isinstance(one := half[i], Measurement)] for half in both]
-    return compared(table, space, rows[kept], halves, failed)
+    found = compared(table, space, rows[kept], halves, failed)
+    return replace(found, energy=check_energy(table, rows[kept], halves[0])) if energy else found
 
 
 def _run_id(table: LookupTable, space: Space, rows: Rows, preset: str, store: Store, resume: bool) -> str:
@@ -322,13 +301,19 @@ def compared(
 
 def at_reference(table: LookupTable, measured: Sequence[Measurement]) -> list[tuple[float, float, float]]:
     """Latency and its 95 % interval of each network in the table's own seconds: at its reference, with its slope."""
+    from scipy import stats
+
     readings = _readings(table, measured)
     slope = _slope(table, readings)
     found = []
     for mine in readings:
-        sessions_s, _ = totals_s(mine, slope)
-        low, high = estimate.t_interval(np.log(sessions_s), 0.95) if len(sessions_s) > 1 else (-np.inf, np.inf)
-        found.append((latency_s(mine, slope), float(np.exp(low)), float(np.exp(high))))
+        sessions_s, weight = totals_s(mine, slope)
+        value, half = float(weight @ np.log(sessions_s)), np.inf
+        if len(sessions_s) > 1:  # around the same weighted mean; its squared weights say how many sessions it is worth
+            squares = float((weight**2).sum())
+            variance = float(weight @ (np.log(sessions_s) - value) ** 2) / (1.0 - squares)
+            half = float(stats.t.ppf(0.975, len(sessions_s) - 1)) * math.sqrt(variance * squares)
+        found.append((math.exp(value), math.exp(value - half), math.exp(value) * float(np.exp(half))))
     return found
 
 
@@ -352,7 +337,7 @@ def _within(points: Sequence[Point]) -> float | None:
     found = []
     for group in groups.values():
         if len(group) >= FEWEST_IN_RESOLUTION:
-            spearman, _ = _ranks(np.array([p.predicted_s for p in group]), np.array([p.measured_s for p in group]))
+            spearman, _ = ranks(np.array([p.predicted_s for p in group]), np.array([p.measured_s for p in group]))
             found += [] if spearman is None else [spearman]
     return float(np.median(found)) if found else None
 

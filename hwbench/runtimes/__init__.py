@@ -55,6 +55,23 @@ class Artifact:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A kind of device that a runtime runs on, and what it gives there; the README's table is made of these.
+
+    Attributes:
+        unit: ``"cpu"``, ``"android"`` or ``"cuda"``.
+        passes: some of latency, layers, memory and energy; the last where the device has a meter.
+        precisions: that may be asked for there.
+        note: what else there is to say, for people.
+    """
+
+    unit: str
+    passes: tuple[str, ...] = ("latency", "layers", "memory", "energy")
+    precisions: tuple[str, ...] = ("fp32",)
+    note: str = ""
+
+
 class Runtime(Protocol):
     """Host half of a runtime; a module-level ``RUNTIME`` is registered under ``hwbench.runtimes``."""
 
@@ -65,9 +82,10 @@ class Runtime(Protocol):
     needs: frozenset[str]  # what a device must offer, e.g. {"python:onnxruntime"}
     session: Path  # the island module
 
-    # Two more are optional. ``check_device(target, device)`` raises UsageError where this device cannot give the
-    # target (fp16 on a CPU); ``worker(channel, device, runtime, target, cache, *, cpus, seed)`` opens what answers a
-    # worker's verbs when the runtime is no Python package but a binary on the device.
+    # Three more are optional. ``places`` is a tuple of Place, for people. ``check_device(target, device)`` raises
+    # UsageError where this device cannot give the target (fp16 on a CPU). ``worker(channel, device, runtime, target,
+    # cache, *, cpus, seed)`` opens what answers a worker's verbs when the runtime is no Python package but a binary on
+    # the device.
 
     def check(self, target: Target) -> None:
         """Raise UsageError for options, threads or batch that the runtime cannot give."""

@@ -19,10 +19,11 @@ from ..cache import Cache, file_sha256
 from ..errors import HwbenchError, MissingDependency, UsageError, WorkerError
 from ..kernel import Layer
 from ..target import Target
-from . import Artifact, export_key
+from . import Artifact, Place, export_key
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
+    from ..device import Device
 
 ANCHOR_VERSION = 2
 CHAIN_VERSION = 1
@@ -40,12 +41,21 @@ class LiteRt:
     options: Mapping[str, str] = {"builtin": "TFLite's own kernels instead of the XNNPACK delegate"}
     arities = (2, 4)
     needs = frozenset({"python:ai_edge_litert"})
+    places = (Place("cpu", note="layers where the wheel's profiler works"),)
     session = Path(__file__).parent.parent / "worker" / "sessions" / "litert.py"
 
     def check(self, target: Target) -> None:
         """Options are bare. Raises UsageError."""
         if target.option("builtin") not in (None, True):
             raise UsageError(f"The option 'builtin' of '{target}' takes no value.", remedy="Write +builtin.")
+
+    def check_device(self, target: Target, device: Device) -> None:
+        """CPUs only. Raises UsageError."""
+        if device.unit != "cpu":
+            raise UsageError(
+                f"litert runs on CPUs here, and {device.name} is {device.unit}.",
+                remedy="Use the runtime torch or onnxruntime for a GPU.",
+            )
 
     def prepare(self, model: Model, target: Target, cache: Cache) -> Artifact:
         """The ``.tflite`` of a model: a file as it is, a module exported once per content of its key.

@@ -40,7 +40,7 @@ _KINDS = {
     "ScatterElements QLinearConcat Trilu MemcpyFromHost MemcpyToHost Constant",
     "resize": "Resize Upsample GridSample RoiAlign",
 }
-_KIND_OF = {op: kind for kind, ops in _KINDS.items() for op in ops.split()}
+KIND_OF = {op: kind for kind, ops in _KINDS.items() for op in ops.split()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ def layers(source: SourceGraph, optimised: Any, profiled: Sequence[Mapping[str, 
                 sources=tuple(part.name for part in reversed(held)),
             )
         )
-    return _inherit(rows)
+    return inherit(rows)
 
 
 def _source_values(source: SourceGraph, optimised: Any) -> dict[str, str]:
@@ -274,7 +274,7 @@ def _weight_shape(node: _Source | None, source: SourceGraph) -> tuple[int, ...] 
     return source.shapes.get(node.inputs[CONVS[node.op][1]])
 
 
-def _inherit(rows: list[Layer]) -> list[Layer]:
+def inherit(rows: list[Layer]) -> list[Layer]:
     """Inserted nodes take the module of the layer that feeds them, else of the one they feed."""
     writer = {value: i for i, layer in enumerate(rows) for value in layer.outputs}
     module = [layer.module for layer in rows]
@@ -301,11 +301,12 @@ def _tensors(shapes: Sequence[Mapping[str, Sequence[int]]] | None) -> list[Tenso
 def _bare_kernel(row: Mapping[str, Any]) -> Kernel:
     op = str(row.get("op"))
     return Kernel(
-        "onnxruntime", op, _KIND_OF.get(op, "other"), tuple(_tensors(row["inputs"])), tuple(_tensors(row["outputs"]))
+        "onnxruntime", op, KIND_OF.get(op, "other"), tuple(_tensors(row["inputs"])), tuple(_tensors(row["outputs"]))
     )
 
 
-def _attributes(node: Any) -> dict[str, Attribute]:
+def attributes_of(node: Any) -> dict[str, Attribute]:
+    """Attributes of an ONNX node that a kernel can hold: numbers, texts and short rows of numbers."""
     import onnx
 
     found: dict[str, Attribute] = {}
@@ -325,8 +326,8 @@ def _kernel(
 ) -> Kernel:
     inputs = _inputs(node, row, constants)
     outputs = _tensors(row["outputs"])
-    attributes = _attributes(node)
-    kind = _KIND_OF.get(node.op_type, "other")
+    attributes = attributes_of(node)
+    kind = KIND_OF.get(node.op_type, "other")
     if node.op_type in CONVS and len(inputs) > CONVS[node.op_type][1] and outputs:
         kind = "conv"
         inputs, outputs, extra = _conv(inputs, outputs, attributes, CONVS[node.op_type][1], weight)

@@ -36,13 +36,25 @@ def totals(model: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> tup
         MACs, ``None`` when a product's shape cannot be inferred; parameters, which are the floating-point weights that
         are no single constants, and the quantised ones of two dimensions or more.
     """
-    import onnx.inliner
-
     params = sum(
         math.prod(t.dims)
         for t in model.graph.initializer
         if (t.data_type in _FLOATS and t.dims) or (t.data_type in _INTEGERS and len(t.dims) > 1)
     )
+    found = macs_by_node(model, shapes).values()
+    known = [macs for macs in found if macs is not None]
+    return (sum(known) if len(known) == len(found) else None), params
+
+
+def macs_by_node(model: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, int | None]:
+    """MACs of each node that multiplies, by the name of its first output; ``None`` where shapes cannot be inferred.
+
+    Args:
+        model: a ``ModelProto``; it is changed as by :func:`totals`.
+        shapes: of the inputs, where the file leaves dimensions open.
+    """
+    import onnx.inliner
+
     strip(model)
     _bind(model.graph, shapes or {})
     try:
@@ -51,7 +63,7 @@ def totals(model: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> tup
         graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):  # the runtime may take it all the same
         graph = model.graph
-    return _macs(graph), params
+    return _macs(graph)
 
 
 def strip(model: Any) -> None:
@@ -104,20 +116,13 @@ def _bind(graph: Any, shapes: Mapping[str, Sequence[int]]) -> None:
             value.type.tensor_type.ClearField("shape")
 
 
-def _macs(graph: Any) -> int | None:
+def _macs(graph: Any) -> dict[str, int | None]:
     known: dict[str, tuple[int, ...]] = {t.name: tuple(t.dims) for t in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         kind = value.type.tensor_type
         if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim):
             known.setdefault(value.name, tuple(dim.dim_value for dim in kind.shape.dim))
-    total = 0
-    for node in graph.node:
-        if node.op_type in _HEAVY:
-            macs = _node_macs(node, known)
-            if macs is None:
-                return None
-            total += macs
-    return total
+    return {node.output[0]: _node_macs(node, known) for node in graph.node if node.op_type in _HEAVY}
 
 
 def _node_macs(node: Any, known: Mapping[str, tuple[int, ...]]) -> int | None:

@@ -14,7 +14,7 @@ from ..catalog.operators import describe, op_name
 from ..errors import MissingDependency, UsageError, WorkerError
 from ..kernel import Kernel, Layer, Tensor
 from ..target import Target
-from . import Artifact, versions
+from . import Artifact, Place, versions
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
@@ -41,6 +41,10 @@ class TorchRuntime:
     }
     arities = (2, 4)
     needs = frozenset({"python:torch"})
+    places = (
+        Place("cpu"),
+        Place("cuda", precisions=("fp32", "tf32", "fp16", "bf16"), note="CUDA graphs, cold caches"),
+    )
     session = Path(__file__).parent.parent / "worker" / "sessions" / "torch.py"
 
     def check(self, target: Target) -> None:

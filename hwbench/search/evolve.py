@@ -222,7 +222,8 @@ def _check_table(space: Space, table: Table) -> None:
             f"The table of {table.target} holds single kernels, not blocks of a space.",
             remedy=f"hwbench lut build --space {space.name} --on {table.target} -o table.parquet",
         )
-    if (table.space, table.space_version) != (space.name, space.version):
+    named = table.space == space.name or table.space.startswith("python:")  # bound by the user: LookupTable.bind
+    if not named or table.space_version != space.version:
         raise UsageError(
             f"The table is of {table.space} version {table.space_version}, not of {space.name} version "
             f"{space.version}.",

@@ -186,6 +186,13 @@ def network(blocks: Iterable[Optional[Block]], makers: Mapping[str, Maker] = MAK
     return root.eval()
 
 
+def alone(network: Any, block: Block) -> Any:
+    """One block of a built network as a network of its own, at the same path."""
+    root = nn.Sequential()
+    _place(root, block.module[0].split("."), network.get_submodule(block.module[0]))
+    return root.eval()
+
+
 def _place(root: Any, path: List[str], module: Any) -> None:
     parent = root
     for part in path[:-1]:

@@ -1,4 +1,6 @@
-"""``ofa-proxyless``: the ProxylessNAS networks of Once-for-All, MobileNetV2 blocks at width 1.3.
+"""``ofa-proxyless``: the ProxylessNAS networks of Once-for-All, MobileNetV2 blocks at width 1.3, and at width 1.0.
+
+Width 1.0 is ProxylessNAS's own, of which its public tables (``mobile_trim.yaml``) are.
 
 Five stages of two to four blocks and a sixth of one, each block with its own kernel and expansion: at most 21 blocks
 to choose. Source of every figure here: Cai et al., ProxylessNAS (ICLR 2019) and Once-for-All (ICLR 2020), and the
@@ -24,7 +26,7 @@ from .ofa_mbv3 import (
 )
 from .space import Gene, Slot, Space
 
-WIDTH = 1.3
+WIDTH, OWN_WIDTH = 1.3, 1.0
 STEM, FIRST, MIX = 32, 16, 1280
 WIDTHS = (24, 40, 80, 96, 192)
 STRIDES = (2, 2, 2, 1, 2)
@@ -39,12 +41,11 @@ def _genes() -> Tuple[Gene, ...]:
     return elastic_genes(len(WIDTHS)) + last
 
 
-def _scaled(channels: int) -> int:
-    return blocks.make_divisible(channels * WIDTH)
+def _slots(width: float) -> Tuple[Slot, ...]:
+    def scaled(channels: int) -> int:
+        return blocks.make_divisible(channels * width)
 
-
-def _slots() -> Tuple[Slot, ...]:
-    stem, first, mix = _scaled(STEM), _scaled(FIRST), _scaled(MIX)
+    stem, first, mix = scaled(STEM), scaled(FIRST), scaled(MIX)
     slots = [
         fixed_slot("stem", 3, 0, lambda name, at: blocks.conv(name, at, stem, 3, 2, act=ACT)),
         fixed_slot(
@@ -55,12 +56,12 @@ def _slots() -> Tuple[Slot, ...]:
         ),
     ]
     channels, halvings = first, 1
-    for stage, (out, stride) in enumerate(zip(map(_scaled, WIDTHS), STRIDES), start=1):
+    for stage, (out, stride) in enumerate(zip(map(scaled, WIDTHS), STRIDES), start=1):
         for number in range(1, max(DEPTHS) + 1):
             step = stride if number == 1 else 1
             slots.append(elastic_slot(stage, number, channels, out, halvings, step, ACT))
             channels, halvings = out, halvings + (step == 2)
-    last = _scaled(LAST)
+    last = scaled(LAST)
     slots += [
         elastic_slot(len(WIDTHS) + 1, 1, channels, last, halvings, 1, ACT),
         fixed_slot("mix", last, halvings, lambda name, at: blocks.conv(name, at, mix, act=ACT)),
@@ -70,14 +71,19 @@ def _slots() -> Tuple[Slot, ...]:
     return tuple(slots)
 
 
-_SLOTS = _slots()
-SPACE = Space(
-    name="ofa-proxyless",
-    title="ProxylessNAS (MobileNetV2 blocks) with elastic depth, kernel, expansion and resolution, width 1.3",
-    paper="Cai et al., Once-for-All: Train One Network and Specialize it for Efficient Deployment, ICLR 2020",
-    version=1,
-    genes=_genes(),
-    slots=_SLOTS,
-    network=functools.partial(network, _SLOTS),
-    shape=shape,
-)
+def _space(name: str, width: float) -> Space:
+    slots = _slots(width)
+    return Space(
+        name=name,
+        title=f"ProxylessNAS (MobileNetV2 blocks) with elastic depth, kernel, expansion and resolution, width {width}",
+        paper="Cai et al., Once-for-All: Train One Network and Specialize it for Efficient Deployment, ICLR 2020",
+        version=1,
+        genes=_genes(),
+        slots=slots,
+        network=functools.partial(network, slots),
+        shape=shape,
+    )
+
+
+SPACE = _space("ofa-proxyless", WIDTH)
+SPACE_W1_0 = _space("ofa-proxyless-w1.0", OWN_WIDTH)

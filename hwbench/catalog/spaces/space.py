@@ -27,6 +27,7 @@ Arch = Mapping[str, Choice]
 Rows = npt.NDArray[np.int64]
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+PART = "/"  # between an architecture's text and a slot, for one block alone
 MUTATION = 0.1
 """Chance of each gene to be drawn anew. Source: Cai et al., Once-for-All (2020), evolutionary search, 0.1."""
 
@@ -349,8 +350,29 @@ class Space:
         rows: Rows = self.canonical(np.array([[_DIGITS.index(digit) for digit in text]]))
         return rows.reshape(-1)
 
+    def part(self, text: Any) -> Optional[Tuple[str, Block]]:
+        """What ``"CODE/SLOT"`` names: an architecture's text and one of its blocks; ``None`` for a whole architecture.
+
+        Raises:
+            UsageError: the architecture has nothing in that slot, or the block runs in several places of the network.
+        """
+        if not isinstance(text, str) or PART not in text:
+            return None
+        code, _, slot = text.partition(PART)
+        block = next((block for block in self.blocks(code) if block.slot == slot), None)
+        if block is None or len(block.module) != 1:
+            why = "has nothing in its slot" if block is None else "runs in several places at once what is in its slot"
+            raise UsageError(
+                f"Architecture {code} of {self.name} {why} '{slot}'.",
+                remedy="space.blocks(arch) lists slots; a block that is one module can run alone.",
+            )
+        return code, block
+
     def blocks(self, arch: Any) -> List[Block]:
-        """The blocks of one architecture in executed order; empty places are left out."""
+        """The blocks of one architecture in executed order; empty places are left out. Of a :meth:`part`, it alone."""
+        part = self.part(arch)
+        if part is not None:
+            return [part[1]]
         decoded = self.decode(arch)
         found = (slot.block({name: decoded[name] for name in slot.genes if name in decoded}) for slot in self.slots)
         return [block for block in found if block is not None]
@@ -376,12 +398,18 @@ class Space:
             yield indices, slot.block(arch)
 
     def build(self, arch: Any) -> Any:
-        """The architecture's network, an ``nn.Module`` in eval mode."""
-        return self.network(self.decode(arch))
+        """The architecture's network, an ``nn.Module`` in eval mode; of a :meth:`part` the block at its own path."""
+        part = self.part(arch)
+        if part is None:
+            return self.network(self.decode(arch))
+        from .layers import alone
+
+        return alone(self.network(self.decode(part[0])), part[1])
 
     def input_shape(self, arch: Any) -> Tuple[int, ...]:
         """Shape of the architecture's input without batch."""
-        return self.shape(self.decode(arch))
+        part = self.part(arch)
+        return self.shape(self.decode(arch)) if part is None else part[1].input
 
     def macs(self, archs: Any) -> npt.NDArray[np.float64]:
         """Multiply-accumulates of each architecture, shape (n,)."""

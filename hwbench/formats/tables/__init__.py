@@ -39,6 +39,7 @@ class Format:
         recognises: from a file's name and first bytes.
         read: into a :class:`Foreign`.
         write: from one of our tables.
+        holds: what can be written: names of spaces, ``"any space"``, ``"kernels"``.
     """
 
     title: str
@@ -46,28 +47,36 @@ class Format:
     recognises: str = ""
     read: str = ""
     write: str = ""
+    holds: tuple[str, ...] = ()
 
     def function(self, name: str) -> Callable[..., Any]:
         found: Callable[..., Any] = getattr(importlib.import_module(f"{__name__}.{self.module}"), getattr(self, name))
         return found
 
 
+_ALL = ("any space", "kernels")
+
 FORMATS = {
-    "ofa": Format("OFA's YAML or JSON, ms; in a folder a file per resolution", "ofa", "recognises", "read", "write"),
-    "proxyless": Format("ProxylessNAS's YAML or JSON, ms", "ofa", "recognises", "read", "write_proxyless"),
-    "fbnet": Format("FBNet's (mobile-vision) JSON lines, µs", "fbnet", "recognises", "read", "write"),
-    "hw-nas-bench": Format("HW-NAS-Bench's pickle or JSON, ms and mJ", "hw_nas_bench", "recognises", "read", "write"),
+    "ofa": Format("OFA's YAML or JSON, ms; in a folder a file per resolution", "ofa", "recognises", "read", "write",
+                  ("ofa-mbv3", "ofa-mbv3-w1.2")),
+    "proxyless": Format("ProxylessNAS's YAML or JSON, ms", "ofa", "recognises", "read", "write_proxyless",
+                        ("ofa-proxyless",)),
+    "fbnet": Format("FBNet's (mobile-vision) JSON lines, µs", "fbnet", "recognises", "read", "write", _ALL),
+    "hw-nas-bench": Format("HW-NAS-Bench's pickle or JSON, ms and mJ", "hw_nas_bench", "recognises", "read", "write",
+                           ("fbnet", "nasbench201")),
     "hardcore-nas": Format("HardCoRe-NAS's pickle, s", "pickles", "recognises_hardcore", "read_hardcore"),
     "tf-nas": Format("TF-NAS's pickle, ms", "pickles", "recognises_tf_nas", "read_tf_nas"),
     "eagle": Format("Eagle's pickle of NAS-Bench-201, s", "pickles", "recognises_eagle", "read_eagle"),
-    "paddleslim": Format("PaddleSlim's text, ms", "paddleslim", "recognises", "read", "write"),
+    "paddleslim": Format("PaddleSlim's text, ms", "paddleslim", "recognises", "read", "write", ("kernels",)),
     "nnlqp": Format("NNLQP's gt.txt, ms", "lines", "recognises_nnlqp", "read_nnlqp", "write_nnlqp"),
-    "nn-meter": Format("nn-Meter's profiled kernels, JSON, ms", "nn_meter", "recognises", "read", "write"),
+    "nn-meter": Format("nn-Meter's profiled kernels, JSON, ms", "nn_meter", "recognises", "read", "write",
+                       ("kernels",)),
     "nn-meter-data": Format("nn-Meter's data set, JSON lines, ms", "lines", "recognises_data_set", "read_data_set"),
-    "nni": Format("NNI's latency table, JSON, ms", "nni", write="write"),
+    "nni": Format("NNI's latency table, JSON, ms", "nni", write="write", holds=("fbnet",)),
     "spaceevo": Format("SpaceEvo's CSV, ms", "columns", "recognises_space_evo", "read_space_evo"),
-    "litepred": Format("LitePred's CSV, ms", "columns", "recognises_litepred", "read_litepred", "write_litepred"),
-    "csv": Format("our own CSV of keys and costs, s", "columns", "recognises", "read", "write"),
+    "litepred": Format("LitePred's CSV, ms", "columns", "recognises_litepred", "read_litepred", "write_litepred",
+                       ("kernels",)),
+    "csv": Format("our own CSV of keys and costs, s", "columns", "recognises", "read", "write", _ALL),
 }  # fmt: skip
 
 

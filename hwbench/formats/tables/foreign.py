@@ -147,8 +147,8 @@ class Fault:
     """What is known to be wrong in many public tables, found in this one.
 
     Attributes:
-        code: ``"cold_first"``, ``"not_monotone"``, ``"two_level"``, ``"whole_ticks"``, ``"sum_of_parts"`` or
-            ``"bad_entry"``.
+        code: ``"cold_first"``, ``"not_monotone"``, ``"two_level"``, ``"whole_ticks"``, ``"copied"``,
+            ``"sum_of_parts"`` or ``"bad_entry"``.
         text: a sentence for people.
         keys: raw keys of the rows concerned.
     """

@@ -250,6 +250,7 @@ def _doubts(entries: Sequence[Entry], ops: Sequence[str]) -> Iterator[Any]:
     yield from gates.whole_ticks(entries)
     yield from gates.cold_first(parts)
     yield from gates.not_monotone(parts)
+    yield from gates.copied(parts)
     if len(parts) <= _ALL_PAIRS:
         yield from gates.two_level_rows(parts)
         return

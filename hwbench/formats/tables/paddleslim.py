@@ -1,7 +1,9 @@
 """PaddleSlim's table of operators: ``hardware,inference_engine,timestamp``, then an operator a line, tab, latency.
 
-The format does not say the unit of the latency; PaddleSlim's own tables and examples are in ms.
-Source: PaddlePaddle/PaddleSlim, ``docs``, "table of hardware latency", for the operators and their fields.
+The format does not say the unit of the latency; ms is assumed. The table that PaddleDetection ships for BlazeFace has
+an older first line, ``op_type<TAB>hardware<TAB>unit``, which does say it.
+Source: PaddlePaddle/PaddleSlim, ``docs``, "table of hardware latency", for the operators and their fields;
+PaddlePaddle/PaddleDetection, ``slim/nas/latency_855.txt``, for the older first line.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from datetime import datetime, timezone
 
 from .foreign import Foreign, Record, Value, word
 from .outgoing import Outgoing
-from .source import MS, Reading, Source
+from .source import MS, US, Reading, S, Source
 from .written import Written, cannot
 
 _SHAPE = ("n_in", "c_in", "h_in", "w_in")
@@ -27,33 +29,33 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 """Fields behind the operator's name; any other operator has the input's shape alone."""
 _NAMES = (("conv", "conv"), ("depthwise_conv", "conv"), ("pool", "pool"))  # how an operator's name begins
 _MAX, _AVERAGE = 1, 3  # pool_type; 2 counts the padding into the average
+_OLDER = "op_type"  # how the older first line begins
+_UNITS = {"s": S, "ms": MS, "us": US, "ns": 1e-9}
 
 
 def recognises(source: Source) -> bool:
     lines = source.head.split(b"\n")
     return (
         len(lines) > 1
-        and lines[0].count(b",") == 2
-        and b"\t" not in lines[0]
+        and (
+            (lines[0].count(b",") == 2 and b"\t" not in lines[0])
+            or re.fullmatch(rb"op_type\t[^\t,]+\t[a-z]+", lines[0].strip(b"\xef\xbb\xbf\r")) is not None
+        )
         and re.fullmatch(rb"[^\t,]+(?:,[^\t,]*){4,}\t[^\t]+", lines[1].rstrip(b"\r")) is not None
     )
 
 
 def read(source: Source, skip_faulty: bool) -> Foreign:
     """Every line's operator. Raises UsageError for a faulty line unless ``skip_faulty``."""
-    reading = Reading(source, "paddleslim", "ms", notes=["the format does not say its unit; ms was assumed"])
+    reading = Reading(source, "paddleslim", "ms")
     device = ""
     for number, line in source.lines():
         where = f"line {number}"
         if not device:
-            hardware, engine, *rest = [*line.split(","), ""]
-            if "\t" in line or len(rest) != 2 or not hardware:
-                raise source.bad("the first line is not hardware,inference_engine,timestamp")
-            device = hardware.strip()
-            reading.notes.append(f"made with {engine or 'an engine that it does not name'}, {rest[0] or 'undated'}")
+            device = _first_line(reading, line)
             continue
         fields, _, cost = line.partition("\t")
-        latency_s = reading.cost(cost, MS, where)
+        latency_s = reading.cost(cost, _UNITS[reading.unit], where)
         record = _operator(reading, where, fields.split(","))
         if latency_s is not None and record is not None:
             found = Record(
@@ -61,6 +63,22 @@ def read(source: Source, skip_faulty: bool) -> Foreign:
             )
             reading.add(where, found)
     return reading.finish(skip_faulty)
+
+
+def _first_line(reading: Reading, line: str) -> str:
+    """The hardware that the first line names; the unit that the older one names goes into ``reading``."""
+    if line.startswith(f"{_OLDER}\t"):
+        _, hardware, unit, *more = [*line.split("\t"), ""]
+        if not hardware.strip() or unit.strip() not in _UNITS or any(more):
+            raise reading.source.bad(f"the first line is not op_type, hardware and a unit ({', '.join(_UNITS)})")
+        reading.unit, reading.dialect = unit.strip(), "older first line"
+        return hardware.strip()
+    hardware, engine, *rest = [*line.split(","), ""]
+    if "\t" in line or len(rest) != 2 or not hardware:
+        raise reading.source.bad("the first line is not hardware,inference_engine,timestamp")
+    reading.notes.append("the format does not say its unit; ms was assumed")
+    reading.notes.append(f"made with {engine or 'an engine that it does not name'}, {rest[0] or 'undated'}")
+    return hardware.strip()
 
 
 def _operator(reading: Reading, where: str, fields: list[str]) -> Record | None:

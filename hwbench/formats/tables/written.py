@@ -27,28 +27,17 @@ class Written:
     notes: tuple[str, ...] = ()
 
 
-# What each format that is written can hold; see :func:`cannot`.
-HOLDS = {
-    "ofa": ("ofa-mbv3", "ofa-mbv3-w1.2"),
-    "proxyless": ("ofa-proxyless",),
-    "hw-nas-bench": ("fbnet", "nasbench201"),
-    "nni": ("fbnet",),
-    "fbnet": ("any space", "kernels"),
-    "csv": ("any space", "kernels"),
-    "paddleslim": ("kernels",),
-    "nn-meter": ("kernels",),
-    "litepred": ("kernels",),
-}
-
-
 def cannot(going: Outgoing, fmt: str, why: str) -> UsageError:
     """The error for a table that a format cannot express: why, and which formats can."""
+    from . import FORMATS
+
     name = going.space.name if going.space else "kernels"
     able = [
         other
-        for other, held in HOLDS.items()
-        if other != fmt and (name in held or (going.space is not None and "any space" in held))
+        for other, known in FORMATS.items()
+        if other != fmt and (name in known.holds or (going.space is not None and "any space" in known.holds))
     ]
+    able.sort(key=lambda other: "any space" in FORMATS[other].holds)  # those made for such tables first
     return UsageError(
         f"The format '{fmt}' cannot hold {going.what}: {why}.", remedy=f"Formats that can: {', '.join(able)}."
     )

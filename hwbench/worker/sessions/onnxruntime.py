@@ -14,6 +14,8 @@ from typing import Any, Dict, List, Tuple
 import numpy
 import onnxruntime
 
+from ..fill import filled
+
 onnxruntime.set_default_logger_severity(3)
 
 _NUMPY = {
@@ -48,16 +50,10 @@ def profiles(settings: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _fill(name: str, shape: List[int], kind: str) -> numpy.ndarray:
-    """Seeded data in the range a normalised image has; integers stay small enough to be token or class indices."""
     dtype = _NUMPY.get(kind)
     if dtype is None:
         raise TypeError("input '%s' is a %s, which numpy has no type for" % (name, kind))
-    random = numpy.random.default_rng(0)
-    if dtype.startswith("float"):
-        return numpy.asarray(random.standard_normal(shape), dtype=dtype)
-    if dtype == "bool":
-        return numpy.asarray(random.random(shape) < 0.5)
-    return numpy.asarray(random.integers(0, 100 if dtype != "int8" else 64, size=shape), dtype=dtype)
+    return filled(shape, dtype)
 
 
 _shared: List[int] = []

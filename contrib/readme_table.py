@@ -1,0 +1,57 @@
+"""Write the README's table of devices, runtimes and passes from what the runtimes declare.
+
+python contrib/readme_table.py            # writes it
+python contrib/readme_table.py --check    # exit code 1 when it is not what stands there
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hwbench import runtimes
+from hwbench.measurement import PASSES
+from hwbench.runtimes import Place, Runtime
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+BEGIN, END = "<!-- runtimes: made by contrib/readme_table.py -->", "<!-- /runtimes -->"
+SHOWN = ("onnxruntime", "torch", "litert", "openvino", "litert-native")
+UNITS = {"cpu": "a CPU with Linux", "android": "an Android phone", "cuda": "an NVIDIA GPU"}
+
+
+def cell(places: Sequence[Place], unit: str) -> str:
+    place = next((place for place in places if place.unit == unit), None)
+    if place is None:
+        return ""
+    passes = "all passes" if place.passes == PASSES else ", ".join(place.passes)
+    return "; ".join(part for part in (passes, ", ".join(place.precisions), place.note) if part)
+
+
+def row(runtime: Runtime) -> str:
+    cells = [cell(getattr(runtime, "places", ()), unit) for unit in UNITS]
+    return "".join(f"| {text} " if text else "| " for text in (f"`{runtime.name}`", *cells)) + "|"
+
+
+def table() -> str:
+    """The table as Markdown, with the marks around it."""
+    head = f"| | {' | '.join(UNITS.values())} |"
+    rows = [row(runtimes.find(name)) for name in SHOWN]
+    return "\n".join([BEGIN, "", head, "|---" * (len(UNITS) + 1) + "|", *rows, "", END])
+
+
+def written(text: str) -> str:
+    """The text with the table in place of what stood between the marks."""
+    before, _, rest = text.partition(BEGIN)
+    return before + table() + rest.partition(END)[2]
+
+
+def main() -> None:
+    text = README.read_text(encoding="utf-8")
+    if "--check" in sys.argv[1:]:
+        sys.exit(int(written(text) != text))
+    README.write_text(written(text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
