@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import selectors
 import signal
 import subprocess
@@ -16,18 +15,14 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from .cache import Cache
-from .channels import Channel
-from .device import Device
 from .errors import HwbenchError, WorkerError
 from .island import zipapp
-from .runtimes import Artifact, Runtime
-from .target import Target
+from .runtimes import Artifact
+from .runtimes.live import PROTOCOL, LiveWorker
 
-PROTOCOL = 1
 START_TIMEOUT_S = 120.0  # importing a large runtime from a cold disk takes tens of seconds
 LAST_WORDS_S = 0.5
 GRACE_S = 5.0  # the worker's own watchdog fires first; this is for a worker that lost it
@@ -38,85 +33,54 @@ MAX_SMALL_ANSWER_BYTES = 4 << 20  # of a verb that brings no samples
 _CHUNK = 1 << 20
 
 
-class Worker:
-    """A fresh process with one runtime. Use it in a ``with`` statement; leaving ends the process.
-
-    Args:
-        channel: an open road to the device.
-        device: whose interpreter runs the worker.
-        runtime: what is under test.
-        target: threads, precision and options of everything that is opened here.
-        cache: where the zipapp is built.
-        cpus: CPUs to stay on; the idlest ones when ``None``.
-        seed: of the environment's random length and of a fake runtime's noise.
+class Worker(LiveWorker):
+    """A fresh process with one runtime; see :class:`hwbench.runtimes.live.LiveWorker`.
 
     Raises:
         WorkerError: the process does not come up.
         DeviceError: the device went away.
     """
 
-    def __init__(
-        self,
-        channel: Channel,
-        device: Device,
-        runtime: Runtime,
-        target: Target,
-        cache: Cache,
-        *,
-        cpus: list[int] | None = None,
-        seed: int | None = None,
-    ) -> None:
-        self._channel, self._runtime, self._target, self._unit = channel, runtime, target, device.unit
+    def _come_up(self, cache: Cache, cpus: list[int] | None) -> dict[str, Any]:
         self._buffer = bytearray()
         self._jobs = 0
-        self.started = time.monotonic()
-        random_ = random.Random(seed)
-        path, sha256 = zipapp(runtime.session, cache)
-        threads = str(target.threads)
+        path, sha256 = zipapp(self._runtime.session, cache)
+        threads = str(self._target.threads)
         env = {
-            # Threads of every maths library, and a random length: sessions average over memory layout
-            # (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong").
             **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads),
-            "HWBENCH_PADDING": "x" * random_.randrange(4096),
-            "HWBENCH_FAKE_SEED": str(random_.randrange(2**31)),
+            **self._padding(),
+            "HWBENCH_FAKE_SEED": str(self._random.randrange(2**31)),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self._process = channel.start([device.python, channel.push(path, sha256)], env)
+        self._process = self._channel.start([self._device.python, self._channel.push(path, sha256)], env)
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
         try:
-            self.hello: dict[str, Any] = self.ask(
-                "hello",
-                START_TIMEOUT_S,
-                session=runtime.session.stem,
-                threads=target.threads,
-                cpus=cpus,
-                settings=self._settings(),
-            )
-            spoken = self.hello.get("protocol") if isinstance(self.hello, dict) else None
-            if spoken != PROTOCOL:
-                raise WorkerError(
-                    f"The worker on {device.name} speaks protocol {spoken!r}, hwbench {PROTOCOL}.",
-                    remedy="Empty the device's worker folder and try again.",
-                )
-            self._checked("hello", self.hello)
+            return self._greeted(cpus)
         except BaseException:
             self.close()
             raise
-        self.start_s = time.monotonic() - self.started  # until the process is ready for models
 
-    @property
-    def cpus(self) -> list[int] | None:
-        """CPUs that the worker is pinned to; ``None`` where it cannot be."""
-        found: list[int] | None = self.hello.get("cpus")
-        return found
-
-    def open(self, handle: str, artifact: Artifact, timeout_s: float, *, profile: bool = False, role: str = "") -> Any:
-        """Load an artefact in the worker under a name."""
-        arguments = self.describe(artifact, role)
-        return self.ask("open", timeout_s, handle=handle, profile=profile, **arguments)
+    def _greeted(self, cpus: list[int] | None) -> dict[str, Any]:
+        """The process's answer to the first job."""
+        hello: dict[str, Any] = self.ask(
+            "hello",
+            START_TIMEOUT_S,
+            session=self._runtime.session.stem,
+            threads=self._target.threads,
+            cpus=cpus,
+            settings=self._settings(),
+        )
+        spoken = hello.get("protocol") if isinstance(hello, dict) else None
+        if spoken != PROTOCOL:
+            raise WorkerError(
+                f"The worker on {self._device.name} speaks protocol {spoken!r}, hwbench {PROTOCOL}.",
+                remedy="Empty the device's worker folder and try again.",
+            )
+        self._checked("hello", hello)
+        return hello
 
     def describe(self, artifact: Artifact, role: str = "") -> dict[str, Any]:
         """``model`` and ``settings`` of a job, as the session module takes them; the file is pushed."""
@@ -135,7 +99,8 @@ class Worker:
             "threads": self._target.threads,
             "precision": self._target.precision,
             "batch": self._target.batch,
-            "unit": self._unit,
+            "unit": self._device.unit,
+            "sensors": list(self._device.sensors),
             "options": {name: True if value is None else value for name, value in self._target.options},
         }
 
@@ -256,14 +221,6 @@ class Worker:
         """End the process; nothing of it stays."""
         self._selector.close()
         self._channel.stop(self._process)
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _is_number(value: object) -> bool:

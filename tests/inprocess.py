@@ -61,7 +61,7 @@ class InProcessWorker(remote.Worker):
 
     def __init__(self, channel: Any, device: Any, runtime: Any, target: Any, cache: Any, **how: Any) -> None:
         type(self).started_count += 1
-        self._channel, self._runtime, self._target, self._unit = channel, runtime, target, device.unit
+        self._channel, self._runtime, self._target, self._device = channel, runtime, target, device
         self.device, self.target = device, target
         self.started = time.monotonic()
         fresh_session(random.Random(how.get("seed")).randrange(2**31))

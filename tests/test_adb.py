@@ -156,6 +156,20 @@ def test_adb_keeps_no_more_than_the_limit_of_what_a_phone_prints(channel: AdbCha
     assert (done.code, len(done.stdout), done.cut) == (0, 1000, True)
 
 
+def test_adb_flood_of_errors_cannot_fill_the_disk_here(channel: AdbChannel) -> None:
+    with pytest.raises(DeviceError, match="was lost") as caught:
+        channel.run(["sh", "-c", "head -c 100000000 /dev/zero >&2"])
+    assert len(str(caught.value.detail)) <= 4000
+
+
+def test_adb_flood_of_a_worker_s_errors_ends_its_client(channel: AdbChannel, pixel: Phone) -> None:
+    process = channel.start(["sh", "-c", "head -c 100000000 /dev/zero >&2; sleep 33"], {})
+    assert process.wait(timeout=20) != 0
+    assert len(channel.stderr_tail(process)) <= 4000
+    channel.stop(process)
+    assert gone(pixel)
+
+
 def test_adb_names_a_program_that_is_not_there(channel: AdbChannel) -> None:
     with pytest.raises(DeviceError, match="no program 'no-such-program'"):
         channel.run(["no-such-program"])
@@ -351,7 +365,7 @@ def test_adb_client_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_adb_serial_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANDROID_SERIAL", "ebe3968d")
-    assert AdbChannel("").argv(["true"])[:5] == ["adb", "-s", "ebe3968d", "shell", "-T"]
+    assert AdbChannel("").argv(["true"])[-6:-1] == ["adb", "-s", "ebe3968d", "shell", "-T"]
     monkeypatch.delenv("ANDROID_SERIAL")
     with pytest.raises(UsageError, match="serial"):
         AdbChannel("")

@@ -317,6 +317,15 @@ def test_energy_of_rails_comes_first_and_charging_does_not_matter_to_them() -> N
     assert told["rails"]["memory"]["net_j"] == pytest.approx(0.05, rel=0.01)
 
 
+def test_the_sensors_of_a_profile_choose_the_gauge() -> None:
+    assert Phone(rails=True).measure(sensors=("battery", "thermal"))["meter"] == "charge-counter"
+    assert Phone(rails=True).measure(sensors=("battery", "iio"))["meter"] == "rails-iio"
+    assert Phone(rails=True).measure(sensors=("thermal",))["meter"] == "rails-iio"  # names no gauge
+    told = Phone(rails=True).measure(sensors=("powerstats",))
+    assert "rails-hal" in told["unavailable"]
+    assert "rails-iio" not in told["unavailable"]
+
+
 @pytest.mark.parametrize(
     ("battery", "why", "remedy"),
     [

@@ -614,7 +614,7 @@ class InProcess(remote.Worker):
     """A worker whose jobs are done here, on the made GPU."""
 
     def __init__(self, channel: Any, device: Any, runtime: Any, target: Any, cache: Any, **how: Any) -> None:
-        self._channel, self._runtime, self._target, self._unit = channel, runtime, target, device.unit
+        self._channel, self._runtime, self._target, self._device = channel, runtime, target, device
         self.started = 0.0
         self._work = Jobs(remote.PROTOCOL)
         self.hello = self.ask("hello", 1.0, session="torch", threads=1, cpus=[0], settings=self._settings())
@@ -676,7 +676,7 @@ def test_the_selftest_shows_every_part_and_fails_where_energy_is_missing(
     check = doctor.Check("device", "gpu0", doctor.PASS, "reached")
     monkeypatch.setattr(doctor, "examine", lambda *_, **__: iter([check]))
     monkeypatch.setattr(selftest_cuda, "VARIANTS", (":fp16", "+cudagraph"))
-    monkeypatch.setattr(meters, "discover", list)
+    monkeypatch.setattr(meters, "discover", lambda sensors: [])
     with Store.open(tmp_path / "store.db") as store:
         result = selftest_cuda.cuda(
             model=("python:cuda_factory:small",), preset="tiny", store=store, cache=Cache(tmp_path)

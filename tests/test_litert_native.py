@@ -74,6 +74,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "ANCHOR_RUNS", 3)
     for name in ("WARM_S", "ANCHOR_WARM_S", "BLOCK_S"):
         monkeypatch.setattr(worker, name, 0.002)
+    monkeypatch.setattr(RUNTIME, "arities", (), raising=False)  # its chains are a test of their own
     monkeypatch.setattr(campaign, "REFERENCE_SESSIONS", 1)
     monkeypatch.setitem(campaign.LAYER_SESSIONS, "quick", 1)
 
@@ -189,7 +190,7 @@ def test_energy_over_adb_counts_the_inferences_of_each_window(
 ) -> None:
     counts = []
 
-    def measure(channel: Any, work: Any, *, windows: int) -> dict[str, Any]:
+    def measure(channel: Any, work: Any, *, windows: int, sensors: Any) -> dict[str, Any]:
         counts.append(work(0.2))
         return {"unavailable": "a test", "remedy": "none"}
 
@@ -247,7 +248,12 @@ def test_a_board_over_ssh_gives_memory_and_operators(
 def test_without_a_binary_the_error_says_where_builds_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, text, build in (
         ("box", 'kind = "local"\n', f"linux_{tools.architecture(platform.machine())}_benchmark_model"),
-        ("board", 'kind = "ssh"\naddress = "pi@board"\n', "linux_aarch64_benchmark_model"),
+        ("board", 'kind = "ssh"\naddress = "pi@board"\n', "linux_aarch64_benchmark_model or https:"),
+        (
+            "pc",
+            'kind = "ssh"\naddress = "pc"\n[facts]\nmachine = "x86_64"\n[sources]\nfacts = "it"\n',
+            "linux_x86-64_benchmark_model and",
+        ),
         ("phone", 'kind = "adb"\naddress = "0123"\n', "android_aarch64_benchmark_model"),
     ):
         profile(monkeypatch, tmp_path, name, text)
@@ -382,6 +388,24 @@ def test_built_in_kernels_are_rows_of_the_graph_itself(tmp_path: Path, shared: C
     assert names == ["CONV_2D:0", "DEPTHWISE_CONV_2D:1", "CONV_2D:2", "CONV_2D:3"]
 
 
+@pytest.mark.parametrize(("options", "told"), [("", True), ("+gpu", False)])
+def test_the_profiler_s_cost_comes_from_chains_unless_a_delegate_runs_them_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared: Cache, options: str, told: bool
+) -> None:
+    monkeypatch.setattr(RUNTIME, "arities", (2,))
+    monkeypatch.setattr(benches, "CHAIN_LENGTHS", (5, 25))
+    monkeypatch.setattr(worker, "MIN_BLOCKS", 1)
+    target = Target.parse(f"here/litert-native{options}")
+    binary = tool.install(tmp_path / "benchmark_model")
+    with LocalChannel() as channel:
+        bench = benches.Bench(target, here(binary), RUNTIME, channel, shared)
+        with bench.worker(seed=0) as live:
+            beta = bench.calibrate(live)
+    assert (beta.b0_s != 0.0) is told
+    assert abs(beta.b0_s) < 1e-3
+    assert beta.b1_s == 0.0
+
+
 # --- delegates -----------------------------------------------------------------------------------------------------
 
 
@@ -402,6 +426,7 @@ def test_a_delegate_is_a_layer_per_partition_and_says_what_it_left(
     whole = layers[0].kernel
     assert (whole.op, whole.kind) == ("TfLiteGpuDelegateV2", "other")
     assert whole.cost().param_bytes > 0
+    assert sum(layer.kernel.cost().macs for layer in layers) == artifact.facts["macs"]
     assert layers[0].outputs == (layers[1].inputs if rows > 1 else layers[0].outputs)
     assert [layer.name for layer in layers[1:]] == (["CONV_2D:2", "CONV_2D:3"] if rows > 1 else [])
 

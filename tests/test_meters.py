@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hwbench.worker import meters
+from hwbench.worker import affinity, meters
+from hwbench.worker.jobs import Jobs
 from hwbench.worker.meters import hwmon, memory, nvml, perf, rapl, thermal, window
 from hwbench.worker.meters.meter import Finding, MeterError, Unwrapped
 from hwbench.worker.meters.sampled import SampledMeter
@@ -394,6 +395,53 @@ def test_choice_goes_by_trust_and_scope(tmp_path: Path) -> None:
     again = meters.choose(meters.discover(str(tmp_path), str(tmp_path), made_nvml([1])), "cpu")
     assert again is not None
     assert again.name == "rapl"  # a counter before a sampled sensor
+
+
+def test_the_sensors_of_a_profile_choose_the_meter(tmp_path: Path) -> None:
+    ina3221(tmp_path, ("VDD_IN",))
+    zone(tmp_path, "intel-rapl:0", "package-0", 1)
+    found = meters.discover(str(tmp_path), str(tmp_path), made_nvml([1000]))
+
+    def chosen(*sensors: str, scope: str = "cpu") -> str | None:
+        meter = meters.choose(found, scope, sensors=sensors)
+        return None if meter is None else meter.name
+
+    assert chosen() == chosen("rapl", "ina3221") == "rapl"
+    assert chosen("thermal", "ina3221") == chosen("hwmon") == "hwmon"
+    assert chosen("thermal", "vcgencmd") == "rapl"  # names no meter
+    assert chosen("nvml") == "rapl"  # names none of a processor
+    assert chosen("rapl", scope="gpu") == "nvml:0"
+    assert chosen("hwmon", scope="gpu") == "hwmon"
+    assert chosen("pmic") is None
+    assert chosen("perf") is None
+
+
+def test_a_named_meter_that_cannot_be_read_is_not_replaced_and_the_remedy_names_one_that_can(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", 1)
+    found = meters.discover(str(tmp_path), str(tmp_path), made_nvml([1000]))
+    for named, why in (("ina219", "hwmon: hwmon has no INA219"), ("pmic", "pmic: there is none")):
+        told = meters.unavailable(found, "cpu", (named,))
+        assert why in told["unavailable"]
+        assert "rapl" not in told["unavailable"]
+        assert "names no other" in told["unavailable"]
+        assert told["remedy"].startswith("rapl can be read: add it to 'sensors'")
+
+
+def test_a_worker_takes_the_meter_that_its_device_s_profile_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def discover(*, sensors: Any) -> list[Finding]:
+        asked.append(sensors)
+        return []
+
+    monkeypatch.setattr(meters, "discover", discover)
+    monkeypatch.setattr(affinity, "pin", lambda threads, cpus=None: cpus)
+    jobs = Jobs(1)
+    jobs.do("hello", {"session": "fake", "settings": {"sensors": ["pmic"]}})
+    monkeypatch.delattr(jobs._module, "METER")
+    told = jobs.do("energy", {"handle": "model", "windows": 5})
+    assert asked == [["pmic"]]
+    assert "pmic: there is none" in told["unavailable"]
 
 
 def test_finding_as_data(tmp_path: Path) -> None:

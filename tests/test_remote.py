@@ -178,6 +178,7 @@ def test_what_a_session_is_told(fake, tmp_path: Path) -> None:
         "precision": "int8",
         "batch": 4,
         "unit": "cpu",
+        "sensors": [],
         "options": {"fault": "print"},
     }
 

@@ -31,6 +31,10 @@ _NOW = f'cd {_SUPPLY} && read -r c <current_now && read -r v <voltage_now && ech
 _LOOP = f'cd {_SUPPLY} && while read -r c <current_now && read -r v <voltage_now; do echo "$c $v"; sleep 1; done'
 _PIPE_BYTES = 1 << 16  # what a pipe holds: an hour of samples is below it
 
+# A sensor of a device's profile → the gauge that reads it; both of a battery's go by the name "battery".
+MEASURED_BY = {"iio": "rails-iio", "powerstats": "rails-hal"}
+_BATTERY = ("fuel-gauge", "charge-counter")
+
 T = TypeVar("T")
 Clock = Callable[[], float]
 
@@ -206,6 +210,13 @@ def _find_counter(channel: Channel) -> Found:
     return Found(gauge.name, "absent", "dumpsys battery shows no charge counter", "Use an external power meter.")
 
 
+def named(found: Sequence[Found], sensors: Sequence[str]) -> list[Found]:
+    """The gauges that a profile's sensors name, most trusted first; all when they name none."""
+    told = {MEASURED_BY.get(name, name) for name in sensors}
+    own = [each for each in found if each.name in told or ("battery" in told and each.name in _BATTERY)]
+    return own or list(found)
+
+
 def unavailable(found: Sequence[Found]) -> dict[str, str]:
     """What the energy pass answers without a gauge, never a number."""
     why = "; ".join(f"{each.name}: {each.reason}" for each in found) or "no gauge was looked for"
@@ -239,6 +250,7 @@ def measure_energy(
     window_s: float = SHORTEST_WINDOW_S,
     idle_s: float = SHORTEST_WINDOW_S,
     windows: int = FEWEST_WINDOWS,
+    sensors: Sequence[str] = (),
     while_charging: bool = False,
     clock: Clock = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -251,6 +263,7 @@ def measure_energy(
         window_s: length of a window; at least :data:`SHORTEST_WINDOW_S`.
         idle_s: length of an idle period; at least the same.
         windows: how many; each has idle periods of its own on both sides.
+        sensors: those of the phone's profile; where they name gauges, no other is taken.
         while_charging: use a battery's gauge although a cable feeds the phone; the answer says so.
         clock, sleep: injected in tests.
 
@@ -260,7 +273,7 @@ def measure_energy(
     Raises:
         DeviceError: the phone went away.
     """
-    found = find(channel, clock)
+    found = named(find(channel, clock), sensors)
     gauge = next((each.gauge for each in found if each.gauge is not None), None)
     if gauge is None:
         return unavailable(found)

@@ -108,3 +108,11 @@ class Channel(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
+
+
+def not_here(path: Path, sha256: str) -> DeviceError:
+    """What :meth:`Channel.push` raises for a file that it cannot find on this machine."""
+    return DeviceError(
+        f"'{path}' (sha256 {sha256[:12]}) is not a file on this machine.",
+        remedy="Export it again; the cache may have been emptied while it was in use.",
+    )

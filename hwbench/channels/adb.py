@@ -20,11 +20,10 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from ..errors import DeviceError, MissingDependency, UsageError
-from . import GRACE_S, RUN_LIMIT_BYTES, RUN_TIMEOUT_S, Finished, far
-from .processes import Processes
+from . import RUN_LIMIT_BYTES, RUN_TIMEOUT_S, Finished, far
+from .processes import Processes, Started, capped
 
 WORKDIR = "/data/local/tmp/hwbench"  # the one place where the shell user may write and execute
 CLIENT_TIMEOUT_S = 15.0  # `adb start-server` takes up to three seconds on a slow host, `adb connect` ten
@@ -86,7 +85,7 @@ def states(text: str) -> dict[str, str]:
     return found
 
 
-class AdbChannel:
+class AdbChannel(Started):
     """See :class:`hwbench.channels.Channel`.
 
     Nothing is asked of the phone before the first command or file.
@@ -100,7 +99,7 @@ class AdbChannel:
         UsageError: no serial, or one that is none; a workdir that is not absolute or has odd characters.
     """
 
-    __slots__ = ("_processes", "_pushed", "_settled", "kind", "pushed_bytes", "serial", "workdir")
+    __slots__ = ("_pushed", "_settled", "serial", "workdir")
 
     def __init__(self, serial: str, workdir: str = WORKDIR) -> None:
         serial = serial or os.environ.get("ANDROID_SERIAL", "")
@@ -111,10 +110,8 @@ class AdbChannel:
                 f"{workdir!r} cannot be a folder on a phone.",
                 remedy=f"Set an absolute path of letters, digits and / _ . -, such as {WORKDIR}.",
             )
-        self.kind = "adb"
-        self.pushed_bytes = 0
+        super().__init__("adb", Processes("The adb client"))
         self.serial, self.workdir = serial, workdir.rstrip("/")
-        self._processes = Processes("The adb client")
         self._pushed: set[str] = set()
         self._settled = False
 
@@ -124,7 +121,7 @@ class AdbChannel:
 
     def _shell(self, line: str) -> list[str]:
         # exec: what adbd sends SIGHUP to when its client goes has to be the shell that ends the command.
-        return ["adb", "-s", self.serial, "shell", "-T", f"exec {line}"]
+        return [*capped("adb"), "-s", self.serial, "shell", "-T", f"exec {line}"]
 
     def push(self, path: Path, sha256: str) -> str:
         """See :meth:`Channel.push`: ``WORKDIR/SHA256/NAME``, executable, there only once it is whole and verified.
@@ -132,13 +129,9 @@ class AdbChannel:
         Raises:
             DeviceError: no such file here; the phone is away, its disk is full, or it may not be written there.
         """
-        if not path.is_file():
-            raise DeviceError(
-                f"'{path}' (sha256 {sha256[:12]}) is not a file on this machine.",
-                remedy="Export it again; the cache may have been emptied while it was in use.",
-            )
-        folder, name = f"{self.workdir}/{far.folder_name(sha256)}", far.file_name(path.name)
-        there, size = f"{folder}/{name}", path.stat().st_size
+        folder, name, size = far.place(path, sha256)
+        folder = f"{self.workdir}/{folder}"
+        there = f"{folder}/{name}"
         if there not in self._pushed:
             if self.run(["sh", "-c", far.THERE, "hwbench", folder, name, str(size)]).code != 0:
                 self._send(path.resolve(), there, sha256, size)
@@ -336,29 +329,9 @@ class AdbChannel:
             ["adb", *arguments], timeout_s=timeout_s, limit_bytes=RUN_LIMIT_BYTES, env=_host_environment()
         )
 
-    def stderr_tail(self, process: subprocess.Popen[bytes]) -> str:
-        """See :meth:`Channel.stderr_tail`."""
-        return self._processes.stderr_tail(process)
-
-    def stop(self, process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> int:
-        """See :meth:`Channel.stop`."""
-        return self._processes.stop(process, grace_s)
-
     def lost(self, code: int, stderr: str) -> DeviceError | None:
         """See :meth:`Channel.lost`. The client ends alike with its command and with its phone: adb is asked."""
         return self._trouble()
-
-    def close(self) -> None:
-        """See :meth:`Channel.close`. The adb server stays: other programs of the user may be using it."""
-        self._processes.close()
-
-    def __enter__(self) -> AdbChannel:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _line(workdir: str, command: Sequence[str], env: Mapping[str, str], limit_s: float) -> str:

@@ -11,6 +11,9 @@ import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from . import not_here
 
 OWN_255 = "hwbench-far: the command itself ended with 255"  # ssh says 255 for its own faults
 LATE = "hwbench-far: the command was ended at its time limit"
@@ -161,9 +164,19 @@ def file_name(name: str) -> str:
     return plain[-100:].lstrip(".-") or "file"
 
 
-def folder_name(content: str) -> str:
-    """The folder for a content: its hash, or the hash of whatever else names it."""
-    return content if re.fullmatch(r"[0-9a-f]{64}", content) else hashlib.sha256(content.encode()).hexdigest()
+def place(path: Path, content: str) -> tuple[str, str, int]:
+    """Where a file belongs below a working folder: folder and name there, and how many bytes it has.
+
+    The folder is called by the content's hash, or by the hash of whatever else names the content.
+
+    Raises:
+        DeviceError: there is no such file here.
+    """
+    if not path.is_file():
+        raise not_here(path, content)
+    known = re.fullmatch(r"[0-9a-f]{64}", content)
+    folder = content if known else hashlib.sha256(content.encode()).hexdigest()
+    return folder, file_name(path.name), path.stat().st_size
 
 
 def without_notes(stderr: str) -> str:

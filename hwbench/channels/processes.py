@@ -18,13 +18,24 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from types import TracebackType
+from typing import IO, TypeVar
 
 from ..errors import DeviceError
-from . import Finished
+from . import GRACE_S, Finished
 
 STDERR_TAIL_BYTES = 4000  # enough for a Python traceback
+# What a client may write to a file here, in the blocks of `ulimit -f` (512 bytes by POSIX, 1024 in bash). Its stderr is
+# one, and a device must not be able to fill the disk with it.
+_FILE_BLOCKS = 1 << 16
 _CHUNK = 1 << 16
+
+Road = TypeVar("Road", bound="Started")
+
+
+def capped(client: str) -> tuple[str, ...]:
+    """The start of a client's command line that keeps it from writing large files; what comes behind are arguments."""
+    return ("sh", "-c", 'ulimit -f "$1"; shift; exec "$@"', "hwbench", str(_FILE_BLOCKS), client)
 
 
 class Processes:
@@ -173,3 +184,32 @@ class Processes:
         """Stop every process that was started here, without waiting for any to finish its work."""
         for process in self.running():
             self.stop(process, grace_s=0.0)
+
+
+class Started:
+    """What every road does alike with the processes that it has started; see :class:`hwbench.channels.Channel`."""
+
+    __slots__ = ("_processes", "kind", "pushed_bytes")
+
+    def __init__(self, kind: str, processes: Processes) -> None:
+        self.kind, self.pushed_bytes, self._processes = kind, 0, processes
+
+    def stderr_tail(self, process: subprocess.Popen[bytes]) -> str:
+        """See :meth:`Channel.stderr_tail`."""
+        return self._processes.stderr_tail(process)
+
+    def stop(self, process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> int:
+        """See :meth:`Channel.stop`."""
+        return self._processes.stop(process, grace_s)
+
+    def close(self) -> None:
+        """See :meth:`Channel.close`."""
+        self._processes.close()
+
+    def __enter__(self: Road) -> Road:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

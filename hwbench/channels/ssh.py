@@ -18,12 +18,11 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from ..errors import DeviceError, MissingDependency, UsageError
 from . import GRACE_S, RUN_LIMIT_BYTES, RUN_TIMEOUT_S, Finished, far
-from .processes import STDERR_TAIL_BYTES, Processes
+from .processes import STDERR_TAIL_BYTES, Processes, Started, capped
 
 CONNECT_TIMEOUT_S = 10
 CONTROL_PERSIST_S = 60  # should hwbench be killed, the shared connection ends by itself after this
@@ -31,10 +30,6 @@ ALIVE_S, ALIVE_COUNT = 5, 3  # a link that says nothing for a quarter of a minut
 FAR_GRACE_S = 5.0  # the far side ends a command at its time limit; this is for a far side that cannot
 END_TIMEOUT_S = 5.0
 SLOWEST_BYTES_S = 100e3  # of a push: below this the link is as good as gone
-# What a client may write to a file here, in the blocks of `ulimit -f` (512 bytes by POSIX, 1024 in bash). Its stderr is
-# one, and a device must not be able to fill the disk with it.
-_FILE_BLOCKS = 1 << 16
-_CLIENT = ("sh", "-c", 'ulimit -f "$1"; shift; exec "$@"', "hwbench", str(_FILE_BLOCKS), "ssh")
 _SOCKET_PATH_BYTES = 80  # sun_path holds 104 on macOS and the BSDs, and ssh adds 17 while it makes the socket
 # (pattern in ssh's own messages, what it means, what to do)
 _FAULTS = (
@@ -74,7 +69,7 @@ _HARD = ("BatchMode=yes", "ControlMaster=auto", f"ControlPersist={CONTROL_PERSIS
 _SOFT = (f"ConnectTimeout={CONNECT_TIMEOUT_S}", f"ServerAliveInterval={ALIVE_S}", f"ServerAliveCountMax={ALIVE_COUNT}")
 
 
-class SshChannel:
+class SshChannel(Started):
     """See :class:`hwbench.channels.Channel`.
 
     Args:
@@ -88,8 +83,7 @@ class SshChannel:
         DeviceError: no folder here is fit for the connection's socket.
     """
 
-    __slots__ = ("_address", "_folder", "_here", "_marks", "_prefix", "_processes", "_sent", "_workdir", "kind",
-                 "pushed_bytes")  # fmt: skip
+    __slots__ = ("_address", "_folder", "_here", "_marks", "_prefix", "_sent", "_workdir")
 
     def __init__(self, address: str, workdir: str = "~/.cache/hwbench", *, options: Sequence[str] = ()) -> None:
         if not _ADDRESS.fullmatch(address):
@@ -101,17 +95,15 @@ class SshChannel:
                 f"'{address}' is reached by ssh, and there is no ssh client here.",
                 remedy="Install OpenSSH's client: apt install openssh-client, or your system's like.",
             )
-        self.kind = "ssh"
-        self.pushed_bytes = 0
+        super().__init__("ssh", Processes("The ssh client"))
         self._address, self._workdir = address, workdir
         self._here: str | None = None
         self._marks: dict[int, str] = {}
         self._sent: dict[tuple[str, str, int], str] = {}
-        self._processes = Processes("The ssh client")
         self._folder = _private_folder()
         hard = [f"ControlPath={self._folder / 'c'}", *_HARD]
         settings = (*(("-o", text) for text in hard), tuple(options), *(("-o", text) for text in _SOFT))
-        self._prefix = [*_CLIENT, *(part for each in settings for part in each)]
+        self._prefix = [*capped("ssh"), *(part for each in settings for part in each)]
 
     def argv(self, command: Sequence[str]) -> list[str]:
         """The command on this machine that runs ``command`` on the device; connects first if need be."""
@@ -122,18 +114,11 @@ class SshChannel:
 
     def push(self, path: Path, sha256: str) -> str:
         """See :meth:`Channel.push`: ``<workdir>/<sha256>/<name>`` appears there whole or not at all."""
-        try:
-            size, runs = path.stat().st_size, os.access(path, os.X_OK)
-        except OSError as error:
-            raise DeviceError(
-                f"'{path}' (sha256 {sha256[:12]}) is not a file on this machine.",
-                remedy="Export it again; the cache may have been emptied while it was in use.",
-            ) from error
-        folder, name = far.folder_name(sha256), far.file_name(path.name)
+        folder, name, size = far.place(path, sha256)
         key = (folder, name, size)
         if key not in self._sent:
             if self._run(["sh", "-c", far.THERE, "hwbench", folder, name, str(size)]).code != 0:
-                self._send(path, folder, name, size, "755" if runs else "644")
+                self._send(path, folder, name, size, "755" if os.access(path, os.X_OK) else "644")
             self._sent[key] = f"{self._connected()}/{folder}/{name}"
         return self._sent[key]
 
@@ -215,10 +200,6 @@ class SshChannel:
             remedy="The device may be overloaded or away: try again, and `hwbench doctor` it.",
             detail=detail,
         )
-
-    def stderr_tail(self, process: subprocess.Popen[bytes]) -> str:
-        """See :meth:`Channel.stderr_tail`."""
-        return self._processes.stderr_tail(process)
 
     def lost(self, code: int, stderr: str) -> DeviceError | None:
         """See :meth:`Channel.lost`."""
@@ -348,11 +329,6 @@ class SshChannel:
             self.close()
             raise
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _private_folder() -> Path:

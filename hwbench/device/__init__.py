@@ -73,7 +73,8 @@ class Device:
         sources: where each fact is from; ``"facts"`` stands for all that are not named, ``"clusters"`` for those.
         unit: the compute unit that models run on: ``"cpu"`` or ``"cuda:N"``.
         clusters: of its processor, in the profile's order.
-        sensors: what is known to be readable there; ``hwbench doctor`` misses what is not.
+        sensors: what is known to be readable there; ``hwbench doctor`` misses what is not, and energy is measured by
+            those of them that can tell it.
         runtimes: what a runtime must know about this device, by runtime (``binary`` of ``litert-native``).
         template: whether this is a kind of device, not one that can be reached.
         matches: of a template, how such devices call themselves.

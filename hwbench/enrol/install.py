@@ -58,6 +58,7 @@ _64_BIT = frozenset({"x86_64", "aarch64", "arm64", "AMD64"})
 # Source: the files of each package on its index, in 2026. pip itself picks the newest that a Python takes.
 RECIPES: Mapping[str, Recipe] = {
     "onnxruntime": Recipe(("numpy>=1.21", "onnxruntime>=1.16"), (3, 8), _64_BIT),
+    "openvino": Recipe(("numpy>=1.21", "openvino>=2025.0"), (3, 10), _64_BIT),
     "litert": Recipe(
         ("numpy>=1.23", "ai-edge-litert>=2.1,<3"),
         (3, 10),

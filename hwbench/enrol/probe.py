@@ -10,23 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from .. import device as profiles
+from ..android import energy
 from ..cache import Cache
 from ..channels import Channel
 from ..device import Cluster, Device
 from ..device.schema import SENSORS, is_number, is_text
 from ..errors import DeviceError, UsageError, did_you_mean
+from ..worker import meters
+from .install import USUAL
 from .survey import STANDS_FOR, Survey, line, survey, wanted
 
 LEAST_FREE_BYTES = 1 << 30  # a virtual environment with two runtimes and numpy takes about a third of it
 CLUSTER_NAMES: Mapping[int, tuple[str, ...]] = {1: ("all",), 2: ("little", "big"), 3: ("little", "mid", "big")}
 # A sensor of a profile → the finding that proves it, where the two are not called alike.
-MEASURED_BY = {
-    "ina219": "hwmon",
-    "ina226": "hwmon",
-    "ina3221": "hwmon",
-    "iio": "rails-iio",
-    "powerstats": "rails-hal",
-}
+MEASURED_BY = {**meters.MEASURED_BY, **energy.MEASURED_BY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +164,6 @@ def _answering(channel: Channel, paths: list[str], cache: Cache) -> list[Survey]
 def phone(channel: Channel) -> Survey:
     """What an Android device says of itself, in the same shape."""
     from .. import android
-    from ..android import energy
 
     told = android.describe(channel)
     gauges = [
@@ -244,7 +240,7 @@ def _told(found: Survey, reach: Reach) -> dict[str, Any]:
     else:
         values = {"cpu": line(device.get("cpu_model")), "memory_bytes": device.get("memory_bytes")}
         values["cores"] = device.get("cores") or device.get("threads")
-    values["os"] = line(device.get("os"))
+    values |= {"os": line(device.get("os")), "machine": found.machine}
     return {fact: value for fact, value in values.items() if value and (is_text(value) or is_number(value))}
 
 
@@ -324,9 +320,9 @@ def _packages(device: Device, found: Survey) -> list[Missing]:
                 f"--adb {device.address} --benchmark-binary PATH --force",
             )
         ]
-    spare = {"numpy", *STANDS_FOR} | ({"torch"} if device.unit == "cpu" else set())
-    there = {*device.offers, *found.offers}
-    lacking = [name.replace("_", "-") for name in wanted() if name not in spare and f"python:{name}" not in there]
+    spare, there = {"numpy", *STANDS_FOR}, {*device.offers, *found.offers}
+    usual = wanted(USUAL if device.unit == "cpu" else (*USUAL, "torch"))
+    lacking = [name.replace("_", "-") for name in usual if name not in spare and f"python:{name}" not in there]
     if not lacking:
         return []
     fix = f"hwbench doctor {device.name} --install"

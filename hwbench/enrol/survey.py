@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,10 +90,12 @@ def line(value: object, longest: int = 200) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in value).split())[:longest]
 
 
-def wanted() -> tuple[str, ...]:
-    """Modules that some runtime of this installation needs, numpy, and those that stand for one of them."""
+def wanted(of: Collection[str] = ()) -> tuple[str, ...]:
+    """Modules that these runtimes need, or all of this installation, numpy, and those that stand for one of them."""
     names = {"numpy", *STANDS_FOR}
     for name in plugins.names("hwbench.runtimes"):
+        if of and name not in of:
+            continue
         try:
             needs = runtimes.find(name).needs
         except MissingDependency:

@@ -1,8 +1,8 @@
 """Layers of a model that ``benchmark_model`` profiled.
 
-XNNPACK and the built-in kernels report operators, which :mod:`.tflite_layers` aligns with the file. A GPU or an NPU
-reports one row per partition: one layer, whose kernel is the delegate's and whose work is not told apart. Its inputs
-and outputs, and so its bytes, are those of the operators that it took; its MACs are not counted.
+XNNPACK and the built-in kernels report operators, which :mod:`.tflite_layers` aligns with the file; rows that stand for
+several of them are taken apart before and put together again behind. A GPU or an NPU reports one row per partition: one
+layer, whose kernel is the delegate's. Its inputs, outputs and MACs are those of the operators that it took.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..kernel import Kernel, Layer
-from .tflite_graph import Graph, module_of
+from .benchmark_model_merged import calls, joined, merged, spread, untold
+from .tflite_graph import Graph, Operator, module_of
 from .tflite_layers import layers as operator_layers
+from .tflite_layers import macs_and_params
 
 _BUILTIN = 2
 
@@ -29,10 +31,25 @@ def layers(graph: Graph, nodes: Sequence[Mapping[str, Any]], output_modules: Seq
     """
     whole = {i for i, node in enumerate(nodes) if _is_partition(graph, node)}
     if not whole:
-        return operator_layers(graph, nodes, output_modules)
+        return _apart(graph, nodes, output_modules)
     taken = _taken(graph, [(i, nodes[i]) for i in sorted(whole)], _builtin(graph, nodes))
     found = iter(_others(graph, [node for i, node in enumerate(nodes) if i not in whole], taken, output_modules))
     return [_partition(graph, i, node, taken[i]) if i in whole else next(found) for i, node in enumerate(nodes)]
+
+
+def _apart(graph: Graph, nodes: Sequence[Mapping[str, Any]], output_modules: Sequence[str]) -> list[Layer]:
+    """Layers of rows that are operators, or several of one name."""
+    if not any(map(merged, nodes)):
+        return operator_layers(graph, nodes, output_modules)
+    order = spread(graph, nodes)
+    if order is None:
+        found = operator_layers(graph, nodes, output_modules)
+        return [untold(layer, calls(n)) if merged(n) else layer for layer, n in zip(found, nodes, strict=True)]
+    ran = operator_layers(graph, [nodes[row] for row in order], output_modules)
+    by_row: dict[int, list[Layer]] = {}
+    for row, layer in zip(order, ran, strict=True):
+        by_row.setdefault(row, []).append(layer)
+    return [joined(by_row[row]) for row in range(len(nodes))]
 
 
 def _is_partition(graph: Graph, node: Mapping[str, Any]) -> bool:
@@ -85,17 +102,21 @@ def _others(
     if not nodes or not kept:
         return []
     place = {op.index: i for i, op in enumerate(kept)}
-    rest = Graph(
-        graph.values, tuple(dataclasses.replace(op, index=i) for i, op in enumerate(kept)), graph.inputs, graph.outputs
-    )
+    rest = _part(graph, kept)
     moved = [{**node, "index": place.get(int(node["index"]), node["index"])} for node in nodes]
-    named = operator_layers(rest, moved, output_modules)
+    named = _apart(rest, moved, output_modules)
     return [dataclasses.replace(layer, name=_original(layer.name, kept)) for layer in named]
+
+
+def _part(graph: Graph, operators: Sequence[Operator]) -> Graph:
+    """A graph of some operators, numbered anew."""
+    numbered = tuple(dataclasses.replace(op, index=i) for i, op in enumerate(operators))
+    return Graph(graph.values, numbered, graph.inputs, graph.outputs)
 
 
 def _original(name: str, kept: Sequence[Any]) -> str:
     """``CONV_2D:3`` with the number that the operator has in the file."""
-    return re.sub(r":([0-9]+)", lambda found: f":{kept[int(found[1])].index}", name, count=1)
+    return re.sub(r":([0-9]+)", lambda found: f":{kept[int(found[1])].index}", name)
 
 
 def _partition(graph: Graph, row: int, node: Mapping[str, Any], indices: Sequence[int]) -> Layer:
@@ -111,7 +132,7 @@ def _partition(graph: Graph, row: int, node: Mapping[str, Any], indices: Sequenc
         "other",
         tuple(graph.values[v].tensor for v in read),
         tuple(graph.values[v].tensor for v in written),
-        (("operators", len(operators)),),
+        (("macs", macs_and_params(_part(graph, operators))[0]), ("operators", len(operators))),
         "",
         "nhwc",
     )

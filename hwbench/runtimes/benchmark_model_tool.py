@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import re
 import secrets
 import struct
@@ -30,10 +31,18 @@ _ELF_MACHINES = {3: "x86", 40: "arm", 62: "x86-64", 183: "aarch64"}  # Source: e
 _TABLE_MARK = b"Run Order ==="
 
 
-def build_name(kind: str, machine: str) -> str:
-    """File name of Google's nightly build for a machine (``uname -m``); a pattern where the machine is not known."""
+def build_name(kind: str, machine: str, before: str = "") -> str:
+    """File name of Google's nightly build for a machine (``uname -m``); the likely ones where it is not known.
+
+    Args:
+        kind: how the device is reached.
+        machine: what its processor is called; empty when unknown.
+        before: what stands before each name.
+    """
     system = "android" if kind == "adb" else "linux"
-    return f"{system}_{architecture(machine) or 'aarch64'}_benchmark_model"
+    known = architecture(machine)
+    names = [known] if known else ["aarch64"] if kind == "adb" else ["aarch64", "x86-64"]
+    return " or ".join(f"{before}{system}_{name}_benchmark_model" for name in names)
 
 
 def architecture(machine: str) -> str:
@@ -42,8 +51,17 @@ def architecture(machine: str) -> str:
     return _MACHINES.get(lowered) or ("arm" if lowered.startswith("arm") else "")
 
 
+def machine_of(device: Device) -> str:
+    """What a device's processor is called (``uname -m``), as far as is known before it was asked."""
+    return platform.machine() if device.kind == "local" else str(device.facts.get("machine", ""))
+
+
 def binary_of(device: Device, machine: str = "") -> str:
     """The binary that a device's profile names.
+
+    Args:
+        device: whose profile it is.
+        machine: as the device said; as its profile says when it is empty.
 
     Raises:
         MissingDependency: it names none; says where builds are published.
@@ -51,9 +69,10 @@ def binary_of(device: Device, machine: str = "") -> str:
     """
     named = device.runtimes.get("litert-native", {}).get("binary")
     if named is None:
+        url = build_name(device.kind, machine or machine_of(device), _BUILDS)
         raise MissingDependency(
             f"{device.name} has no benchmark_model binary, which litert-native runs.",
-            remedy=f"Download {_BUILDS}{build_name(device.kind, machine)} and name it in the device's profile: "
+            remedy=f"Download {url} and name it in the device's profile: "
             '[runtimes.litert-native] binary = "PATH", or "device:/PATH" where it is on the device already.',
         )
     if not isinstance(named, str) or not named.removeprefix(ON_DEVICE):
@@ -225,7 +244,7 @@ def _located(channel: Channel, device: Device, named: str, machine: str) -> tupl
         raise UsageError(
             f"There is no file '{named}', the benchmark_model of {device.name}.",
             remedy="Correct binary in [runtimes.litert-native] of the device's profile; "
-            f"{_BUILDS}{build_name(channel.kind, machine)} is a build for it.",
+            f"{build_name(channel.kind, machine, _BUILDS)} is a build for it.",
         )
     if not os.access(local, os.X_OK):
         raise UsageError(f"'{named}' is not executable.", remedy=f"chmod +x {named}")
@@ -234,7 +253,7 @@ def _located(channel: Channel, device: Device, named: str, machine: str) -> tupl
     if built and needed and built not in runs:
         raise UsageError(
             f"'{named}' is built for {built}, and {device.name} is {needed}.",
-            remedy=f"Take {_BUILDS}{build_name(channel.kind, machine)}.",
+            remedy=f"Take {build_name(channel.kind, machine, _BUILDS)}.",
         )
     sha256 = file_sha256(local)
     return channel.push(local, sha256), sha256

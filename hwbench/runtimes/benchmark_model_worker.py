@@ -8,26 +8,21 @@ so. Anchors are processes too, right before and right after each block.
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ..cache import Cache
-from ..channels import Channel
-from ..device import Device
 from ..errors import HwbenchError, UsageError, WorkerError
-from ..target import Target
-from . import Artifact, Runtime
+from . import Artifact
 from .benchmark_model import Log, Stat, provider
 from .benchmark_model_ops import Op
 from .benchmark_model_settings import boot_id, delegate_flags, describe, mask, pinned, throttled
 from .benchmark_model_tool import Tool
+from .live import PROTOCOL, LiveWorker
 
-PROTOCOL = 1
 MIN_BLOCKS = 5  # as many as a Python worker takes
 BLOCK_S = 0.05  # and as long, at least
 WARM_S = 0.5  # the tool's own default: a governor needs tenths of a second to raise the clock
@@ -46,22 +41,14 @@ class _Opened:
     path: str
     profile: bool = False
     role: str = ""
+    warm_s: float = WARM_S
     info: dict[str, Any] = field(default_factory=dict)
     nodes: list[dict[str, Any]] | None = None
     durations_ns: list[list[int]] = field(default_factory=list)
 
 
-class BenchmarkWorker:
-    """Answers what :class:`hwbench.remote.Worker` answers. Use it in a ``with`` statement; nothing stays running.
-
-    Args:
-        channel: an open road to the device.
-        device: whose profile names the binary.
-        runtime: ``litert-native``.
-        target: threads, precision and options of everything that is opened here.
-        cache: where the island is packed.
-        cpus: CPUs to stay on; those of the target's options, or on Linux the idlest ones, when ``None``.
-        seed: of the environment's random length.
+class BenchmarkWorker(LiveWorker):
+    """Answers what :class:`hwbench.remote.Worker` answers; nothing stays running between two jobs.
 
     Raises:
         MissingDependency: the profile names no binary.
@@ -70,37 +57,23 @@ class BenchmarkWorker:
         WorkerError: the binary does not start, or lacks a delegate.
     """
 
-    def __init__(
-        self,
-        channel: Channel,
-        device: Device,
-        runtime: Runtime,
-        target: Target,
-        cache: Cache,
-        *,
-        cpus: list[int] | None = None,
-        seed: int | None = None,
-    ) -> None:
-        self.started = time.monotonic()
-        self._channel, self._target = channel, target
-        self._random = random.Random(seed)
+    def _come_up(self, cache: Cache, cpus: list[int] | None) -> dict[str, Any]:
+        device, target = self._device, self._target
         self._open: dict[str, _Opened] = {}
-        environment, idlest = describe(channel, device, runtime, target.threads, cache)
-        machine = str(environment["device"].get("machine") or "")
-        self._tool = Tool.bring(channel, device, machine)
+        environment, idlest = describe(self._channel, device, self._runtime, target.threads, cache)
+        self._tool = Tool.bring(self._channel, device, str(environment["device"].get("machine") or ""))
         self._delegate, self._flags = delegate_flags(target, self._tool.flags)
         chosen = cpus or pinned(target, device, environment) or idlest
-        self.cpus = chosen if chosen and self._can_pin(chosen) else None
-        if chosen and self.cpus is None and chosen is not idlest:
+        fixed = chosen if chosen and self._can_pin(chosen) else None
+        if chosen and fixed is None and chosen is not idlest:
             raise UsageError(
                 f"{device.name} cannot keep a process on CPUs {', '.join(map(str, chosen))}.",
                 remedy="It needs taskset, and CPUs that it has; leave the option out to run on all.",
             )
-        self._prefix = ("taskset", mask(self.cpus)) if self.cpus else ()
-        self.hello = self._greeting(environment)
-        self.start_s = time.monotonic() - self.started
+        self._prefix = ("taskset", mask(fixed)) if fixed else ()
+        return self._greeting(environment, fixed)
 
-    def _greeting(self, environment: Mapping[str, Any]) -> dict[str, Any]:
+    def _greeting(self, environment: Mapping[str, Any], cpus: list[int] | None) -> dict[str, Any]:
         """What a Python worker's ``hello`` answers, with the binary's hash as its version."""
         profiler = "enable_op_profiling" in self._tool.flags
         why = {} if profiler else {"why": "this build of benchmark_model has no op profiling"}
@@ -110,7 +83,7 @@ class BenchmarkWorker:
             "boot_id": boot_id(self._channel),
             "probe": {"versions": versions, "profiler": profiler, **why},
             "environment": {**environment, "binary": {"name": "benchmark_model", "sha256": self._tool.sha256}},
-            "cpus": self.cpus,
+            "cpus": cpus,
         }
 
     def _can_pin(self, cpus: Sequence[int]) -> bool:
@@ -118,11 +91,6 @@ class BenchmarkWorker:
             return self._channel.run(["taskset", mask(cpus), "true"]).code == 0
         except HwbenchError:
             return False
-
-    def open(self, handle: str, artifact: Artifact, timeout_s: float, *, profile: bool = False, role: str = "") -> Any:
-        """Push a model and run it once: how long loading and the first inference take, and what runs it."""
-        arguments = self.describe(artifact, role)
-        return self.ask("open", timeout_s, handle=handle, profile=profile, **arguments)
 
     def describe(self, artifact: Artifact, role: str = "") -> dict[str, Any]:
         """``model`` and ``settings`` of a job; the file is pushed."""
@@ -182,8 +150,7 @@ class BenchmarkWorker:
         return left
 
     def _around(self) -> dict[str, Any]:
-        # A random length: processes average over memory layout (Mytkowicz et al. 2009).
-        return {"prefix": self._prefix, "env": {"HWBENCH_PADDING": "x" * self._random.randrange(4096)}}
+        return {"prefix": self._prefix, "env": self._padding()}
 
     def _do_open(
         self, end: float, handle: str, model: Mapping[str, Any], settings: Mapping[str, Any], profile: bool = False
@@ -207,9 +174,11 @@ class BenchmarkWorker:
 
     def _do_warm(self, end: float, handle: str, budget_s: float) -> dict[str, Any]:
         """One process, to learn how long an inference takes; every later one warms up by itself all the same."""
-        if self._open[handle].profile or self._open[handle].role == "anchor":
+        opened = self._open[handle]
+        opened.warm_s = min(budget_s, WARM_S)
+        if opened.profile or opened.role == "anchor":
             return {"warmup_ns": [], "steady": True}
-        log = self._run(self._open[handle], end, ANCHOR_RUNS, min(budget_s, WARM_S))
+        log = self._run(opened, end, ANCHOR_RUNS, opened.warm_s)
         rest = _after_first(log.warmup)
         steady = rest is not None and abs(log.inference.mean_s / rest - 1.0) <= STEADY
         known = [log.warmup.first_s] if log.warmup is not None and log.warmup.first_s is not None else []
@@ -233,8 +202,7 @@ class BenchmarkWorker:
         for _ in range(MIN_BLOCKS):
             for kind, handle in handles.items():
                 opened = self._open[handle]
-                count = min(runs, max_block) if opened.profile else runs
-                log = self._profiled(opened, end, count) if opened.profile else self._run(opened, end, count, WARM_S)
+                log = self._taken(opened, end, runs, max_block)
                 after = record.anchor(self._anchor(anchor, end))
                 record.block(kind, log, before, after)
                 before = after
@@ -243,8 +211,16 @@ class BenchmarkWorker:
     def _anchor(self, handle: str, end: float) -> Log:
         return self._run(self._open[handle], end, ANCHOR_RUNS, ANCHOR_WARM_S)
 
+    def _taken(self, opened: _Opened, end: float, runs: int, max_block: int) -> Log:
+        """One block; one with the profiler holds no more runs than ``max_block``."""
+        if opened.profile:
+            return self._profiled(opened, end, min(runs, max_block))
+        return self._run(opened, end, runs, opened.warm_s)
+
     def _profiled(self, opened: _Opened, end: float, runs: int) -> Log:
-        log, ops = self._tool.profiled(self._options(opened, end, runs, WARM_S), self._left(end), **self._around())
+        log, ops = self._tool.profiled(
+            self._options(opened, end, runs, opened.warm_s), self._left(end), **self._around()
+        )
         nodes = [_node(op) for op in ops]
         if opened.nodes is None:
             opened.nodes = nodes
@@ -303,19 +279,11 @@ class BenchmarkWorker:
             log = self._tool.log(options, self._left(end), **self._around())
             return log.inference.count + (log.warmup.count if log.warmup is not None else 0)
 
-        return measure_energy(self._channel, work, windows=windows)
+        return measure_energy(self._channel, work, windows=windows, sensors=self._device.sensors)
 
     def close(self) -> None:
         """Forget what is open; no process outlives its job."""
         self._open.clear()
-
-    def __enter__(self) -> BenchmarkWorker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Record:

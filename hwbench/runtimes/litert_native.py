@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache
-from ..channels import Channel
 from ..device import Device
 from ..errors import UsageError, WorkerError
 from ..kernel import Layer
 from ..target import DEFAULT_PRECISION, Target
-from . import Artifact, Runtime, find
+from . import Artifact, Place, Runtime, find
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
@@ -42,8 +40,12 @@ class LiteRtNative:
         "little": "on the cores of the slowest cluster",
         "cores": "on the CPUs of a hexadecimal mask, as taskset reads it: cores=f0",
     }
-    arities: tuple[int, ...] = ()  # a chain would cost hundreds of processes; layers are shown as they were measured
+    arities: tuple[int, ...] = (2,)  # its two chains cost some forty processes of the tool
     needs: frozenset[str] = frozenset()  # a binary, which check_device looks for
+    places = (
+        Place("cpu", note="the profile names the binary"),
+        Place("android", precisions=("fp32", "fp16"), note="CPU clusters, GPU, NNAPI; fp16 on the last two"),
+    )
     session = Path(__file__).parent.parent / "worker" / "sessions" / "fake.py"  # only its environment part is asked
 
     def check(self, target: Target) -> None:
@@ -77,7 +79,7 @@ class LiteRtNative:
         """
         from .benchmark_model_tool import binary_of
 
-        binary_of(device, platform.machine() if device.kind == "local" else "")
+        binary_of(device)
         if target.option("nnapi") and device.kind != "adb":
             raise UsageError(f"{device.name} is no Android device, and has no NNAPI.", remedy="Leave +nnapi out.")
 
@@ -94,7 +96,7 @@ class LiteRtNative:
         return _described(self._litert.anchor(_as_litert(target), cache))
 
     def chain(self, arity: int, length: int, target: Target, cache: Cache) -> Artifact:
-        """Never asked for: ``arities`` is empty."""
+        """The same as litert's. Raises MissingDependency."""
         return _described(self._litert.chain(arity, length, _as_litert(target), cache))
 
     def layers(self, artifact: Artifact, profile: Mapping[str, Any]) -> list[Layer]:
@@ -106,21 +108,12 @@ class LiteRtNative:
             raise WorkerError("A .tflite artefact without its file has no layers.", remedy="Prepare the model again.")
         return layers(read(artifact.path), profile["nodes"], artifact.facts.get("output_modules", ()))
 
-    def worker(
-        self,
-        channel: Channel,
-        device: Device,
-        runtime: Runtime,
-        target: Target,
-        cache: Cache,
-        *,
-        cpus: list[int] | None = None,
-        seed: int | None = None,
-    ) -> BenchmarkWorker:
-        """What answers a worker's verbs here; see :class:`.benchmark_model_worker.BenchmarkWorker`."""
+    @property
+    def worker(self) -> type[BenchmarkWorker]:
+        """What answers a worker's verbs here."""
         from .benchmark_model_worker import BenchmarkWorker
 
-        return BenchmarkWorker(channel, device, runtime, target, cache, cpus=cpus, seed=seed)
+        return BenchmarkWorker
 
 
 def _as_litert(target: Target) -> Target:

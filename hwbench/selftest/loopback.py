@@ -48,12 +48,14 @@ class Loopback:
         port: on 127.0.0.1.
         config: file for ``ssh -F``.
         mark: value of :data:`MARK` in the environment of everything that its sessions run.
+        server: the server's program; more words where it runs inside something else.
     """
 
     folder: Path
     port: int
     config: Path
     mark: str
+    server: tuple[str, ...]
     daemon: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -61,7 +63,7 @@ class Loopback:
         environment = {name: value for name, value in os.environ.items() if name != MARK}
         with (self.folder / "log").open("wb") as log:
             self.daemon = subprocess.Popen(
-                [find_sshd(), "-D", "-e", "-f", str(self.folder / "sshd_config")],
+                [*self.server, "-D", "-e", "-f", str(self.folder / "sshd_config")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -178,7 +180,12 @@ def _toml(value: str | list[str]) -> str:
 
 @contextmanager
 def loopback(
-    folder: Path, *, tools: Path | None = None, port: int | None = None, env: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    tools: Path | None = None,
+    port: int | None = None,
+    env: Mapping[str, str] | None = None,
+    server: tuple[str, ...] = (),
 ) -> Iterator[Loopback]:
     """Start a server in ``folder``; afterwards it, its connections and what they ran are gone.
 
@@ -187,18 +194,19 @@ def loopback(
         tools: a folder that comes first on the sessions' PATH.
         port: to listen on; a free one when ``None``.
         env: more variables of the sessions.
+        server: what is run in place of this machine's sshd, with its arguments behind; ``folder`` must be seen there.
 
     Raises:
         MissingDependency: there is no sshd here.
         DeviceError: it does not come up.
     """
-    find_sshd()
+    server = server or (find_sshd(),)
     port = port or _free_port()
     mark = f"{folder.name}-{os.urandom(6).hex()}"
     config = _configure(folder, port, {MARK: mark, "HOME": str(folder / "home"), **(env or {})}, tools)
     if os.geteuid() == 0:  # the server's own init script makes this folder; run as root it insists on it
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    running = Loopback(folder, port, config, mark)
+    running = Loopback(folder, port, config, mark, server)
     try:
         running.start()
         yield running

@@ -26,6 +26,7 @@ class Jobs:
         self._workloads: Dict[str, timing.Workload] = {}
         self._unit = "cpu"
         self._gpu: Optional[gpu.Gpu] = None
+        self._sensors: List[str] = []
 
     def do(self, verb: str, arguments: Dict[str, Any]) -> Any:
         method = getattr(self, "do_" + verb, None)
@@ -34,7 +35,8 @@ class Jobs:
         return method(**arguments)
 
     def _on(self, settings: Dict[str, Any]) -> None:
-        """Take note of the compute unit that models run on."""
+        """Take note of the compute unit that models run on, and of what the device's profile says can be read."""
+        self._sensors = settings.get("sensors") or []
         unit = settings.get("unit") or "cpu"
         if unit != self._unit:
             self._unit, self._gpu = unit, gpu.find(unit)
@@ -185,11 +187,11 @@ class Jobs:
             return meters.measure_energy(
                 made, self._workloads[handle].run, clock=made.clock, sleep=made.sleep, windows=windows
             )
-        found = meters.discover()
+        found = meters.discover(sensors=self._sensors)
         scope = "cpu" if self._unit == "cpu" else "gpu"
-        meter = meters.choose(found, scope, self._gpu.index if self._gpu else 0)
+        meter = meters.choose(found, scope, self._gpu.index if self._gpu else 0, self._sensors)
         if meter is None:
-            return meters.unavailable(found, scope)
+            return meters.unavailable(found, scope, self._sensors)
         try:
             return meters.measure_energy(meter, self._workloads[handle].run, windows=windows)
         finally:
