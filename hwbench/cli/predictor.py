@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from .. import units
 from ..errors import UsageError
 from ..target import Target
 from . import options
@@ -14,6 +15,8 @@ from .predictor_evaluate import commands
 
 if TYPE_CHECKING:
     from ..predict.predictor import NetworkEstimate, Predictor
+    from ..predict.sampling import Sampled
+    from ..store import Store
 
 _FILE = click.Path(path_type=Path)
 RESUME = "Every finished session is stored; the same command goes on where this one stopped."
@@ -40,6 +43,12 @@ for command in commands:
 @click.option("-o", "--output", type=_FILE, required=True, metavar="FILE", help="The predictor to write.")
 @click.option("--budget", "budget_s", metavar="TIME", callback=options.duration, help="Device time, e.g. 30m.")
 @click.option("--models", metavar="A,B", help="Learn from these families or networks only.")
+@click.option(
+    "--for", "wanted", metavar="A,B", help="Also measure single kernels of these networks, where it is least sure."
+)
+@click.option(
+    "--precision", metavar="SHARE", help="Measure single kernels until the interval's half-width is within, e.g. 10%."
+)
 @click.option("--store-only", is_flag=True, help="Measure nothing: learn from what the store holds.")
 @click.option("--twice", is_flag=True, help="Measure every latency again at the end, to know the repeat error.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the fit.")
@@ -52,6 +61,8 @@ def train(
     output: Path,
     budget_s: float | None,
     models: str | None,
+    wanted: str | None,
+    precision: str | None,
     store_only: bool,
     twice: bool,
     seed: int,
@@ -63,37 +74,84 @@ def train(
     budget ends (30 minutes unless told otherwise). What was measured once stays in the store: a larger --budget adds
     to a smaller one, and so does whatever `hwbench profile` measured.
 
+    With --for or --precision a quarter of the budget is for single kernels, which are generated where the predictor is
+    least sure about the networks named (or those it learnt from), until the median half-width of their 90 % intervals
+    is within the precision (10 % unless told otherwise).
+
     \b
     Examples:
       hwbench predictor train --on local-cpu/onnxruntime -o cpu.hwp --budget 30m --twice
+      hwbench predictor train --on local-cpu/onnxruntime -o cpu.hwp --for model.onnx,resnet50 --precision 8%
       hwbench predictor train --on pi5/litert:fp32@4 -o pi5.hwp --models mobilenetv3,efficientnet
     """
-    from ..predict.train import BUDGET_S, learn, measure
+    from ..predict.train import learn
     from ..store import Store
-    from . import progress, terminal
+    from . import terminal
 
     if output.is_dir() or not output.resolve().parent.is_dir():
         raise UsageError(f"'{output}' cannot be written: no such folder, or a folder itself.", remedy="Name a file.")
     context["target"], context["resume"] = str(on), RESUME
-    families = [name.strip() for name in (models or "").split(",") if name.strip()]
+    if store_only and (wanted or precision):
+        raise UsageError("--for and --precision measure single kernels, --store-only nothing.", remedy="Leave one out.")
+    families, names = _listed(models), _listed(wanted)
+    share = None if precision is None else units.parse_fraction(precision)
     failed: list[str] = []
+    sampled: Sampled | None = None
     with Store.open() as store:
         if not store_only:
-            with progress.sessions() as shown:
-                failed = measure(
-                    on, store=store, families=families, budget_s=budget_s or BUDGET_S, twice=twice,
-                    progress=shown, tell=terminal.note,
-                )  # fmt: skip
+            sampling = Sampling(names, share, seed) if names or share is not None else None
+            failed, sampled = _measure(on, store, families, budget_s, twice, sampling)
         made: Predictor = learn(on, store=store, families=families, seed=seed)
     made.write(output)
     told = {"path": str(output), **made.summary(), "failed": failed}
+    if sampled is not None:
+        told["sampled"] = sampled.as_dict()
     if as_json:
         terminal.json_line(told)
         return
     _show_summary(made)
+    if sampled is not None:
+        _show_sampled(sampled)
     for line in failed:
         terminal.console(stderr=True).print(terminal.text(f"left out: {line}", "yellow"), soft_wrap=True)
     terminal.console().print(terminal.text(f"wrote {output}"), soft_wrap=True)
+
+
+def _listed(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+class Sampling(NamedTuple):
+    """What is asked of active sampling: networks, the half-width to reach, and a seed."""
+
+    names: list[str]
+    precision: float | None
+    seed: int
+
+
+def _measure(
+    on: Target, store: Store, families: list[str], budget_s: float | None, twice: bool, sampling: Sampling | None
+) -> tuple[list[str], Sampled | None]:
+    """Networks, then single kernels where they are asked for."""
+    from ..predict import sampling as active
+    from ..predict.train import BUDGET_S, measure
+    from . import progress, terminal
+
+    whole_s = budget_s or BUDGET_S
+    for_kernels_s = active.SHARE * whole_s if sampling else 0.0
+    with progress.sessions() as shown:
+        failed = measure(
+            on, store=store, families=families, budget_s=whole_s - for_kernels_s, twice=twice,
+            progress=shown, tell=terminal.note,
+        )  # fmt: skip
+        if sampling is None:
+            return failed, None
+        found = active.sample(
+            on, store=store, names=sampling.names, families=families, budget_s=for_kernels_s, seed=sampling.seed,
+            precision=active.PRECISION if sampling.precision is None else sampling.precision,
+            progress=shown, tell=terminal.note,
+        )  # fmt: skip
+    return [*failed, *found.failed], found
 
 
 @predictor.command()
@@ -155,7 +213,6 @@ def _read(path: Path) -> Predictor:
 
 
 def _show_estimate(found: NetworkEstimate, *, everything: bool) -> None:
-    from .. import units
     from . import terminal
 
     out = terminal.console()
@@ -178,14 +235,39 @@ def _show_estimate(found: NetworkEstimate, *, everything: bool) -> None:
         out.print(terminal.text(f"{doubt.code}: {doubt.text} {doubt.remedy}", "yellow"), soft_wrap=True)
 
 
+_ENDINGS = {
+    "precision": "that is precise enough",
+    "budget": "the budget is spent; a larger --budget goes on",
+    "nothing left": "no single kernel would tell more",
+    "failed": "the last ones could not be measured",
+}
+
+
+def _show_sampled(found: Sampled) -> None:
+    from . import terminal
+
+    out, percent = terminal.console(), units.percent
+    kinds = ", ".join(f"{count} {kind}" for kind, count in found.kernels.items()) or "none"
+    lines = [
+        f"single kernels generated: {kinds}; {units.seconds(found.device_time_s, 3)} of device time",
+        f"90 % intervals of {found.networks} networks, half-width in the median: ±{percent(found.before)} before, "
+        f"±{percent(found.after)} now; {_ENDINGS[found.why]}",
+    ]
+    if found.left_out:
+        ops = ", ".join(f"{op} ({percent(share)} of the doubt)" for op, share in found.left_out.items())
+        lines.append(f"cannot be made alone: {ops}")
+    for line in lines:
+        out.print(terminal.text(line), soft_wrap=True)
+
+
 def _show_summary(found: Predictor) -> None:
-    from .. import units
     from . import terminal
 
     out, told = terminal.console(), found.summary()
     out.print(terminal.text(f"predictor of {found.target}", "bold"), soft_wrap=True)
     rows = [
         ("networks", f"{told['networks']} of {told['families']} families, {told['kernels']} distinct kernels"),
+        ("single kernels", f"{told['generated']} that were generated" if told["generated"] else None),
         ("device time", units.seconds(told["train_device_time_s"], 3)),
         ("made", f"{told['date']} by hwbench {told['hwbench']}"),
         ("device", told["device"].get("cpu_model")),

@@ -55,6 +55,7 @@ def evaluate(
         predictor.examples,
         leave_out=leave_out,
         seed=seed,
+        generated_for=predictor.generated_for,
         progress=(lambda line: notes.print(terminal.text(line, "dim"))) if notes.is_terminal else None,
     )
     drawn = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,8 @@ CLOSES = (0.85, 1.18)
 0.94 to 1.03 for 21 catalog networks (``docs/methodology.md``)."""
 HEAVY = views.TOO_HEAVY  # profiled over plain: beyond, layers are not to be trusted
 UNSTEADY_WEIGHT = 0.25  # of a network none of whose sessions came to a steady state
+GENERATED_FOR = "; generated for "
+"""In the note of a network of single kernels: behind it stand the identities of the networks, as JSON."""
 SPREAD = 0.02  # standard error of the log total from which a network counts less: what a predictor may be off by
 
 
@@ -53,6 +56,8 @@ class Example:
         doubts: why, in words.
         energy_j: net energy of one inference, NaN where it was not measured.
         arena_peak_bytes: the runtime's own peak of activations, 0 where it does not tell.
+        generated_for: identities of the networks because of which its single kernels were measured; empty for a
+            network that is one.
     """
 
     identity: str
@@ -71,6 +76,7 @@ class Example:
     doubts: tuple[str, ...] = ()
     energy_j: float = math.nan
     arena_peak_bytes: int = 0
+    generated_for: tuple[str, ...] = ()
 
     @property
     def latency_s(self) -> float:
@@ -207,8 +213,19 @@ def _example(
         environment=environment,
         device_time_s=sum(session.device_time_s for session in sessions),
         arena_peak_bytes=max((int(s.session.data.get("arena_peak_bytes") or 0) for s in layers), default=0),
+        generated_for=told_for(layers[-1].session),
     )
     return _judged(example, profiled_s / unprofiled_s, totals or layers, slope, doubts)
+
+
+def told_for(session: Session) -> tuple[str, ...]:
+    """The networks because of which a session was taken, from the model's note; none for an ordinary one."""
+    _, found, listed = str((session.data.get("about") or {}).get("note") or "").partition(GENERATED_FOR)
+    try:
+        names = json.loads(listed) if found else []
+    except (ValueError, RecursionError):
+        return ()
+    return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
 
 def _campaigns(readings: Sequence[Reading]) -> list[list[Reading]]:

@@ -36,8 +36,9 @@ from .roofline import Roofline
 if TYPE_CHECKING:
     from .predictor import Predictor
 
-FORMAT = 1
-"""Version of the members and columns; raised whenever a reader of an older one would go wrong."""
+FORMAT, OLDEST = 2, 1
+"""Version of the members and columns, raised whenever a reader of an older one would go wrong; and the oldest that is
+read. In version 1 no example was generated for others."""
 HEAD, KERNELS, EXAMPLES = "predictor.json", "kernels.parquet", "examples.parquet"
 MOST_BYTES, MOST_HEAD_BYTES, MOST_TREES = 512 << 20, 16 << 20, 32
 _AGAIN = "Train it again (hwbench predictor train), or copy it again from where it came."
@@ -48,7 +49,9 @@ _BROKEN = (
 """What archives, JSON and Parquet raise when they are damaged; zipfile alone has six ways."""
 _EXAMPLE_TEXTS = ("identity", "name", "family", "target", "sha256", "environment")
 _EXAMPLE_NUMBERS = ("device_time_s", "weight", "energy_j")
-_EXAMPLE_LISTS = {"kernel_s": float, "beta_s": float, "totals_s": float, "started_at": str, "doubts": str}
+_EXAMPLE_LISTS = {
+    "kernel_s": float, "beta_s": float, "totals_s": float, "started_at": str, "doubts": str, "generated_for": str,
+}  # fmt: skip
 
 
 def write(predictor: Predictor, path: Path) -> None:
@@ -171,10 +174,10 @@ def _members(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
                 remedy=f"At most {units.size(MOST_BYTES)} are read.",
             )
         head = json.loads(_unpack(archive, HEAD, sizes[HEAD]))
-        if not isinstance(head, dict) or head.get("format") != FORMAT:
-            found = head.get("format") if isinstance(head, dict) else None
+        found = head.get("format") if isinstance(head, dict) else None
+        if type(found) is not int or not OLDEST <= found <= FORMAT:
             raise UsageError(
-                f"{path} has format version {found!r}; this hwbench reads version {FORMAT}.",
+                f"{path} has format version {found!r}; this hwbench reads versions {OLDEST} to {FORMAT}.",
                 remedy="Read it with the hwbench that wrote it, update hwbench, or train it again.",
             )
         for name, ours in (("traits", TRAITS), ("company", COMPANY), ("groups", GROUPS), ("work", WORK)):
@@ -227,6 +230,7 @@ def _read_kernels(data: bytes, path: Path) -> tuple[list[Kernel], dict[Kernel, t
 
 def _read_examples(data: bytes, kernels: list[Kernel], target: str, path: Path) -> tuple[Example, ...]:
     table = _table(data, EXAMPLES, path)
+    table.setdefault("generated_for", [()] * len(table["identity"]))  # format 1
     found = []
     for i in range(len(table["identity"])):
         row: dict[str, Any] = {name: str(table[name][i]) for name in _EXAMPLE_TEXTS}

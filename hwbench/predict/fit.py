@@ -210,7 +210,7 @@ def _hold_out(rows: _Rows, seed: int) -> _Held | None:
     fold_of = np.array([folds.get(_unit(rows.examples, i), -1) for i in range(len(rows.examples))])
     residuals, distances, groups, weights, networks = [], [], [], [], []
     for fold in sorted(set(folds.values())):
-        away = fold_of[rows.network_of] == fold
+        away = (fold_of == fold)[rows.network_of] | _only_for(rows.examples, fold_of == fold)[rows.network_of]
         learnt = _learn(rows, ~away, seed, 1, FOLD_ROUNDS)
         for i in np.flatnonzero(fold_of == fold):
             described, kernels = rows.described[i], rows.examples[i].kernels
@@ -226,6 +226,12 @@ def _hold_out(rows: _Rows, seed: int) -> _Held | None:
             networks.append((int(i), kernel_s, distance))
     joined = [np.concatenate(parts) for parts in (residuals, distances, groups, weights)]
     return _Held(joined[0], joined[1], joined[2], joined[3], tuple(networks))
+
+
+def _only_for(examples: Sequence[Example], held: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Examples whose single kernels were measured because of networks that are all held out, (examples,)."""
+    names = {example.identity for example, mine in zip(examples, held, strict=True) if mine}
+    return np.array([bool(e.generated_for) and set(e.generated_for) <= names for e in examples], dtype=bool)
 
 
 def _unit(examples: Sequence[Example], i: int) -> str:

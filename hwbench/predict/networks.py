@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from ..catalog.entry import entries
+from ..catalog.spaces.kernels import OBJECT
 from ..errors import UsageError, did_you_mean
 
 FAMILY_OF_SPACE: Mapping[str, str] = MappingProxyType(
@@ -76,7 +77,8 @@ SAMPLED: Mapping[str, int] = MappingProxyType(
 SAMPLE_SEED = 1
 PROBE_SPACE, PROBE = "python:hwbench.catalog.spaces.probe:SPACE", "probe"
 """Networks drawn at random without regard to any other, and their family: they are learnt from in every fold, and are
-no networks to be judged by."""
+no networks to be judged by. Networks of single kernels that were generated for others are of that family as well, but
+an example of one says for which, and a fold that holds those out drops it."""
 PROBES = 80
 LARGEST_MACS = 6e9
 """Networks beyond are left out of the plan: each would take as long as five small ones and says nothing new."""
@@ -86,7 +88,7 @@ def family_of(name: str) -> str:
     """What a network is held out with: its catalog family, its space's, or its own name when neither knows it."""
     if name.startswith("space:"):
         space = name.removeprefix("space:").rpartition(":")[0]
-        return PROBE if space == PROBE_SPACE else FAMILY_OF_SPACE.get(space, space)
+        return PROBE if space == PROBE_SPACE or space.startswith(OBJECT) else FAMILY_OF_SPACE.get(space, space)
     base = name.partition("@")[0]
     known = base if base in entries() or base in BEYOND else base.partition(".")[0]
     entry = entries().get(known)

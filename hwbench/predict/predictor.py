@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import __version__
 from ..cache import Cache
+from ..catalog.spaces.kernels import parts_of
 from ..caveats import Caveat
 from ..errors import UsageError
 from ..kernel import Kernel, Layer, live_bytes
@@ -183,9 +184,14 @@ class Predictor:
         return sum(example.device_time_s for example in self.examples)
 
     @property
+    def generated_for(self) -> dict[str, tuple[str, ...]]:
+        """Identity of each example of single kernels → the networks because of which they were measured."""
+        return {e.identity: e.generated_for for e in self.examples if e.generated_for}
+
+    @property
     def families(self) -> tuple[str, ...]:
         """What its networks are held out with."""
-        return tuple(sorted({example.family for example in self.examples}))
+        return tuple(sorted({example.family for example in self.examples if not example.generated_for}))
 
     def predict(
         self, model: Any, *, inputs: Any = None, cache: Cache | None = None, on: Target | None = None
@@ -272,20 +278,22 @@ class Predictor:
         if unseen_s > UNSEEN_SHARE * latency_s:
             ops = ", ".join(sorted({row.op for row in rows if row.how == UNSEEN}))
             found.append(_caveat("unseen_ops", ops=ops, share=f"{unseen_s / latency_s:.0%}"))
-        seen_s = np.array([example.latency_s for example in self.examples])
+        seen_s = np.array([example.latency_s for example in self.examples if not example.generated_for])
         if not seen_s.min() / FAR_OUTSIDE <= latency_s <= seen_s.max() * FAR_OUTSIDE:
             found.append(_caveat("outside", latency=latency_s, low=float(seen_s.min()), high=float(seen_s.max())))
         if len(self.fitted.scores) < 1.0 / (1.0 - LEVEL):
-            found.append(_caveat("few_networks", networks=len(self.examples), families=len(self.families)))
+            networks = len(self.examples) - len(self.generated_for)
+            found.append(_caveat("few_networks", networks=networks, families=len(self.families)))
         return found
 
     def summary(self) -> dict[str, Any]:
         """What it is, as ``hwbench predictor show --json`` prints it."""
         return {
             "target": self.target,
-            "networks": len(self.examples),
+            "networks": len(self.examples) - len(self.generated_for),
             "families": len(self.families),
             "kernels": len(self.fitted.own),
+            "generated": sum(len(parts_of(e.name)) for e in self.examples if e.generated_for),
             "train_device_time_s": self.train_device_time_s,
             "date": self.about.get("date"),
             "hwbench": self.about.get("hwbench"),

@@ -88,7 +88,8 @@ def plan(families: Sequence[str] = (), budget_s: float = float("inf"), *, rate: 
     """
     known = find_preset(PRESET)
     found = candidates(families)
-    wanted = [Wanted(*row, _seconds(row[2] / rate, known, twice)) for row in found if families or row[2] < LARGEST_MACS]
+    small = [row for row in found if families or row[2] < LARGEST_MACS]
+    wanted = [Wanted(*row, session_s(row[2] / rate, known, twice)) for row in small]
     chosen: list[Wanted] = []
     left_s = budget_s
     for one in _in_turn(wanted):
@@ -116,8 +117,8 @@ def _in_turn(wanted: Iterable[Wanted]) -> list[Wanted]:
     return [one for turn in turns for one in turn if one is not None]
 
 
-def _seconds(latency_s: float, preset: Preset, twice: bool) -> float:
-    """Device time of one network in all its sessions."""
+def session_s(latency_s: float, preset: Preset, twice: bool = False) -> float:
+    """Device time that one network of that latency takes in all its sessions."""
     once = {
         "latency": preset.looks[-1] * (SESSION_S["latency"] + max(preset.min_s, RUNS["latency"] * latency_s)),
         "layers": LAYER_SESSIONS[preset.name]
@@ -230,6 +231,17 @@ def learn(target: Target, *, store: Store, families: Sequence[str] = (), seed: i
     from .predictor import Predictor
 
     found = gather(store, target)
-    examples = [e for e in found.examples if not families or e.family in families or e.name in families]
+    examples = chosen(found.examples, families)
     about = {**found.device, "left_out": dict(found.left_out), "anchor_slope": found.slope.value}
     return Predictor.train(examples, seed=seed, about=about)
+
+
+def chosen(examples: Sequence[Example], families: Sequence[str] = ()) -> list[Example]:
+    """Networks of some families or names, and the single kernels that were not generated for others alone."""
+    meant = [not families or e.family in families or e.name in families for e in examples]
+    others = {e.identity for e, mine in zip(examples, meant, strict=True) if not mine}
+    return [
+        e
+        for e, mine in zip(examples, meant, strict=True)
+        if (mine if not e.generated_for else not set(e.generated_for) <= others)
+    ]

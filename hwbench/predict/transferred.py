@@ -205,13 +205,14 @@ def held_out(
     for example in examples:
         families[example.family].append(example)
     found = {}
+    generated_for = {example.identity: example.generated_for for example in examples if example.generated_for}
     for name, held in families.items():
         asked = [example for example in held if example.identity in wanted]
         if not asked:
             continue
         if progress is not None:
             progress(f"source without {name}")
-        fitted = fit(trainers(examples, held), seed)
+        fitted = fit(trainers(examples, held, generated_for), seed)
         found.update({example.identity: fitted.guess(example.kernels) for example in asked})
     return found
 

@@ -1,0 +1,364 @@
+"""From a kernel that a runtime executed to one operator that makes it execute that again, or something like it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from ..catalog.spaces.kernels import BINARY, FORMS, UNARY, Fields, Part, Shape
+from ..errors import UsageError
+from ..kernel import Kernel, Tensor
+
+FLOATS = frozenset({"float32", "float16", "bfloat16"})
+REACH = 2.0  # a neighbour's sizes are between half and twice the kernel's own
+MOST_WORK = 4.0  # and it has at most so many times its multiply-accumulates and elements
+SMALL = 4  # sizes up to this stay: colours, pairs, quarters of a window
+DRAWS = 12  # of a neighbour, until one can be
+
+_ACTIVATIONS: Mapping[str, str] = {
+    "": "none", "none": "none", "clip": "relu6", "relun1to1": "relu6", "swish": "silu", "quickgelu": "silu",
+    "fastgelu": "gelu", "biasgelu": "gelu", "logistic": "sigmoid",
+}  # fmt: skip
+_OPERATORS: Mapping[str, str] = {
+    **_ACTIVATIONS, "truediv": "div", "max": "maximum", "min": "minimum", "clamp": "relu6", "sum": "add",
+    "hardtanh": "relu6",
+}  # fmt: skip
+"""Names of runtimes, in lower case without underscores → ours, where they differ."""
+_REDUCTIONS: Mapping[str, str] = {
+    "reducemean": "mean", "mean": "mean", "reducesum": "sum", "sum": "sum", "reducemax": "amax", "amax": "amax",
+    "max": "amax", "reducemin": "amin", "amin": "amin", "min": "amin",
+}  # fmt: skip
+_POOLS: Mapping[str, str] = {
+    "maxpool": "max", "maxpool2d": "max", "averagepool": "average", "avgpool2d": "average", "averagepool2d": "average",
+}  # fmt: skip
+_GLOBAL: Mapping[str, str] = {
+    "globalaveragepool": "average", "globalmaxpool": "max", "adaptiveavgpool2d": "average", "adaptivemaxpool2d": "max",
+}  # fmt: skip
+_RESIZES = ("resize", "upsample", "interpolate")
+_NORMS: Mapping[str, str] = {
+    "layernormalization": "layer", "layernorm": "layer", "batchnormalization": "batch", "batchnorm": "batch",
+    "instancenormalization": "instance", "instancenorm": "instance", "groupnorm": "group",
+}  # fmt: skip
+
+
+def part_of(kernel: Kernel, batch: int = 1) -> Part | None:
+    """The operator, for one input of a batch; ``None`` where no form of ours makes that kernel.
+
+    Args:
+        batch: of the target that the kernel is from.
+    """
+    if kernel.layout == "nhwc" and kernel.kind in ("pool", "resize"):
+        kernel = _channels_first(kernel)
+    data = [t for t in kernel.inputs if not t.constant]
+    whole = [*data, *kernel.outputs[:1]]
+    make = _MAKERS.get(kernel.kind)
+    if make is None or not data or not kernel.outputs or any(t.dtype not in FLOATS or not t.shape for t in whole):
+        return None
+    try:
+        part = make(kernel, data)
+        if part is None or part.work.output != kernel.outputs[0].shape:
+            return None
+        return _for_one(part, batch)
+    except (UsageError, ValueError, TypeError, IndexError, KeyError):  # what it says of itself does not fit together
+        return None
+
+
+def _channels_first(kernel: Kernel) -> Kernel:
+    """The kernel with pictures in the order of torch, whose operators the parts are."""
+
+    def turned(tensor: Tensor) -> Tensor:
+        n, *sides, c = tensor.shape if len(tensor.shape) == 4 else (0, 0)
+        return replace(tensor, shape=(n, c, *sides)) if sides else tensor
+
+    return replace(kernel, inputs=tuple(map(turned, kernel.inputs)), outputs=tuple(map(turned, kernel.outputs)))
+
+
+def neighbour(part: Part, seed: str) -> Part | None:
+    """An operator of the same form whose channels, positions and depths are up to twice or half as many.
+
+    Equal sizes stay equal, so that what fits together still does. ``None`` where nothing can be moved.
+    """
+    draw = random.Random(seed)
+    before = _size(part)
+    for _ in range(DRAWS):
+        try:
+            found = _moved(part, draw)
+            if found != part and _size(found) <= MOST_WORK * before:
+                return found
+        except UsageError:
+            continue
+    return None
+
+
+def _size(part: Part) -> int:
+    work = part.work
+    shapes = (*work.data, *work.weights, work.output)
+    return work.macs + sum(Tensor(shape).numel for shape in shapes)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
+def _ints(kernel: Kernel, name: str, default: Shape) -> Shape:
+    value = kernel.attribute(name, default)
+    values = value if isinstance(value, tuple) else (value,)
+    return tuple(int(v) for v in values if isinstance(v, int | float))
+
+
+def _pair(values: Shape) -> Shape:
+    return values if len(values) == 2 else values * 2
+
+
+def _activation(kernel: Kernel, form: str) -> str:
+    word = _plain(kernel.activation)
+    word = _ACTIVATIONS.get(word, word)
+    if word not in FORMS[form].words:
+        raise ValueError(f"no activation {kernel.activation}")
+    return word
+
+
+def _pads(kernel: Kernel) -> Shape:
+    """Top, left, bottom, right. A file's automatic pads are found from the sizes."""
+    if str(kernel.attribute("auto_pad", "NOTSET")).startswith("SAME"):
+        raise ValueError("pads that the runtime chooses")
+    pads = _ints(kernel, "pads", (0, 0, 0, 0))
+    return pads if len(pads) == 4 else pads * 2 if len(pads) == 2 else pads * 4
+
+
+def _conv(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    weights = [t for t in kernel.inputs if t.constant]
+    if len(kernel.outputs[0].shape) != 4 or not weights or len(data) > 2:
+        return None
+    n, _, height, width = data[0].shape
+    (groups,) = _ints(kernel, "groups", (1,))
+    shape = (n, _ints(kernel, "in_channels", ())[0], height, width)
+    bias = int(any(len(t.shape) == 1 for t in weights))
+    fields = (
+        shape, (kernel.outputs[0].shape[1],), _pair(_ints(kernel, "kernel_shape", ())),
+        _pair(_ints(kernel, "strides", (1, 1))), _pads(kernel), _pair(_ints(kernel, "dilations", (1, 1))),
+        (groups, bias, len(data) - 1),
+    )  # fmt: skip
+    return Part("conv", _activation(kernel, "conv"), fields)
+
+
+def _matmul(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    (depth,) = _ints(kernel, "k", ())
+    if len(data) == 1:
+        out = kernel.outputs[0].shape[-1]
+        bias = int(any(t.constant and len(t.shape) == 1 for t in kernel.inputs))
+        return Part("linear", _activation(kernel, "linear"), (data[0].shape, (out, bias)))
+    if len(data) != 2 or kernel.activation or min(len(t.shape) for t in data) < 2:
+        return None
+    one, two = data[0].shape, data[1].shape
+    plain = two[-2] == depth and two[-1] == kernel.outputs[0].shape[-1]
+    if one[-1] != depth:
+        return None
+    return Part("product", "none", (one, two, (int(not plain),)))
+
+
+def _attention(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    return Part("attention", "none", tuple(t.shape for t in data)) if len(data) == 3 else None
+
+
+def _axis(value: int, rank: int) -> int:
+    return value + rank if value < 0 else value
+
+
+def _setting(kernel: Kernel, *names: str) -> Shape | None:
+    """The first of the attributes that is there, as numbers."""
+    found = next((kernel.attribute(name) for name in names if kernel.attribute(name) is not None), None)
+    if found is None:
+        return None
+    values = found if isinstance(found, tuple) else (found,)
+    return tuple(v for v in values if isinstance(v, int) and not isinstance(v, bool))
+
+
+def _layout(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    op, rank = _plain(kernel.op), len(data[0].shape)
+    if op in ("concat", "concatenation", "cat"):
+        axis = _setting(kernel, "axis", "dim", "args") or (_joined(data, kernel.outputs[0].shape),)
+        return Part("concat", "none", ((_axis(axis[0], rank),), *(t.shape for t in data)))
+    if op in ("reorderinput", "reorderoutput"):  # they stand around a pool of one position
+        return Part("pool", "max", (kernel.outputs[0].shape, (1, 1), (1, 1), (0, 0))) if rank == 4 else None
+    order = _setting(kernel, "perm", "args") if op in ("transpose", "permute") else None
+    if order is None or len(order) != rank:
+        return None
+    return Part("transpose", "none", (data[0].shape, tuple(_axis(axis, rank) for axis in order)))
+
+
+def _joined(data: list[Tensor], out: Shape) -> int:
+    return next(axis for axis, (a, b) in enumerate(zip(data[0].shape, out, strict=True)) if a != b)
+
+
+def _activated(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    shape = data[0].shape
+    if _plain(kernel.op) == "softmax":
+        axis = (_setting(kernel, "axis", "dim", "args") or (-1,))[0]
+        return Part("softmax", "none", (shape, (_axis(axis, len(shape)),)))
+    return _unary(kernel, data)
+
+
+def _unary(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    op = _OPERATORS.get(_plain(kernel.op), _plain(kernel.op))
+    return Part("unary", op, (data[0].shape,)) if op in UNARY and len(data) == 1 else None
+
+
+def _elementwise(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    op = _OPERATORS.get(_plain(kernel.op), _plain(kernel.op))
+    if op not in BINARY or not 1 <= len(kernel.inputs) <= 2:
+        return _unary(kernel, data) if op not in BINARY else None
+    other = next((t for t in kernel.inputs if t.constant), None)
+    if len(data) == 2:
+        return Part("binary", op, (data[0].shape, data[1].shape, (0,)))
+    shape = other.shape if other is not None else ()
+    return Part("binary", op, (data[0].shape, shape or (1,), (1,)))
+
+
+def _norm(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    word = _NORMS.get(_plain(kernel.op))
+    shape = data[0].shape
+    if word is None or len(data) > 1:
+        return None
+    if word == "layer":
+        scale = next((t.shape for t in kernel.inputs if t.constant and t.shape), shape[-1:])
+        return Part("norm", word, (shape, (len(scale),)))
+    number = (_setting(kernel, "groups", "num_groups", "args") or (1,))[0] if word == "group" else 1
+    return Part("norm", word, (shape, (number,)))
+
+
+def _reduce(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    word = _REDUCTIONS.get(_plain(kernel.op))
+    shape, out = data[0].shape, kernel.outputs[0].shape
+    if word is None:
+        return None
+    if len(shape) == len(out):
+        axes = tuple(axis for axis, (a, b) in enumerate(zip(shape, out, strict=True)) if a != b)
+        return Part("reduce", word, (shape, axes, (1,))) if axes else None
+    named = _setting(kernel, "axes", "dim", "args")
+    axes = tuple(_axis(axis, len(shape)) for axis in named or ())
+    if len(shape) - len(axes) != len(out):  # which ones is not told: those without which the rest is what came out
+        axes = _lost(shape, out)
+    return Part("reduce", word, (shape, axes, (0,)))
+
+
+def _lost(shape: Shape, out: Shape) -> Shape:
+    count = len(shape) - len(out)
+    starts = range(len(out), -1, -1)
+    return next(
+        tuple(range(start, start + count)) for start in starts if shape[:start] + shape[start + count :] == out
+    )  # fmt: skip
+
+
+def _pool(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    op, shape = _plain(kernel.op), data[0].shape
+    if op in _GLOBAL and len(shape) == 4:
+        return Part("global", _GLOBAL[op], (shape,))
+    if op not in _POOLS or len(shape) != 4:
+        return None
+    for window in _windows(kernel):
+        part = Part("pool", _POOLS[op], (shape, *window))
+        with contextlib.suppress(UsageError):
+            if part.work.output == kernel.outputs[0].shape:
+                return part
+    return None
+
+
+def _windows(kernel: Kernel) -> list[tuple[Shape, Shape, Shape]]:
+    """Kernel, strides and even pads; as a call in Python gives them they may be single numbers or pairs."""
+    if kernel.attribute("kernel_shape") is not None:
+        top, left, bottom, right = _pads(kernel)
+        size = _pair(_ints(kernel, "kernel_shape", ()))
+        return [(size, _pair(_ints(kernel, "strides", size)), (top, left))] if (top, left) == (bottom, right) else []
+    args = _setting(kernel, "args") or ()
+    found: list[tuple[Shape, Shape, Shape]] = []
+    if args:
+        stride = args[1] if len(args) > 1 else args[0]
+        found.append(((args[0],) * 2, (stride,) * 2, ((args[2] if len(args) > 2 else 0),) * 2))
+    if len(args) >= 4:
+        found.append((args[:2], args[2:4], args[4:6] if len(args) >= 6 else (0, 0)))
+    return found
+
+
+def _resize(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    op, shape = _plain(kernel.op), data[0].shape
+    if not op.startswith(_RESIZES) or len(shape) != 4:
+        return None
+    mode = f"{kernel.attribute('mode', '')} {op}".lower()
+    word = "bicubic" if "cubic" in mode else "bilinear" if "linear" in mode else "nearest"
+    return Part("resize", word, (shape, kernel.outputs[0].shape[2:]))
+
+
+_MAKERS: Mapping[str, Callable[[Kernel, list[Tensor]], Part | None]] = {
+    "conv": _conv,
+    "matmul": _matmul,
+    "attention": _attention,
+    "layout": _layout,
+    "activation": _activated,
+    "elementwise": _elementwise,
+    "norm": _norm,
+    "reduce": _reduce,
+    "pool": _pool,
+    "resize": _resize,
+}
+
+
+def _data_fields(part: Part) -> list[int]:
+    """Which fields are shapes of data; a constant's is not."""
+    found = list(FORMS[part.form].shape_fields(len(part.fields)))
+    return found[:1] if part.form == "binary" and part.fields[2][0] else found
+
+
+def _for_one(part: Part, batch: int) -> Part | None:
+    """The part with the batch taken out of its leading sizes; ``None`` where it is not in them."""
+    if batch == 1:
+        return part
+    fields = list(part.fields)
+    for place in _data_fields(part):
+        if fields[place][0] % batch:
+            return None
+        fields[place] = (fields[place][0] // batch, *fields[place][1:])
+    return replace(part, fields=tuple(fields))
+
+
+def _moved(part: Part, draw: random.Random) -> Part:
+    """A draw of a neighbour. Equal sizes are moved alike; the leading one, of the batch, stays."""
+    sizes: dict[int, int] = {}
+
+    def moved(size: int, of: int = 1) -> int:
+        if size not in sizes:
+            wanted = size * REACH ** draw.uniform(-1.0, 1.0)
+            step = 8 if size % 8 == 0 else 4 if size % 4 == 0 else 1
+            sizes[size] = size if size <= SMALL else max(step, round(wanted / step) * step)
+        return max(of, sizes[size] // of * of)
+
+    def shape(sizes_: Shape) -> Shape:
+        return (sizes_[0], *(moved(size) for size in sizes_[1:]))
+
+    fields = list(part.fields)
+    for place in FORMS[part.form].shape_fields(len(fields)):
+        fields[place] = shape(fields[place])
+    return replace(part, fields=_fitted(part, fields, moved))
+
+
+def _fitted(part: Part, fields: list[Shape], moved: Callable[..., int]) -> Fields:
+    """The settings that go with moved shapes."""
+    if part.form == "conv":
+        (n, c, h, w), (groups, bias, added) = fields[0], fields[-1]
+        (out,) = fields[1]
+        if groups == part.fields[0][1]:  # depthwise: as many groups as channels
+            fields[1], fields[-1] = (c * (out // groups),), (c, bias, added)
+        else:
+            fields[0], fields[1] = (n, max(groups, c // groups * groups), h, w), (moved(out, groups),)
+    elif part.form == "linear":
+        fields[1] = (moved(fields[1][0]), fields[1][1])
+    elif part.form == "resize":
+        before, after = part.fields[0][2:], fields[0][2:]
+        fields[1] = tuple(max(1, round(b * n / a)) for a, b, n in zip(before, fields[1], after, strict=True))
+    elif part.form == "norm" and part.word == "group":
+        n, c, *rest = fields[0]
+        (groups,) = fields[1]
+        fields[0] = (n, max(groups, c // groups * groups), *rest)
+    return tuple(fields)
