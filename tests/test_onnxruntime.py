@@ -27,6 +27,8 @@ from hwbench.target import Target
 session = pytest.importorskip("hwbench.worker.sessions.onnxruntime")
 torch = pytest.importorskip("torch")
 
+from small_modules import Attention  # noqa: E402  behind the check that torch is there
+
 TARGET = Target.parse("here/onnxruntime")
 Profiled = tuple[list[Layer], dict[str, Any], dict[str, Any]]
 
@@ -50,19 +52,6 @@ def _profile(artifact: Artifact, runs: int = 2, threads: int = 1) -> Profiled:
 
 def _macs(layers: Sequence[Layer]) -> int:
     return sum(layer.kernel.cost().macs for layer in layers)
-
-
-class Attention(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.qkv = torch.nn.Linear(16, 48)
-        self.proj = torch.nn.Linear(16, 16)
-
-    def forward(self, x: Any) -> Any:
-        b, n, c = x.shape
-        q, k, v = self.qkv(x).reshape(b, n, 3, 2, 8).permute(2, 0, 3, 1, 4).unbind(0)
-        x = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).reshape(b, n, c))
 
 
 class Small(torch.nn.Module):
