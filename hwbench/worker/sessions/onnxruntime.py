@@ -53,7 +53,8 @@ def _fill(name: str, shape: List[int], kind: str) -> numpy.ndarray:
     dtype = _NUMPY.get(kind)
     if dtype is None:
         raise TypeError("input '%s' is a %s, which numpy has no type for" % (name, kind))
-    return filled(shape, dtype)
+    found: numpy.ndarray = filled(shape, dtype)
+    return found
 
 
 _shared: List[int] = []

@@ -95,6 +95,10 @@ def _bound(port: Any) -> Any:
 class Session:
     """A compiled model with its inputs in place."""
 
+    _compiled: Any
+    _request: Any
+    _model: Any
+
     def __init__(self, model: Dict[str, Any], settings: Dict[str, Any], profile: bool) -> None:
         self._configuration = _configuration(settings, profile)
         wanted = settings.get("precision", "fp32")
@@ -104,7 +108,7 @@ class Session:
         self._tensors = [_bound(port) for port in self._model.inputs]
         self._compile()
         graph = describe(self._compiled.get_runtime_model())
-        self.info = {
+        self.info: Dict[str, Any] = {
             "provider": "CPU",
             "precision": effective_precision(graph),
             "threads": int(self._compiled.get_property("INFERENCE_NUM_THREADS")),
@@ -266,7 +270,7 @@ def executed(graph: List[Dict[str, Any]]) -> List[int]:
 
 def effective_precision(graph: List[Dict[str, Any]]) -> str:
     """The precision that most weights are multiplied in, as the compiled graph says; without weights, of most nodes."""
-    votes: Counter = Counter()
+    votes: "Counter[str]" = Counter()
     for node in graph:
         if node["type"] in _PRODUCTS and not node["constant"]:
             shapes = [graph[at]["outputs"][port][0] for at, port in node["inputs"] if graph[at]["constant"]]
