@@ -15,8 +15,8 @@ from hwbench.store import Store
 
 __all__ = ["own_sshd", "shared_sshd", "ssh_folder", "sshd"]  # fixtures that are defined elsewhere
 
-# Under nohup a hang-up is ignored, and behind a shell's & an interrupt, by whatever is started from there too: a made phone
-# could not hang up on its shells, and nothing could be interrupted.
+# Under nohup a hang-up is ignored, and behind a shell's & an interrupt, by whatever is started from there too: a made
+# phone could not hang up on its shells, and nothing could be interrupted.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
