@@ -10,13 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hwbench import runtimes
+from hwbench import plugins, runtimes
 from hwbench.measurement import PASSES
 from hwbench.runtimes import Place, Runtime
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- runtimes: made by contrib/readme_table.py -->", "<!-- /runtimes -->"
-SHOWN = ("onnxruntime", "torch", "litert", "openvino", "litert-native")
 UNITS = {"cpu": "a CPU with Linux", "android": "an Android phone", "cuda": "an NVIDIA GPU"}
 
 
@@ -33,10 +32,17 @@ def row(runtime: Runtime) -> str:
     return "".join(f"| {text} " if text else "| " for text in (f"`{runtime.name}`", *cells)) + "|"
 
 
+def shown() -> list[Runtime]:
+    """Runtimes of hwbench itself that say where they run."""
+    points = plugins.names("hwbench.runtimes").values()
+    ours = [point.name for point in points if point.dist is None or point.dist.name == "hwbench"]
+    return [runtime for runtime in map(runtimes.find, ours) if getattr(runtime, "places", ())]
+
+
 def table() -> str:
     """The table as Markdown, with the marks around it."""
     head = f"| | {' | '.join(UNITS.values())} |"
-    rows = [row(runtimes.find(name)) for name in SHOWN]
+    rows = [row(runtime) for runtime in shown()]
     return "\n".join([BEGIN, "", head, "|---" * (len(UNITS) + 1) + "|", *rows, "", END])
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import runtimes
+from . import plugins, runtimes
 from .cache import Cache
 from .channels import Channel
 from .closure import Beta, anchor_scale, block_total_s, layer_durations_s, plain_total_s
@@ -241,7 +241,7 @@ def bench(target: Target, cache: Cache, timeout_s: float = DEFAULT_TIMEOUT_S) ->
     """Check that the pair is possible, open the road, and close it behind.
 
     Raises:
-        UsageError: unknown device or runtime, or a pair that cannot work.
+        UsageError: unknown device or runtime, a pair that cannot work, or a precision that the device has not.
         MissingDependency: the runtime's host half needs an extra.
         DeviceError: the device cannot be reached.
     """
@@ -252,12 +252,29 @@ def bench(target: Target, cache: Cache, timeout_s: float = DEFAULT_TIMEOUT_S) ->
         packages = ", ".join(sorted(need.partition(":")[2].replace("_", "-") for need in missing))
         raise UsageError(
             f"{device.name} cannot run {runtime.name}: it lacks {packages}.",
-            remedy=f"pip install 'hwbench[{runtime.name}]' into its Python; `hwbench doctor {device.name}` checks.",
+            remedy=f"pip install '{plugins.package_of('hwbench.runtimes', runtime.name)}' into its Python; "
+            f"`hwbench doctor {device.name}` checks.",
         )
     if hasattr(runtime, "check_device"):
         runtime.check_device(target, device)
     with device.connect() as channel:
-        yield Bench(target, device, runtime, channel, cache, timeout_s)
+        opened = Bench(target, device, runtime, channel, cache, timeout_s)
+        if target.precision in getattr(runtime, "probed", ()):
+            _check_probed(opened)
+        yield opened
+
+
+def _check_probed(opened: Bench) -> None:
+    """Ask the device whether it has the target's precision, where a profile cannot tell. Raises UsageError."""
+    target = opened.target
+    with opened.worker(seed=0, anchored=False) as worker:
+        told = worker.hello["probe"].get("precisions")
+    has = [name for name in opened.runtime.precisions if name in told] if isinstance(told, list) else []
+    if has and target.precision not in has:  # a session that does not tell refuses what it cannot give when it opens
+        raise UsageError(
+            f"{target.runtime} cannot run {target.precision} on {opened.device.name}, which has {', '.join(has)}.",
+            remedy=f"Use --on {target.with_(precision=has[-1])}, or a device that has {target.precision}.",
+        )
 
 
 def _split(result: dict[str, Any]) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.generic]]]:

@@ -18,6 +18,7 @@ from .campaign import reference, reference_key
 from .channels import Channel
 from .device import Device, find
 from .enrol import probe
+from .enrol.recipes import recipes
 from .enrol.survey import Survey, line, survey
 from .errors import HwbenchError, MissingDependency, UsageError
 from .store import Store
@@ -152,8 +153,9 @@ class _Visit:
             offers = ", ".join(f'"python:{module}"' for module in there)
             text = f"{', '.join(there)} is there, and the profile does not offer it"
             return Check("runtime", name, ABSENT, text, f"Add {offers} to offers in {self._device.source}.")
-        remedy = f"pip install 'hwbench[{name}]' into the device's Python."
-        if self._device.kind == "ssh":
+        what = "numpy" if needs == {"numpy"} else plugins.package_of("hwbench.runtimes", name)
+        remedy = f"pip install '{what}' into the device's Python."
+        if self._device.kind == "ssh" and name in recipes():
             remedy = f"hwbench doctor {self._device.name} --install --runtimes {name}"
         return Check("runtime", name, ABSENT, f"{self._device.name} has no {', '.join(sorted(needs))}", remedy)
 

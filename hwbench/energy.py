@@ -67,7 +67,8 @@ class NetworkEnergy:
         name: identity of the network.
         net_j: net J per inference; ``low_j`` and ``high_j`` bound it (95 %).
         layers: names of the layers.
-        features: (layers, 3): kernel time in s, MACs, bytes moved (:data:`FEATURES`); never negative.
+        features: (layers, 3): kernel time in s, MACs, bytes moved (:data:`FEATURES`); never negative. MACs that cannot
+            be told are NaN, and such a network's energy is divided by time.
     """
 
     name: str
@@ -88,7 +89,7 @@ class NetworkEnergy:
         if not energy or "unavailable" in energy:
             why = (energy or {}).get("unavailable", "the energy pass was not asked for")
             raise UsageError(f"{name} has no measured energy: {why}.", remedy="Profile it with --passes layers,energy.")
-        features = np.array([_features(row) for row in rows], dtype=np.float64).reshape(-1, len(FEATURES))
+        features = _features(rows, result.get("macs"))
         if not features[:, 0].sum() > 0:
             raise UsageError(f"{name} has no layer that takes time.", remedy="Profile it with --passes layers,energy.")
         if not energy["net_j"] > 0:
@@ -105,10 +106,20 @@ class NetworkEnergy:
         return (self.high_j - self.low_j) / (2 * _Z95)
 
 
-def _features(row: Mapping[str, Any]) -> tuple[float, float, float]:
+def _features(rows: Sequence[Mapping[str, Any]], model_macs: int | None) -> Array:
+    """(rows, 3), as :data:`FEATURES` says.
+
+    Rows that do not tell their MACs share what the others leave of the model's, in proportion to their time.
+    """
     # A corrected time may come out a little below zero: it stays so in sums of time, but draws no negative energy.
-    moved = sum(row.get(key) or 0 for key in ("param_bytes", "input_bytes", "output_bytes"))
-    return max(0.0, row["latency_s"] or 0.0), float(row.get("macs") or 0), float(moved)
+    time_s = np.array([max(0.0, row["latency_s"] or 0.0) for row in rows], dtype=np.float64)
+    macs = np.array([np.nan if row.get("macs") is None else float(row["macs"]) for row in rows], dtype=np.float64)
+    moved = [sum(row.get(key) or 0 for key in ("param_bytes", "input_bytes", "output_bytes")) for row in rows]
+    silent = np.isnan(macs)
+    if silent.any() and model_macs is not None and time_s[silent].sum() > 0:
+        left = max(0.0, model_macs - float(macs[~silent].sum()))
+        macs[silent] = left * time_s[silent] / time_s[silent].sum()
+    return np.stack([time_s, macs, np.array(moved, dtype=np.float64)], axis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +144,10 @@ def fit(networks: Sequence[NetworkEnergy], *, seed: int = 0) -> EnergyFit | None
 
     Least squares on relative errors; the coefficients are the mean over all that the data leave possible, which is
     nearer to the truth than the single best non-negative one: that one likes to put a coefficient at exactly zero.
-    Single coefficients may be known badly (time and MACs go together); their weighted sums are what counts.
+    Single coefficients may be known badly (time and MACs go together); their weighted sums are what counts. Networks
+    some of whose MACs cannot be told take no part.
     """
+    networks = [network for network in networks if np.isfinite(network.features).all()]
     if len({network.name for network in networks}) < FEWEST_NETWORKS:
         return None
     measured = np.array([network.net_j for network in networks])
@@ -194,7 +207,7 @@ def apportion(network: NetworkEnergy, fitted: EnergyFit | None, *, seed: int = 0
         One row per layer. With a fit the interval holds the doubt of the coefficients, of the total, of the layer's
         time, and of how far a layer may be from the fit: a network's misfit *r* means about ``r / sqrt(Σ share²)`` for
         a layer, if layers err independently. Without a fit it spans the shares by time, by MACs and by bytes, between
-        which every non-negative fit lies.
+        which every non-negative fit lies; that by MACs only where all of them are known.
     """
     if fitted is None or not (network.features @ fitted.coefficients).sum() > 0:
         return _by_time(network)

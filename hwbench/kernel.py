@@ -12,8 +12,8 @@ Neutral terms, by ``kind``:
 * ``matmul``: attribute ``k``, the length of the contraction; ``outputs[0]`` is (…, m, n)
 * ``attention`` (fused): attributes ``q_len``, ``kv_len``, ``head_dim``, ``v_dim``, ``batch_heads``
 * ``elementwise``, ``activation``, ``norm``, ``pool``, ``reduce``, ``layout`` (reorder, transpose, reshape, pad,
-  slice, concat), ``resize``, ``other``: no MACs, bytes only; an ``other`` that stands for several operators whose work
-  is known has their sum in the attribute ``macs``
+  slice, concat), ``resize``, ``other``: no MACs, bytes only; an ``other`` that stands for several operators has their
+  sum in the attribute ``macs``, or :data:`UNTOLD` there when it multiplies and nobody can tell how much
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from .errors import UsageError
 
 Scalar = int | float | str | bool
 Attribute = Scalar | tuple[Scalar, ...]
+
+UNTOLD = "untold"
+"""In the attribute ``macs`` of an ``other``: its multiply-accumulates are not known, which is not the same as none."""
 
 KINDS = frozenset(
     {
@@ -61,13 +64,31 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a kernel does, counted from its shapes. Fields that are bytes say so; ``macs`` are multiply-accumulates."""
+    """What a kernel does, counted from its shapes. Fields that are bytes say so.
 
-    macs: int
+    Attributes:
+        macs: multiply-accumulates; ``None`` where the kernel does not tell (:data:`UNTOLD`).
+        params: elements of its weights.
+        param_bytes: of those.
+        input_bytes: of what it reads besides.
+        output_bytes: of what it writes.
+    """
+
+    macs: int | None
     params: int
     param_bytes: int
     input_bytes: int
     output_bytes: int
+
+    @property
+    def known_macs(self) -> int:
+        """``macs``, for what cannot do without them. Raises UsageError where the kernel does not tell."""
+        if self.macs is None:
+            raise UsageError(
+                "A kernel of the network does not tell how much it multiplies.",
+                remedy="Take another runtime's profile of it: one whose rows are single operators.",
+            )
+        return self.macs
 
     @property
     def moved_bytes(self) -> int:
@@ -120,7 +141,7 @@ class Kernel:
             output_bytes=sum(t.nbytes for t in self.outputs),
         )
 
-    def _macs(self) -> int:
+    def _macs(self) -> int | None:
         if self.kind in ("conv", "conv_transpose"):
             per_point = math.prod(self._ints("kernel_shape"))
             (groups,) = self._ints("groups") or (1,)
@@ -134,8 +155,8 @@ class Kernel:
         if self.kind == "attention":
             heads, q, kv = self._ints("batch_heads")[0], self._ints("q_len")[0], self._ints("kv_len")[0]
             return heads * q * kv * (self._ints("head_dim")[0] + self._ints("v_dim")[0])
-        told = self.attribute("macs") if self.kind == "other" else None
-        return told if isinstance(told, int) else 0
+        told = self.attribute("macs", 0) if self.kind == "other" else 0
+        return None if told == UNTOLD else told if isinstance(told, int) else 0
 
     @property
     def key(self) -> str:
@@ -173,6 +194,13 @@ def _attribute(value: object) -> Attribute:
     if isinstance(value, Scalar):
         return value
     raise ValueError(f"no attribute: {value!r}")
+
+
+def total_macs(kernels: Iterable[Kernel]) -> int | None:
+    """Multiply-accumulates of several kernels; ``None`` when one of them does not tell its own."""
+    found = [kernel.cost().macs for kernel in kernels]
+    told = [macs for macs in found if macs is not None]
+    return sum(told) if len(told) == len(found) else None
 
 
 @dataclass(frozen=True, slots=True)

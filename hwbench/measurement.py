@@ -183,7 +183,12 @@ class Measurement:
         """The measured energy beside the layers; None unless both were measured and the energy is above idle."""
         if not self._timed_layers or not self._total_energy or "unavailable" in self._total_energy:
             return None
-        result = {"identity": self.key.identity, "energy": self._total_energy, "layers": self._timed_layers}
+        result = {
+            "identity": self.key.identity,
+            "energy": self._total_energy,
+            "layers": self._timed_layers,
+            "macs": self.sessions[0].data.get("macs"),
+        }
         try:
             return NetworkEnergy.from_result(result)
         except UsageError:  # nothing above idle to divide: the total says so by its interval

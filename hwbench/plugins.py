@@ -37,8 +37,12 @@ def load(group: str, name: str) -> Any:
         package = (error.name or "").partition(".")[0]
         if package == __package__:  # a module of ours that is not there is a bug, not something to install
             raise
-        owner = known[name].dist
-        extra = f"hwbench[{name}]" if owner is None or owner.name == __package__ else owner.name
         raise MissingDependency(
-            f"The {noun} '{name}' cannot be imported: {error}.", remedy=f"pip install '{extra}'"
+            f"The {noun} '{name}' cannot be imported: {error}.", remedy=f"pip install '{package_of(group, name)}'"
         ) from error
+
+
+def package_of(group: str, name: str) -> str:
+    """What pip is given for what an entry point needs: our extra of its name, or the package that registered it."""
+    owner = names(group)[name].dist
+    return f"{__package__}[{name}]" if owner is None or owner.name == __package__ else owner.name

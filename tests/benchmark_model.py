@@ -258,9 +258,10 @@ class _Program:
 
     def _delegates(self, gpu: bool) -> int:
         """Say what delegates took; how many nodes the GPU (or NNAPI) did."""
-        count = _operators(self.given["graph"])
-        nodes = min(count, self.build.gpu_nodes) if self.build.gpu_nodes >= 0 else count
+        nodes = 0
         if gpu:
+            count = _operators(self.given["graph"])
+            nodes = min(count, self.build.gpu_nodes) if self.build.gpu_nodes >= 0 else count
             name = "TfLiteGpuDelegateV2" if self.on("use_gpu") else "TfLiteNnapiDelegate"
             line = f"Replacing {nodes} out of {count} node(s) with delegate ({name}) node, yielding 1 partitions"
             print(f"INFO: {line} for the whole graph.", file=sys.stderr)

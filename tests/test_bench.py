@@ -103,6 +103,39 @@ def test_a_fault_of_the_anchor_is_one_error(opened, fault: str) -> None:
         pytest.fail("the anchor ran")
 
 
+TELLS = """
+def probe():
+    return {"versions": {"made": "1"}, "precisions": %r}
+"""
+
+
+@pytest.fixture
+def telling(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A runtime whose session says which precisions the device has; opened for int8, which not all have."""
+
+    def opened(precisions: object):
+        session = tmp_path / "telling.py"
+        session.write_text(TELLS % (precisions,))
+        for name, value in (("session", session), ("probed", ("int8",)), ("precisions", ("fp32", "fp16", "int8"))):
+            monkeypatch.setattr(type(RUNTIME), name, value, raising=False)
+        return bench(Target.parse("local-cpu/fake:int8"), cache, 60)
+
+    return opened
+
+
+def test_a_precision_that_the_device_lacks_is_refused_before_anything_is_prepared(telling) -> None:
+    refused = "fake cannot run int8 on local-cpu, which has fp32, fp16"
+    with pytest.raises(UsageError, match=refused) as caught, telling(["fp16", "fp32", "bf16"]):
+        pytest.fail("it went on")
+    assert str(caught.value.remedy).startswith("Use --on local-cpu/fake:fp16@1x1")
+
+
+@pytest.mark.parametrize("told", [["fp32", "int8"], [], None, "int", {"int8": 1}, [["int8"], 7]])
+def test_a_device_that_has_the_precision_or_does_not_tell_goes_on(telling, told: object) -> None:
+    with telling(told) as made:
+        assert made.target.precision == "int8"
+
+
 # --- the layers pass ----------------------------------------------------------------------------------------------
 
 

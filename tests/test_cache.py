@@ -84,7 +84,7 @@ def test_a_root_that_cannot_be_a_folder(tmp_path: Path) -> None:
 
 
 def test_two_builders_at_once_both_get_the_one_entry(tmp_path: Path) -> None:
-    cache, together = Cache(tmp_path), threading.Barrier(2, timeout=10)
+    cache, together = Cache(tmp_path), threading.Barrier(2, timeout=60)
     found: list[Path] = []
 
     def build(path: Path) -> None:
@@ -98,7 +98,7 @@ def test_two_builders_at_once_both_get_the_one_entry(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=60)
     assert len(found) == 2
     assert found[0] == found[1]
     assert found[0].read_text() == "same"

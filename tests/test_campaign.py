@@ -267,7 +267,7 @@ def test_a_real_process_that_breaks_on_one_model_leaves_the_others(
 ) -> None:
     monkeypatch.setattr(campaign, "REFERENCE_SESSIONS", 1)
     target = f"local-cpu/fake+fault={fault}+fault-model=two"
-    results = measured(store, cache, MODELS[:2], [target], ("memory",), timeout_s=5.0)
+    results = measured(store, cache, MODELS[:2], [target], ("memory",), timeout_s=30.0)
     good, bad = results
     assert isinstance(good, Measurement)
     assert isinstance(bad, Failure)
@@ -277,7 +277,7 @@ def test_a_real_process_that_breaks_on_one_model_leaves_the_others(
 
 def test_a_real_process_that_hangs_on_one_model_leaves_the_others(store: Store, cache: Cache) -> None:
     target = "local-cpu/fake+fault=hang+fault-model=two"
-    good, bad = measured(store, cache, MODELS[:2], [target], ("memory",), timeout_s=0.5)
+    good, bad = measured(store, cache, MODELS[:2], [target], ("memory",), timeout_s=1.5)
     assert isinstance(good, Measurement)
     assert isinstance(bad, Failure)
     assert "did not return" in bad.error.message

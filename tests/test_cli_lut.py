@@ -32,15 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process; exit code, stdout, stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        return code, *capsys.readouterr()
-
-    return call
+def run(folder: Path, command: Run) -> Run:
+    """Run a command on the shared store; exit code, stdout, stderr."""
+    return command
 
 
 @pytest.fixture(scope="module")

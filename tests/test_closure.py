@@ -78,6 +78,7 @@ def test_events_that_cost_a_network_more_than_a_chain_cost_its_layers_more() -> 
     # 100 events that took 8 µs each, in a model so short that the difference is certain.
     assert beta.on(200e-6, 1000e-6, 100).b0_s == pytest.approx(2e-6, rel=0.01)
     assert beta.on(200e-6, 1000e-6, 100).b1_s == pytest.approx(0.4e-6, rel=0.01)
+    assert beta.on(200e-6, 1000e-6, 100).cost_s == pytest.approx(8e-6, rel=0.01)
     assert beta.on(200e-6, 600e-6, 100).b0_s == pytest.approx(1e-6)
 
 
@@ -86,6 +87,15 @@ def test_a_difference_that_noise_can_explain_changes_little() -> None:
     # 1 % of 100 ms over 50 events is 20 µs an event, five times what it costs.
     assert beta.on(0.1, 0.1 + 50 * 8e-6, 50).b0_s == pytest.approx(1e-6, rel=0.02)
     assert beta.on(0.1, 0.0995, 50).b0_s == pytest.approx(1e-6, rel=0.05)
+
+
+def test_a_difference_as_large_as_its_doubt_is_believed_by_half() -> None:
+    # 100 events cost twice what they do in chains; 1 % of 16 ms is 40 % of that cost, as much as models differ by.
+    assert Beta(1e-6, 0.2e-6, 4e-6).on(0.016, 0.0168, 100).b0_s == pytest.approx(1.5e-6)
+    assert Beta(0.2e-6, 0.0, 4e-6).on(0.016, 0.0168, 100).b0_s == pytest.approx(0.3e-6)  # a small share is one, too
+    # A chain's event has three tensors: with 0.2 µs each, 1.8 µs are just not more than 60 % of 4 µs.
+    assert Beta(1.799e-6, 0.2e-6, 4e-6).on(0.016, 0.0168, 100).b1_s == pytest.approx(0.3e-6)
+    assert Beta(1.801e-6, 0.2e-6, 4e-6).on(0.016, 0.0168, 100).b1_s == 0.2e-6
 
 
 @pytest.mark.parametrize("beta", [Beta(1e-6, 0.0), Beta(-0.5e-6, 0.0, 1e-6), Beta(3.5e-6, 0.0, 4e-6)])
@@ -154,6 +164,14 @@ def test_one_wild_block_moves_no_total() -> None:
     data, arrays = session()
     arrays["samples_ns"][arrays["block_of"] == 4] *= 10
     assert plain_total_s(data, arrays, anchor_scale(data, arrays)) == pytest.approx(451e-6)
+
+
+def test_a_slow_sample_in_every_block_moves_no_total() -> None:
+    data, arrays = session()
+    arrays["samples_ns"][::10] *= 5
+    scale = anchor_scale(data, arrays)
+    assert plain_total_s(data, arrays, scale) == pytest.approx(451e-6)
+    assert block_total_s(data, arrays, scale, "profiled") == pytest.approx(451e-6 + 26.75e-6)
 
 
 def test_many_events_of_one_layer_are_paid_for_each() -> None:

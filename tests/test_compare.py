@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from inprocess import InProcessWorker, made_model
+from scipy import stats
 
 from hwbench import compare, estimate
 from hwbench.bench import bench
@@ -17,6 +20,7 @@ from hwbench.cache import Cache
 from hwbench.errors import UsageError, WorkerError
 from hwbench.store import Store
 from hwbench.target import Target
+from hwbench.views import samples_s
 from hwbench.worker import jobs
 
 FAKE = Target.parse("local-cpu/fake")
@@ -140,6 +144,19 @@ def test_the_band_is_looked_up_by_what_the_first_target_says(
     assert len(facts) == 1
 
 
+def test_the_noise_floor_is_the_half_width_and_how_far_the_mean_is_from_none(
+    workers: type[InProcessWorker], store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ratios = [-0.03, -0.01, -0.02, -0.05, -0.04]
+    told = iter(ratios)
+    monkeypatch.setattr(compare, "pair", lambda *_: (next(told), {"versions": {}}))
+    found = compare.noise_floor(FAKE, store, pairs=5, cache=cache)
+    half = stats.t.ppf(0.975, 4) * math.sqrt(0.00025 / 5)  # their variance is 2.5e-4
+    assert found["noise_floor"] == pytest.approx(math.expm1(0.03 + half))
+    assert found["mean_effect"] == pytest.approx(math.expm1(-0.03))
+    assert found["pair_spread"] == pytest.approx(math.sqrt(0.00025))
+
+
 def test_too_few_pairs_make_no_noise_floor(store: Store, cache: Cache) -> None:
     with pytest.raises(UsageError, match="4 pairs are too few"):
         compare.noise_floor(FAKE, store, pairs=4, cache=cache)
@@ -177,6 +194,14 @@ def test_two_devices_are_compared_by_their_sessions_and_it_says_so(
     assert 1 < found.verdict.low < found.verdict.high
     assert found.verdict.ratio == pytest.approx(1.2, rel=0.01)
     assert found.verdict.pairs >= 8
+    here, there = (
+        [math.log(np.median(samples_s(s))) for s in store.sessions(arrays=True) if s.target.device == device]
+        for device in ("local-cpu", "second")
+    )
+    welch = stats.ttest_ind(there, here, equal_var=False).confidence_interval(0.95)
+    assert (found.verdict.low, found.verdict.high) == pytest.approx((math.exp(welch.low), math.exp(welch.high)))
+    assert found.verdict.ratio == pytest.approx(math.exp(np.mean(there) - np.mean(here)))
+    assert found.verdict.pairs == min(len(here), len(there))
     assert {s.target.device for s in store.sessions()} == {"local-cpu", "second"}
     assert found.device_time_s == pytest.approx(sum(s.device_time_s for s in store.sessions()))
 

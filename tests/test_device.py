@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwbench import device
@@ -208,7 +208,7 @@ def test_a_file_whose_name_fits_no_target(profiles: Path) -> None:
         device.devices()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_file_is_a_device_or_a_usage_error(profiles: Path, content: bytes) -> None:
     path = profiles / "any.toml"
@@ -272,7 +272,7 @@ def test_options_of_ssh_that_may_not(profiles: Path, options: list[str]) -> None
         device.find("pi")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=30) | st.sampled_from(["-o", "-p", "-J", "ProxyCommand=x", "Port=1"]), max_size=5))
 def test_whatever_passes_runs_no_command_here(profiles: Path, options: list[str]) -> None:
     if fault(options):
@@ -302,7 +302,7 @@ def test_profiles_are_written_whole_or_not_at_all(profiles: Path) -> None:
 TEXTS = st.text(st.characters(exclude_categories=["C", "Zl", "Zp", "Zs"]), min_size=1, max_size=40)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=25)
 @given(
     description=TEXTS,
     facts=st.dictionaries(
@@ -327,7 +327,7 @@ def test_what_is_written_is_read_back(
     assert made.clusters == (Cluster("all", tuple(sorted(cores)), "", 1.5e9),)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=50)
 @given(
     st.dictionaries(
         st.sampled_from(

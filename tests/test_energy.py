@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -143,6 +144,35 @@ def test_no_coefficient_is_negative_even_where_least_squares_wants_it(networks: 
     assert all(0 <= row.low_j <= row.energy_j <= row.high_j for row in rows)
 
 
+def without_macs(result: dict[str, Any], *places: int) -> dict[str, Any]:
+    """The result as it would be if these layers did not tell their MACs, with the model's own count beside it."""
+    rows = [row | {"macs": None} if at in places else row for at, row in enumerate(result["layers"])]
+    return result | {"layers": rows, "macs": sum(row["macs"] for row in result["layers"])}
+
+
+def test_macs_that_one_layer_does_not_tell_are_what_the_others_leave(results: list[dict[str, Any]]) -> None:
+    whole, found = (NetworkEnergy.from_result(result) for result in (results[0], without_macs(results[0], 3)))
+    assert found.features == pytest.approx(whole.features)
+    two = NetworkEnergy.from_result(without_macs(results[0], 3, 5)).features
+    assert two.sum(axis=0) == pytest.approx(whole.features.sum(axis=0))
+    assert two[3, 1] / two[5, 1] == pytest.approx(two[3, 0] / two[5, 0])  # shared by time
+
+
+def test_a_network_whose_macs_nobody_knows_is_divided_by_time_and_teaches_nothing(
+    results: list[dict[str, Any]], networks: list[NetworkEnergy]
+) -> None:
+    unknown = NetworkEnergy.from_result(without_macs(results[0], 3) | {"macs": None})
+    fitted, other = energy.fit(networks[1:]), energy.fit([*networks[1:], unknown])
+    assert fitted is not None
+    assert other is not None
+    assert list(fitted.coefficients) == list(other.coefficients)
+    assert other.networks == len(networks) - 1
+    rows = energy.apportion(unknown, fitted)
+    assert {row.method for row in rows} == {energy.TIME_SHARES}
+    assert sum(row.energy_j for row in rows) == pytest.approx(unknown.net_j)
+    assert all(np.isfinite([row.low_j, row.high_j]).all() for row in rows)
+
+
 def test_one_seed_one_fit(networks: list[NetworkEnergy]) -> None:
     first, second = (energy.fit(networks, seed=4) for _ in range(2))
     assert first is not None
@@ -205,6 +235,91 @@ def test_the_kernels_that_matter_looped(results: list[dict[str, Any]], networks:
     for row, true_j in zip(mixed, result["true"], strict=True):
         if row.name in loops:
             assert row.energy_j == pytest.approx(true_j, rel=0.10)
+
+
+def made_network(net_j: float, low_j: float, high_j: float, *features: tuple[float, float, float]) -> NetworkEnergy:
+    names = tuple("abc"[: len(features)])
+    return NetworkEnergy("made", net_j, low_j, high_j, names, np.array(features))
+
+
+def test_without_a_fit_a_layer_lies_between_its_least_and_its_greatest_share() -> None:
+    network = made_network(8.0, 7.2, 8.8, (1.0, 10.0, 0.0), (3.0, 10.0, 0.0))
+    one, two = energy.apportion(network, None)
+    assert (one.energy_j, one.low_j, one.high_j) == pytest.approx((2.0, 0.25 * 7.2, 0.5 * 8.8))
+    assert (two.energy_j, two.low_j, two.high_j) == pytest.approx((6.0, 0.5 * 7.2, 0.75 * 8.8))
+    assert network.spread_j == pytest.approx(0.8 / 1.959964)
+
+
+def test_an_exact_device_is_fitted_exactly_and_its_layers_are_as_doubtful_as_their_times() -> None:
+    random = np.random.default_rng(0)
+    features = random.uniform(0.5, 1.5, (8, 3)) * [1e-3, 1e6, 1e4]
+    per = np.array([2.0, 3e-9, 1e-7])
+    exact = [
+        replace(made_network(float(row @ per), 0.0, 0.0, tuple(row)), name=f"made {i}")
+        for i, row in enumerate(features)
+    ]
+    exact = [replace(network, low_j=network.net_j, high_j=network.net_j) for network in exact]
+    fitted = energy.fit(exact)
+    assert fitted is not None
+    assert fitted.coefficients == pytest.approx(per, rel=1e-6)
+    assert fitted.misfit == pytest.approx(0.0, abs=1e-6)
+    # Two layers of time alone: each half, and 2 % of each time moves its share by 1 % over the root of 2.
+    rows = energy.apportion(made_network(4.0, 4.0, 4.0, (1.0, 0.0, 0.0), (1.0, 0.0, 0.0)), fitted)
+    half = 1.96 * 2.0 * 0.02 / math.sqrt(2)
+    assert [row.energy_j for row in rows] == pytest.approx([2.0, 2.0])
+    assert [row.high_j - row.low_j for row in rows] == pytest.approx([2 * half] * 2, rel=0.15)
+
+
+def test_coefficients_are_as_doubtful_as_least_squares_says_and_have_students_tails() -> None:
+    random = np.random.default_rng(2)
+    features = random.uniform(0.2, 1.8, (12, 3)) * [1e-3, 1e6, 1e4]
+    energies = features @ [2.0, 3e-9, 1e-7] * (1.0 + 0.02 * random.standard_normal(12))
+    fitted = energy.fit([
+        replace(made_network(float(net_j), float(net_j), float(net_j), tuple(row)), name=f"made {i}")
+        for i, (row, net_j) in enumerate(zip(features, energies, strict=True))
+    ])  # fmt: skip
+    assert fitted is not None
+    rows = features / energies[:, None]
+    best, squares, *_ = np.linalg.lstsq(rows, np.ones(12), rcond=None)
+    assert fitted.coefficients == pytest.approx(best, rel=0.01)
+    variance = float(squares[0]) / (12 - 3)
+    sds = np.sqrt(np.diag(variance * np.linalg.inv(rows.T @ rows)) * 9 / (9 - 2))  # of a t with nine degrees of freedom
+    assert fitted.draws.std(axis=0) == pytest.approx(sds, rel=0.08)
+    assert fitted.misfit == pytest.approx(math.sqrt(variance), rel=0.01)
+
+
+def test_work_that_no_network_does_costs_nothing() -> None:
+    random = np.random.default_rng(0)
+    features = random.uniform(0.5, 1.5, (8, 3)) * [1e-3, 0.0, 1e4]
+    energies = features @ [2.0, 0.0, 1e-7]
+    networks = [
+        replace(made_network(float(net_j), 0.99 * net_j, 1.01 * net_j, tuple(row)), name=f"made {i}")
+        for i, (row, net_j) in enumerate(zip(features, energies, strict=True))
+    ]
+    fitted = energy.fit(networks)
+    assert fitted is not None
+    assert fitted.coefficients[1] == 0.0
+    assert features @ fitted.coefficients == pytest.approx(energies, rel=0.02)
+
+
+def test_what_a_loop_draws_beyond_its_room_is_settled_by_variances() -> None:
+    rows = [
+        LayerEnergy("a", 4.0, 3.0, 5.0, energy.TIME_SHARES), LayerEnergy("b", 6.0, 4.0, 8.0, energy.TIME_SHARES)
+    ]  # fmt: skip
+    small = energy.looped(
+        [LayerEnergy(row.name, row.energy_j / 1e3, row.low_j / 1e3, row.high_j / 1e3, row.method) for row in rows],
+        {"a": {"net_j": 7e-3, "low_j": 6.5e-3, "high_j": 7.5e-3}},
+    )
+    assert small[0].energy_j == pytest.approx((7 - 3 / 17) / 1e3)
+    one, two = energy.looped(rows, {"a": {"net_j": 7.0, "low_j": 6.5, "high_j": 7.5}})
+    # Three too many; half-widths of 0.5 and 2, so variances of 1 to 16.
+    assert (one.energy_j, one.low_j, one.high_j) == pytest.approx((7 - 3 / 17, 6.5 - 3 / 17, 7.5 - 3 / 17))
+    assert (two.energy_j, two.low_j, two.high_j) == pytest.approx((6 - 48 / 17, 4 - 48 / 17, 8 - 48 / 17))
+    one, two = energy.looped(rows, {"a": {"net_j": 13.0, "low_j": 12.5, "high_j": 13.5}})
+    assert (one.energy_j, two.energy_j) == pytest.approx((10.0, 0.0))  # below zero nothing can go
+    known = [LayerEnergy(row.name, row.energy_j, row.energy_j, row.energy_j, row.method) for row in rows]
+    one, two = energy.looped(known, {"a": {"net_j": 2.0, "low_j": 2.0, "high_j": 2.0}})
+    assert (one.energy_j, two.energy_j) == pytest.approx((2.0 * 10 / 8, 6.0 * 10 / 8))  # no doubt anywhere: by size
 
 
 def test_an_unavailable_loop_changes_nothing(networks: list[NetworkEnergy]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwbench.worker import environment
@@ -258,7 +258,7 @@ def test_every_checked_field_is_described() -> None:
             value = value[key]
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30)
 @given(noise=st.binary(max_size=200))
 def test_nonsense_in_every_file_is_survived(tmp_path: Path, noise: bytes) -> None:
     cpu = "sys/devices/system/cpu"

@@ -9,9 +9,19 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hwbench import estimate
-from hwbench.anchored import LEAST_SENSITIVE, MOST_SENSITIVE, SessionBlocks, anchored, sensitivity
+from hwbench.anchored import (
+    LEAST_SENSITIVE,
+    MOST_SENSITIVE,
+    SLOPE_SD,
+    SLOPE_WANDERS,
+    Fit,
+    SessionBlocks,
+    anchored,
+    fit,
+    sensitivity,
+)
 from hwbench.errors import UsageError
-from hwbench.estimate import Estimate, compare, cross_check, next_look, preset, raw
+from hwbench.estimate import Estimate, FloatArray, compare, cross_check, next_look, preset, raw
 
 times = st.floats(min_value=1e-6, max_value=1e3)
 
@@ -79,6 +89,24 @@ def test_the_bootstrap_disagrees_when_one_session_makes_the_spread() -> None:
     assert check.disagrees
     assert check == cross_check(sessions, whole)
     assert cross_check(sessions[:2], raw([1.0, 1.0])) is None
+
+
+def test_the_bootstraps_scatter_is_that_of_three_drawn_medians_widened() -> None:
+    d = 0.01  # of three draws out of (-d, 0, d) the median is -d or d in 7 of 27 cases each
+    sessions = [[math.exp(-d)], [1.0], [math.exp(d)]]
+    check = cross_check(sessions, raw([blocks[0] for blocks in sessions]), seed=3)
+    assert check is not None
+    half = stats.t.ppf(0.975, 2) * d * math.sqrt(14 / 27 * 3 / 2)
+    assert math.log(check.high) == pytest.approx(half, rel=0.04)
+    assert check.low * check.high == pytest.approx(1.0)
+    # Inside a session blocks are drawn: of two, one, the other, or their middle.
+    inside = cross_check([[1.0, math.exp(d)]] * 9, raw([1.0, 1.0001, 0.9999] * 3), seed=3)
+    assert inside is not None
+    assert inside.high > 1.0
+    assert inside.disagrees
+    uneven = [[math.exp(-d)] * 3, [1.0], [math.exp(d)] * 2]  # what a session lacks is not drawn
+    assert cross_check(uneven, raw([blocks[0] for blocks in sessions]), seed=3) is not None
+    assert cross_check(uneven, raw([blocks[0] for blocks in sessions])).high == pytest.approx(check.high, rel=0.002)  # type: ignore[union-attr]
 
 
 # --- anchored ---
@@ -209,6 +237,117 @@ def test_blocks_without_their_anchors_are_an_error() -> None:
         anchored([])
 
 
+# --- the anchored estimator by hand: made blocks whose every sum is known ---
+
+ZIGZAG = np.array([1.0, -1.0, 1.0, -1.0, 1.0])  # of the five anchors around four blocks; it cancels in their midpoints
+BENT = np.array([1.0, -1.0, -1.0, 1.0])  # what four blocks scatter by without a level and without a trend
+APART = np.array([1.0, -2.0, 0.0, 2.0, -1.0])  # what five sessions scatter by, likewise
+
+
+def _known(information: float) -> float:
+    """Standard error of the slope, from its prior and what the blocks tell."""
+    return (SLOPE_SD**-2 + information) ** -0.5
+
+
+def _fit(sessions: FloatArray, anchors: FloatArray) -> Fit:
+    """Logs of four blocks a session, (sessions, 4) or (sessions,), and of the anchors around them, (5,) a session."""
+    blocks = np.broadcast_to(sessions.reshape(len(sessions), -1), (len(sessions), 4))[None]
+    around = np.broadcast_to(anchors, (len(sessions), 5))[None]
+    return fit(blocks, around[..., :-1], around[..., 1:], np.median(blocks, axis=-1), 0.95)
+
+
+def test_where_nothing_moves_the_interval_is_students_and_the_slopes_doubt_times_the_offset() -> None:
+    own, off = 0.004, 0.05
+    found = _fit(off + own * np.array([-1.0, 0.0, 1.0]), np.full(5, off))
+    assert (found.slope[0], found.slope_sd[0]) == (pytest.approx(1.0, rel=1e-3), pytest.approx(SLOPE_SD, rel=1e-3))
+    assert found.values[0] == pytest.approx([-own, 0.0, own], abs=5e-5)
+    assert (found.centre[0], found.offset[0]) == (pytest.approx(0.0, abs=5e-5), pytest.approx(off))
+    mean, common = own**2 / 3, (off * SLOPE_SD) ** 2
+    df = (mean + common) ** 2 / (mean**2 / 2 + common**2 / (12 - 3 - 1))  # Welch and Satterthwaite
+    quantile = stats.t.ppf(0.975, df)
+    assert found.half[0] == pytest.approx(quantile * math.sqrt(mean + common), rel=1e-3)
+    assert found.floor[0] == pytest.approx(quantile * math.sqrt(common), rel=1e-3)
+
+
+def test_what_blocks_tell_of_the_slope_inside_sessions() -> None:
+    step, rest = 0.01, 0.002
+    anchors = step * np.arange(5.0)
+    blocks = (anchors[1:] + anchors[:-1]) / 2 + rest * BENT
+    found = _fit(np.tile(blocks, (3, 1)), anchors)
+    df = 12 - 3 - 1
+    variance, sxx = 12 * rest**2 / df, 3 * 5 * step**2
+    assert found.slope[0] == pytest.approx(1.0)
+    assert found.slope_sd[0] == pytest.approx(_known((df - 2) / df * sxx / variance))
+    assert found.uses[0]
+
+
+def test_what_sessions_tell_of_the_slope_between_them() -> None:
+    off, rest = 0.03 * np.arange(-2.0, 3.0), 0.002 * APART
+    found = _fit(off + rest, off[:, None])
+    information = (4 - 2) / 4 * (off @ off) / (rest @ rest / 4)
+    assert found.slope[0] == pytest.approx(1.0, rel=1e-4)
+    assert found.slope_sd[0] == pytest.approx(_known(information), rel=1e-4)
+
+
+def test_the_anchors_own_noise_is_divided_out_inside_sessions() -> None:
+    """The noise is a step squared; of the midpoints' variance, 5/4 of it in a session, 9/32 is noise."""
+    step, rest = 0.01, 0.004
+    anchors = step * (np.arange(5.0) + math.sqrt(0.5) * ZIGZAG)
+    truly = 1.0 - (9 / 32) / (5 / 4)
+    midpoints = step * np.array([-1.5, -0.5, 0.5, 1.5])
+    found = _fit(np.tile(truly * midpoints + rest * BENT, (3, 1)), anchors)
+    df = 12 - 3 - 1
+    variance = 3 * (4 * rest**2 + (1.0 - truly) ** 2 * 5 * step**2) / df
+    information = truly**2 * (df - 2) / df * 3 * 5 * step**2 / variance
+    assert found.slope[0] == pytest.approx(1.0)
+    assert found.slope_sd[0] == pytest.approx(_known(information))
+
+
+def test_the_anchors_own_noise_is_divided_out_between_sessions() -> None:
+    noise, off, rest = 0.004, 0.01 * np.arange(-2.0, 3.0), 0.002 * APART
+    truly = 1.0 - 4 * noise**2 * (3.5 / 16) * 4 / (off @ off)  # neighbouring differences of ±2 noise
+    found = _fit(truly * off + rest, off[:, None] + noise * ZIGZAG)
+    across = (truly - 1.0) * off + rest
+    assert found.slope[0] == pytest.approx(1.0)
+    assert found.slope_sd[0] == pytest.approx(_known(truly**2 * (4 - 2) / 4 * (off @ off) / (across @ across / 4)))
+
+
+@pytest.mark.parametrize(("off", "used"), [(1.85, False), (1.89, True)])
+def test_a_machine_is_visibly_off_beyond_two_standard_errors_of_its_anchors(off: float, used: bool) -> None:
+    """Of four midpoints' mean: 2 × sqrt(4 × 3.5 / 16) times the zigzag, 1.87."""
+    found = _fit(np.zeros(3), 0.01 * (off + ZIGZAG))
+    assert found.follows[0]
+    assert found.uses[0] == used
+
+
+def test_a_session_is_the_weighted_median_of_its_blocks() -> None:
+    x, corrected = np.array([[[0.0, 0.0, 0.2]]]), np.array([[[0.0, 0.01, 0.03]]])
+    found = fit(corrected + x, x, x, np.zeros((1, 1)), 0.95)
+    near, far = 1.0 / (1.4826 * 0.01) ** 2, 1.0 / ((1.4826 * 0.01) ** 2 + (SLOPE_WANDERS * 0.2) ** 2)
+    # Half of the weight lies between the middles of the first two blocks.
+    assert found.values[0, 0] == pytest.approx(0.01 * ((2 * near + far) / 2 - near / 2) / near)
+
+
+def test_sessions_count_by_what_their_blocks_and_their_spread_leave_open() -> None:
+    off, values = 0.003 * np.arange(-2.0, 3.0) + 0.002, 0.002 * APART
+    found = _fit(values + off, off[:, None])
+    inside = math.pi / 2 * (1e-10 + (SLOPE_WANDERS * off) ** 2) / 4  # of a median of four blocks
+    weight = 1.0 / (values.var(ddof=1) - inside.mean() + inside)
+    share = weight / weight.sum()
+    centre, common = share @ values, (share @ off * found.slope_sd[0]) ** 2
+    worth = 1.0 / (share @ share)
+    mean = (share**2) @ (values - centre) ** 2 * worth / (worth - 1.0)
+    # What sessions told of the slope is no longer free to tell how they scatter.
+    information = (4 - 2) / 4 * (off - off.mean()) @ off / (values @ values / 4)
+    free = worth - 1.0 - information * found.slope_sd[0] ** 2
+    df = (mean + common) ** 2 / (mean**2 / free + common**2 / (20 - 5 - 1))
+    quantile = stats.t.ppf(0.975, df)
+    assert found.centre[0] == pytest.approx(centre, abs=2e-6)
+    assert found.offset[0] == pytest.approx(share @ off, rel=1e-3)
+    assert found.half[0] == pytest.approx(quantile * math.sqrt(mean + common), rel=1e-3)
+    assert found.floor[0] == pytest.approx(quantile * math.sqrt(common), rel=1e-3)
+
+
 # --- presets and looks ---
 
 
@@ -218,6 +357,11 @@ def test_presets_are_those_of_the_table() -> None:
     assert preset("rigorous").looks[0] == 15
     assert preset("rigorous").looks[-1] == 40
     assert preset("mlperf-mobile").percentile == 0.9
+    floors = {name: (each.min_samples, each.min_s) for name, each in estimate.PRESETS.items()}
+    assert floors == {
+        "quick": (30, 0.3), "default": (30, 0.8), "rigorous": (300, 2.0), "mlperf-mobile": (1024, 60.0),
+        "table": (12, 0.25),
+    }  # fmt: skip
     assert [estimate.PRESETS[name].half_width for name in estimate.PRESETS] == [0.02, 0.01, 0.005, None, None]
     assert [estimate.PRESETS[name].budget_s for name in estimate.PRESETS] == [15.0, 60.0, 600.0, None, None]
     with pytest.raises(UsageError, match="Did you mean rigorous"):
@@ -280,6 +424,15 @@ def test_pairs_are_added_until_it_is_decided_or_they_run_out() -> None:
     assert (compare(ratios).name, compare(ratios).next_pairs) == ("inconclusive", None)
     with pytest.raises(UsageError):
         compare([])
+
+
+def test_few_pairs_have_no_interval_and_no_look_after_the_last() -> None:
+    few = compare([0.0, 0.0], looks=(2,))
+    assert (few.name, few.low, few.next_pairs) == ("inconclusive", None, None)
+    assert compare([0.0, 0.0, 0.0], looks=(2, 3)).low is not None
+    edge = math.log1p(0.01)
+    low, high = np.array([-edge, -edge, 0.0, -1.0, -1.0, 1e-9]), np.array([edge, edge + 1e-9, 1.0, 0.0, -1e-9, 1.0])
+    assert estimate.judge(low, high, 0.01).tolist() == [1, 0, 0, 0, 2, 3]
 
 
 def test_a_wider_band_makes_small_differences_equivalent() -> None:

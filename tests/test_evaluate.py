@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
 from predict_device import conv, device, example, kernels_of, networks, plain
 
@@ -16,6 +17,7 @@ from hwbench.predict.evaluate import Evaluation, Guess, evaluate, trainers
 from hwbench.predict.examples import Example
 from hwbench.predict.networks import PROBE
 from hwbench.predict.nn_meter import FORESTS
+from hwbench.predict.simple import Counts, Roofline, line
 
 ON = device()
 
@@ -193,3 +195,35 @@ def test_too_little_to_hold_out_is_refused() -> None:
         evaluate(networks(4, 1, ON), leave_out="device", fit=lambda training, seed: Knows())
     with pytest.raises(UsageError, match="cannot be left out"):
         evaluate(networks(4, 1, ON), leave_out="network", fit=lambda training, seed: Knows())
+
+
+def counted(latency_s: float, *kernels: tuple[str, float, float, float]) -> Counts:
+    """Of a network: what each kernel's arithmetic is bound by, its MACs, its bytes, and what it takes in ms."""
+    rates, macs, moved, took_ms = zip(*kernels, strict=True)
+    arrays = [np.array(each, dtype=float) for each in (macs, moved)]
+    return Counts(latency_s, rates, *arrays, 1e-3 * np.array(took_ms, dtype=float), 1.0, (None,) * len(kernels))
+
+
+def test_the_roofline_takes_the_longer_of_arithmetic_and_memory_at_the_best_rates() -> None:
+    """Convolutions at 1e9 a second, depthwise ones at 1e8, and 1e8 bytes a second of what computes nothing."""
+    one = counted(0.007, ("conv", 2e6, 1e5, 2.0), ("", 0.0, 3e5, 3.0))  # 2 ms and 3 ms
+    two = counted(
+        0.014, ("conv", 1e6, 4e5, 1.0), ("depthwise", 6e5, 1e5, 6.0), ("conv", 0.0, 0.0, 0.0)
+    )  # 4 ms and 6 ms
+    found = Roofline([one, two])
+    assert found.rates == pytest.approx({"conv": 1e9, "depthwise": 1e8})
+    assert found.bandwidth == pytest.approx(1e8)
+    assert found.factor == pytest.approx(1.4)
+    asked = counted(0.0, ("matmul", 5e5, 1e5, 0.0), ("", 0.0, 2e5, 0.0))  # an unknown kind goes at the slowest rate
+    assert found.latency_s(asked) == pytest.approx(1.4 * 7e-3)
+    many = counted(0.1, *[("conv", 1e6 * n, 0.0, 1.0) for n in range(1, 22)])
+    assert Roofline([many]).rates["conv"] == pytest.approx(20e9)  # 95 % of 21 rates: the best is luck
+    assert np.isinf(Roofline([many]).bandwidth)
+    assert np.isnan(Roofline([counted(0.1, ("", 0.0, 0.0, 1.0))]).factor)
+
+
+def test_a_line_through_counts_has_the_least_relative_error_and_no_negative_part() -> None:
+    assert line([1e6, 2e6, 4e6], [1.5, 2.0, 3.0]) == pytest.approx((1.0, 5e-7))
+    # No slope below zero, and of a constant alone: the sum of 1 / y over that of 1 / y^2.
+    assert line([1.0, 2.0], [2.0, 1.0]) == pytest.approx(((1 / 2 + 1) / (1 / 4 + 1), 0.0))
+    assert line([0.0, 0.0], [3.0, 3.0]) == pytest.approx((3.0, 0.0))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hwbench.catalog import resolve
@@ -303,7 +303,7 @@ def answers(path: Path, inspect) -> None:
         assert error.remedy  # noqa: PT017  either answer is right
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=150, deadline=None)
 
 
 @FUZZ

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from hwbench import __version__, formats
 from hwbench.errors import DeviceError, UsageError
-from hwbench.formats import csv, perfetto, rows
+from hwbench.formats import csv, perfetto, render, rows
 from hwbench.measurement import ModelKey, Session, plain
 from hwbench.target import Target
 
@@ -178,6 +178,21 @@ def test_summary_and_layer_rows() -> None:
     assert [row["position"] for row in layers] == [0, 1, 2, 3]
     assert [row["latency_s"] for row in layers] == [0.004, -1e-7, 0.005, None]
     assert (layers[0]["energy_j"], layers[0]["energy_method"], layers[1]["energy_j"]) == (2e-3, "looped", None)
+
+
+@pytest.mark.parametrize("told", [{"macs": None}, {}])
+def test_macs_that_are_not_told_are_an_empty_cell_and_null_and_never_zero(told: dict[str, None]) -> None:
+    layer = {"name": "convs", "module": "", "op": "CONV_2D", "latency_s": 1e-3, **told}
+    results = plain([result(layers=[layer, layer | {"name": "pool", "macs": 0}])])
+    text = render("csv", results)["layers"].decode()
+    assert [row["macs"] for row in csv.read(rows.LAYERS, text)] == [None, 0]
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = pq.read_table(io.BytesIO(render("parquet", results)["layers"]))
+    assert table["macs"].to_pylist() == [None, 0]
+    lines = render("json", results)["summary"].decode().splitlines()
+    assert [row.get("macs") for row in json.loads(lines[0])["layers"]] == [None, 0]
+    events = json.loads(render("perfetto", results)["summary"])["traceEvents"]
+    assert [event["args"].get("macs") for event in events if event.get("cat") == "layer"][:2] == [None, 0]
 
 
 def test_values_of_the_wrong_type_are_not_written() -> None:

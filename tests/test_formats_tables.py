@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwbench.catalog.spaces import ofa_proxyless
@@ -513,7 +513,7 @@ def test_bombs_are_refused_at_once(put: Put, name: str) -> None:
     start = time.perf_counter()
     with pytest.raises(UsageError):
         read_table(path, "ofa")
-    assert time.perf_counter() - start < 2  # generous: each takes some milliseconds
+    assert time.perf_counter() - start < 10  # each takes some milliseconds; gone through, a bomb takes minutes
 
 
 def test_a_huge_file_is_refused_by_its_size(tmp_path: Path) -> None:
@@ -523,7 +523,7 @@ def test_a_huge_file_is_refused_by_its_size(tmp_path: Path) -> None:
     start = time.perf_counter()
     with pytest.raises(UsageError, match="200 MiB"):
         read_table(path)
-    assert time.perf_counter() - start < 0.5
+    assert time.perf_counter() - start < 10
 
 
 def test_an_endless_line_is_refused(tmp_path: Path) -> None:
@@ -586,7 +586,7 @@ def test_two_levels_are_found_in_a_large_table_in_time(put: Put) -> None:
     table = {f"MBInvertedResBlock_{side}_16_0_24_k3_s2_relu": widths for side in (112, 56)}
     start = time.perf_counter()
     found = read_table(put("latency.pkl", pickled.dump({"base": 1.0, **table})))
-    assert time.perf_counter() - start < 10
+    assert time.perf_counter() - start < 60
     assert "two_level" in {fault.code for fault in found.faults}
 
 
@@ -682,7 +682,7 @@ def mutated(content: bytes, draw: st.DataObject) -> bytes:
 
 
 @pytest.mark.parametrize("fmt", TEXTS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None)
 @given(draw=st.data())
 def test_damaged_tables_are_read_or_refused(put: Put, fmt: str, draw: st.DataObject) -> None:
     name, text = TEXTS[fmt]
@@ -693,7 +693,7 @@ def test_damaged_tables_are_read_or_refused(put: Put, fmt: str, draw: st.DataObj
 
 
 @pytest.mark.parametrize("fmt", [*PICKLES, "eagle"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None)
 @given(draw=st.data())
 def test_damaged_pickles_are_read_or_refused(put: Put, fmt: str, draw: st.DataObject) -> None:
     whole = eagle_pickle() if fmt == "eagle" else pickled.dump(PICKLES[fmt])

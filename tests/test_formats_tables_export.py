@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwbench.catalog.networks import find_space
@@ -265,7 +265,7 @@ SMALL = small_space("relu")
 
 
 @pytest.mark.parametrize("fmt", ["ofa", "fbnet", "csv"])
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_tables_survive_the_way_out_and_in(tmp_path: Path, fmt: str, data: st.DataObject) -> None:
     costs = st.floats(1e-9, 10.0) | st.sampled_from([0.0, 1e-30, 123456.789])

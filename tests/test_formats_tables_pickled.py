@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwbench.errors import UsageError
@@ -28,7 +28,7 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4) | st.tuples(inner, inner),
     max_leaves=12,
 )
-any_file = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+any_file = settings(max_examples=60, deadline=None)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_bombs_are_refused(load: Callable[[bytes], Any], data: bytes) -> None:
     start = time.perf_counter()
     with pytest.raises(UsageError):
         load(data)
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 10
 
 
 def test_long_programs_are_refused(load: Callable[[bytes], Any], monkeypatch: pytest.MonkeyPatch) -> None:

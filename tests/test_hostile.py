@@ -12,7 +12,7 @@ from adbd import phone
 from sshd import made_tool, shared_sshd, ssh_folder, sshd  # noqa: F401 - fixtures
 from test_adb import DUMPSYS, FILES
 
-from hwbench import device, doctor, plugins
+from hwbench import campaign, device, doctor, plugins
 from hwbench.__main__ import main
 from hwbench.channels.local import LocalChannel
 from hwbench.selftest.loopback import Loopback
@@ -64,7 +64,9 @@ def test_ssh_hostile_facts_stay_text_in_the_terminal_the_profile_and_the_report(
     trap: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(campaign, "REFERENCE_SESSIONS", 1)
     evil = (MARKUP + commands(trap)).replace("/", r"\/") + ESCAPES_JSON.replace("\\", r"\\")
     # A real worker whose every word about its processor and system is replaced on the way.
     (tmp_path / "words").write_text(rf's/"(cpu_model|os|kernel)": ?"[^"]*"/"\1": "{evil}"/g')

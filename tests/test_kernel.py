@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwbench.errors import UsageError
-from hwbench.kernel import DTYPE_BYTES, KINDS, Cost, Kernel, Layer, Tensor, live_bytes
+from hwbench.kernel import DTYPE_BYTES, KINDS, UNTOLD, Cost, Kernel, Layer, Tensor, live_bytes, total_macs
 
 scalars = (
     st.integers(-(2**31), 2**31)
@@ -154,6 +154,22 @@ def test_macs_of_products_and_attention() -> None:
 def test_the_rest_moves_bytes_only(kind: str) -> None:
     cost = Kernel("ort", "Op", kind, (Tensor((1, 8)), Tensor((8,), constant=True)), (Tensor((1, 8)),)).cost()
     assert cost == Cost(macs=0, params=8, param_bytes=32, input_bytes=32, output_bytes=32)
+
+
+def test_macs_that_are_not_known_are_none_and_so_is_every_sum_with_them() -> None:
+    known, silent = (
+        Kernel("ort", "Part", "other", (Tensor((1, 8)),), (Tensor((1, 8)),), (("macs", macs),)) for macs in (7, UNTOLD)
+    )
+    product = Kernel("ort", "MatMul", "matmul", (Tensor((2, 3)),), (Tensor((2, 5)),), (("k", 3),))
+    assert (known.cost().macs, silent.cost().macs) == (7, None)
+    assert silent.cost().moved_bytes == known.cost().moved_bytes == 64
+    assert Kernel.parse(silent.key).cost().macs is None
+    assert total_macs([known, product]) == 7 + 2 * 5 * 3
+    assert total_macs([known, silent, product]) is None
+    assert total_macs([]) == 0
+    assert known.cost().known_macs == 7
+    with pytest.raises(UsageError, match="does not tell"):
+        _ = silent.cost().known_macs
 
 
 def layer(inputs: dict[str, int], outputs: dict[str, int], weights: int = 0) -> Layer:

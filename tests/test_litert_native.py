@@ -327,7 +327,7 @@ def test_a_binary_that_fails_is_a_worker_error(
     binary = tool.install(tmp_path / "benchmark_model", Build(fault=fault))
     target = Target.parse("here/litert-native")
     with opened(binary, shared) as live, pytest.raises(WorkerError, match=match):
-        live.open("model", RUNTIME.prepare(model, target, shared), 2.0)
+        live.open("model", RUNTIME.prepare(model, target, shared), 1.0 if fault == "hang" else 20.0)
 
 
 def test_another_program_is_told_from_the_tool(tmp_path: Path, shared: Cache) -> None:
@@ -477,6 +477,9 @@ SAYS = {
     "clusters": [{"cpus": [0, 1], "max_hz": 2e9, "capacity": 400}, {"cpus": [2, 3], "max_hz": 2e9, "capacity": 1024}]
 }
 
+# Where one cluster does not tell its capacity, clocks rank all of them.
+PARTLY = {"clusters": [{"cpus": [0, 1], "max_hz": 1e9}, {"cpus": [2, 3], "max_hz": 2e9, "capacity": 1024}]}
+
 
 @pytest.mark.parametrize(
     ("text", "clusters", "says", "cores"),
@@ -486,6 +489,7 @@ SAYS = {
         ("+little@4", CLUSTERS, SAYS, [0, 1, 2, 3]),
         ("+big@2", (), SAYS, [2, 3]),
         ("+little", CLUSTERS[:1], SAYS, [0, 1]),
+        ("+big", (), PARTLY, [2, 3]),
         ("+cores=f0@4", (), {}, [4, 5, 6, 7]),
         ("+cores=0x81", (), {}, [0, 7]),
     ],

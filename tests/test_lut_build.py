@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,31 @@ from build_toy import NAME, SPACE
 from inprocess import InProcessWorker, in_process, measured
 from lut_toy import distinct
 
+from hwbench.anchored import SLOPE_SD
 from hwbench.cache import Cache
 from hwbench.catalog.networks import network_model
 from hwbench.catalog.spaces.space import Block
 from hwbench.errors import UsageError, WorkerError
 from hwbench.lut import build as building
+from hwbench.lut import steepness
 from hwbench.lut.build import build_kernel_table, build_space_table
 from hwbench.lut.collect import Network, observe, owners, text_sha256
-from hwbench.lut.fit import FEWEST, Evidence, Fitted, correct, fit
-from hwbench.lut.reading import Slope, fit_slope, latency_s, read, set_aside, totals_s
+from hwbench.lut.fit import (
+    CONSTANT_SD,
+    FEWEST,
+    KERNEL_SD,
+    NOISE,
+    SCALE_SD,
+    Correction,
+    Evidence,
+    Fitted,
+    FloatArray,
+    Variant,
+    correct,
+    corrected,
+    fit,
+)
+from hwbench.lut.reading import Reading, Slope, fit_slope, latency_s, read, set_aside, totals_s
 from hwbench.lut.steepness import lack, look
 from hwbench.lut.table import LookupTable
 from hwbench.measurement import Measurement, Session
@@ -396,6 +413,74 @@ def test_a_scale_and_a_constant_are_found_from_the_totals() -> None:
     assert np.abs(fitted.plain_errors).mean() > 5 * np.abs(fitted.errors).mean()
 
 
+def test_a_block_is_worth_its_own_contexts_and_its_kernels_elsewhere() -> None:
+    """Both blocks are one run of the same kernel: 1 and 5 in the first network, 3 in the second."""
+    both, one = made_network("0", ["a", "b"], [1.0, 5.0], 6.0), made_network("1", ["a"], [3.0], 3.0)
+    evidence = Evidence.of([replace(both, kernels=("k", "k")), replace(one, kernels=("k",))])
+    whole, rest = evidence.pool(), evidence.pool(leave_one_out=True)
+    assert whole.costs(0.0).tolist() == [[2.0, 5.0]]
+    assert whole.costs(math.inf).tolist() == [[3.0, 3.0]]
+    assert whole.costs(3.0)[0] == pytest.approx([2 / 5 * 2 + 3 / 5 * 3, 1 / 4 * 5 + 3 / 4 * 3])
+    assert rest.costs(0.0)[:, 0].tolist() == [3.0, 1.0]
+    assert rest.costs(3.0)[0] == pytest.approx([3.0, 3.0])  # without the first network nobody saw b itself
+    assert rest.costs(3.0)[1] == pytest.approx([1 / 4 * 1 + 3 / 4 * 3, 1 / 4 * 5 + 3 / 4 * 3])
+    assert rest.contexts.tolist() == [[1.0, 0.0], [1.0, 1.0]]
+    assert rest.known.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    apart = Evidence.of([replace(both, kernels=("k", "l")), replace(one, kernels=("k",))])
+    assert apart.pool(leave_one_out=True).known[0].tolist() == [1.0, 0.0]
+
+
+def ridge(rows: FloatArray, wanted: FloatArray, sds: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """What minimises the squares of rows @ x - wanted at 1 % and of x at ``sds``, and its standard errors."""
+    stacked = np.vstack([rows / NOISE, np.diag(1.0 / sds)])
+    found = np.linalg.lstsq(stacked, np.append(wanted / NOISE, np.zeros(len(sds))), rcond=None)[0]
+    return found, np.sqrt(np.diag(np.linalg.inv(stacked.T @ stacked)))
+
+
+def test_the_correction_is_the_ridge_of_relative_errors() -> None:
+    sums, kernels = np.array([1.0, 2.0, 3.0, 5.0, 8.0, 4.0]), np.array([10.0, 30.0, 20.0, 60.0, 50.0, 80.0])
+    total = np.array([1.1, 2.3, 3.1, 5.6, 8.2, 4.7])
+    found = correct(sums, kernels, total)
+    priors = np.array([SCALE_SD, KERNEL_SD * np.mean(sums / kernels), CONSTANT_SD * total.mean()])
+    terms = np.stack([sums, kernels, np.ones(6)], axis=1) / total[:, None]
+    expected, sds = ridge(terms, 1.0 - sums / total, priors)
+    assert (found.scale - 1.0, found.per_kernel_s, found.constant_s) == pytest.approx(tuple(expected))
+    assert found.constant_sd_s == pytest.approx(sds[2])
+
+
+def test_entries_move_towards_the_totals_as_far_as_they_may() -> None:
+    """One op runs a tenth longer without the profiler: no scale says that, moved entries do."""
+    random = np.random.default_rng(7)
+    names = [f"op{i}" for i in range(4)]
+    chosen = [list(random.choice(names, 5)) for _ in range(12)]
+    totals = [sum(1.1 if key == "op0" else 1.0 for key in keys) for keys in chosen]
+    evidence = Evidence.of([
+        made_network(str(i), keys, [1.0] * 5, total) for i, (keys, total) in enumerate(zip(chosen, totals, strict=True))
+    ])  # fmt: skip
+    fitted = fit(evidence, [Variant(0.0, False, 0.04)])
+    assert fitted.variant.move == 0.04
+    shares = evidence.uses / evidence.total_s[:, None]
+    moves, _ = ridge(shares, 1.0 - shares.sum(1), np.full(4, 0.04))
+    assert fitted.latency_s == pytest.approx(1.0 + moves)
+    assert fitted.latency_s.max() > 1.05
+    assert fitted.plain_errors == pytest.approx(5.0 / np.array(totals) - 1.0)
+
+
+def test_a_cost_below_zero_is_none() -> None:
+    evidence = made_evidence(1, 0.0)
+    found = corrected(evidence, Correction(1.1, -3e-4, 0.0))  # one kernel a block
+    assert found.latency_s == pytest.approx(np.maximum(1.1 * found.profiled_s - 3e-4, 0.0))
+    assert found.latency_s.min() == 0.0
+
+
+def test_the_correction_is_put_into_the_costs() -> None:
+    fitted = fit(made_evidence(2, 0.0, scale=1.03), [Variant(0.0, True, 0.0)])
+    assert fitted.variant.corrected
+    assert fitted.correction.scale > 1.01
+    expected = fitted.correction.scale * fitted.profiled_s + fitted.correction.per_kernel_s  # one kernel a block
+    assert fitted.latency_s == pytest.approx(expected)
+
+
 def test_the_correction_stays_near_none_where_the_totals_say_little() -> None:
     sums = np.full(6, 1e-3)  # all networks alike: nothing tells scale, kernels and constant apart
     found = correct(sums, np.full(6, 10.0), 1.02 * sums)
@@ -493,6 +578,36 @@ def test_blocks_of_a_preempted_session_are_set_aside_and_others_never() -> None:
     assert len(read([slowed(sessions[0], plain, 2, samples)])) == 1
 
 
+def still(log_block: float, off: float, aside: int = 0) -> Reading:
+    """Four plain blocks of a session whose anchors stood still; ``aside`` of them do not count."""
+    kept = np.arange(4) >= aside
+    blocks = np.where(kept, log_block, 5.0)
+    return Reading(None, np.ones(4, bool), kept, blocks, np.full(4, off - 0.01), np.full(4, off + 0.01))  # type: ignore[arg-type]
+
+
+def test_a_session_counts_less_the_further_the_machine_was_from_its_reference() -> None:
+    readings = [still(1.0, 0.0), still(1.1, 0.1, aside=1)]
+    values, worth = totals_s(readings, Slope(0.5, 0.1, 0.0))
+    assert np.log(values) == pytest.approx([1.0, 1.05])
+    far = 1.0 / (1.0 + (0.3 * 0.05 / 0.015) ** 2)
+    assert worth == pytest.approx([1 / (1 + far), far / (1 + far)])
+    assert math.log(latency_s(readings, Slope(0.5, 0.1, 0.0))) == pytest.approx(worth @ [1.0, 1.05])
+    assert set_aside([readings], 3) == pytest.approx(1 - 1.75 / 3)  # the third session was left out whole
+    assert set_aside([], 0) == 0.0
+
+
+def test_layers_are_means_over_the_middle_half_of_the_kept_runs_at_the_reference() -> None:
+    data = {"blocks": [{"kind": kind, "n": 4} for kind in ("plain", "profiled", "profiled")]}
+    runs = (
+        np.array([[1, 9], [2, 2], [3, 5], [90, 1], [7, 7], [7, 7], [7, 7], [7, 7]]) * 1e6
+    )  # the last block is not kept
+    session = SimpleNamespace(data=data, arrays={"durations_ns": runs})
+    off = np.array([0.3, 0.2, 0.0])
+    reading = Reading(session, np.array([True, False, False]), np.array([True, True, False]), off, off, off)  # type: ignore[arg-type]
+    at_reference = np.array([[3.0, 5.0], [1.0, 9.0]]).mean(axis=0) * 1e-3 / math.exp(0.5 * 0.2)
+    assert reading.layers_s(Slope(0.5, 0.1, 0.0)) == pytest.approx(at_reference)
+
+
 def leaning(slope_lacks: float, noise: float, n: int = 40, spread: float = 0.04) -> Evidence:
     """Networks whose totals still hold ``slope_lacks`` times how far off the machine was while they were measured."""
     random = np.random.default_rng(3)
@@ -518,6 +633,26 @@ def test_what_the_slope_lacks_is_read_from_how_networks_differ() -> None:
         assert lack(few, fit(few)) == (0.0, np.inf)
 
 
+def test_the_slope_moves_by_what_is_known_beforehand_against_what_the_networks_tell() -> None:
+    moved = steepness._settled(Slope(1.0, 0.05, 0.02), 0.4, SLOPE_SD)  # as doubtful as what was known: half of the way
+    assert moved == Slope(pytest.approx(1.2), pytest.approx(SLOPE_SD / math.sqrt(2)), 0.02)
+
+
+def test_what_is_lacking_is_a_line_and_known_as_well_as_a_line_is() -> None:
+    evidence = leaning(0.0, 0.0, n=16)
+    levels = np.array([network.level for network in evidence.networks])
+    x = levels - levels.mean()
+    bent = x**2 - (x**2).mean()
+    bent -= x * (x @ bent) / (x @ x)
+    errors = np.expm1(-(0.01 + 0.3 * x + bent))  # predicted over measured, less one
+    lacking, sd = lack(evidence, replace(fit(evidence), errors=errors))
+    assert lacking == pytest.approx(0.3)
+    assert sd == pytest.approx(math.sqrt(bent @ bent / (16 - 2) / (x @ x)))
+    for networks, told in ((12, True), (11, False)):
+        few = leaning(0.4, 0.003, n=networks)
+        assert (lack(few, fit(few))[0] != 0.0) == told
+
+
 def test_a_slope_that_short_anchors_made_too_flat_is_put_right(
     workers: type[InProcessWorker], store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -533,6 +668,6 @@ def test_a_slope_that_short_anchors_made_too_flat_is_put_right(
     monkeypatch.setattr("hwbench.lut.reading.fit_slope", lambda networks: flat)
     (_, fitted), slope, _ = look(SPACE, measured_ones)
     left = fit(Evidence.of(observe(SPACE, measured_ones, flat)[0]))
-    assert slope.value == pytest.approx(1.0, abs=0.2)
-    assert slope.sd > flat.sd  # between networks it is known less sharply, and that is said
+    assert flat.value < slope.value == pytest.approx(1.0, abs=2 * slope.sd)
+    assert 0.3 > slope.sd > flat.sd  # between networks it is known less sharply, and that is said
     assert fitted.relative_error < left.relative_error

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from lut_toy import distinct, toy_space
 
 from hwbench.catalog.networks import find_space
+from hwbench.catalog.spaces.additive import Additive
 from hwbench.lut.build import measurable
-from hwbench.lut.cover import BlockIndex, cover, lacking_text
+from hwbench.lut.cover import BlockIndex, cover, ends, lacking_text
 
 SPACE = toy_space()
 INDEX = BlockIndex.of(SPACE)
@@ -108,3 +109,34 @@ def test_a_published_space_is_covered_by_about_nine_networks_a_resolution_within
 def test_keys_are_listed_up_to_a_few() -> None:
     assert lacking_text(["a", "b"]) == "'a', 'b'"
     assert lacking_text(["a", "b", "c", "d"]) == "'a', 'b', 'c' and 1 more"
+
+
+@pytest.mark.parametrize("name", ["ofa-mbv3", "nasbench201", "fbnet"])
+def test_the_ends_are_beyond_what_random_networks_reach_and_what_is_between_lies_between(name: str) -> None:
+    space = find_space(name)
+    macs, allowed = Additive.of(space, lambda block: float(block.macs)), measurable(space)
+    rows = ends(space, macs, seed=3, allowed=allowed)
+    assert len(rows) == 5
+    assert len(np.unique(rows, axis=0)) == 5
+    assert allowed is None or allowed(rows).all()
+    drawn = space.sample(3000, 1)
+    drawn = macs(drawn if allowed is None else drawn[allowed(drawn)])
+    smallest, one, two, largest, other = macs(rows)
+    assert smallest <= drawn.min()
+    assert largest >= drawn.max()
+    assert smallest < min(one, two)
+    assert max(one, two) < np.median(drawn) + drawn.std()
+    assert np.median(drawn) - drawn.std() < other < largest
+
+
+def test_the_ends_of_a_small_space_are_its_smallest_and_its_largest_network() -> None:
+    macs = Additive.of(SPACE, lambda block: float(block.macs))
+    every = macs(np.unique(SPACE.sample(5000, 0), axis=0))
+    found = macs(ends(SPACE, macs, seed=0))
+    assert found.min() == every.min()
+    assert found.max() == every.max()
+    assert np.array_equal(ends(SPACE, macs, seed=0), ends(SPACE, macs, seed=0))
+
+
+def test_a_space_of_which_nothing_may_be_chosen_has_no_ends() -> None:
+    assert ends(SPACE, one_second, allowed=lambda rows: np.zeros(len(rows), dtype=bool)).shape == (0, SPACE.width)

@@ -122,6 +122,20 @@ def test_whole_milliseconds_are_flagged_and_fine_values_are_not() -> None:
     assert gates.coarse_tick_s([0.001] * 20) is None  # one value tells nothing
 
 
+@pytest.mark.parametrize("tick_s", [n * 10.0**e for e in (-6, -5, -4, -3, -2) for n in (1, 2, 5)] + [1 / 64, 1 / 60])
+def test_each_usual_tick_is_found(tick_s: float) -> None:
+    assert gates.coarse_tick_s([tick_s * n for n in (2, 3, 5, 7, 11, 13, 17, 19)]) == pytest.approx(tick_s)
+    assert gates.coarse_tick_s([tick_s * n for n in (2, 3, 5, 7, 11, 13, 17)]) is None  # seven may fit by chance
+
+
+def test_a_tick_is_coarse_from_a_hundredth_of_the_middle_cost_on() -> None:
+    costs = [1e-3 * n for n in (83, 89, 97, 99, 101, 107, 109, 113)]
+    assert gates.coarse_tick_s(costs) == pytest.approx(1e-3)  # the median is 100
+    assert gates.coarse_tick_s([*costs[1:], 0.127]) is None
+    rows = [entry(28, 3, 16 * i, cost) for i, cost in enumerate(costs, 1)]
+    assert {flag.key for flag in gates.whole_ticks(rows)} == {row.key for row in rows[:4]}
+
+
 # --- groups --------------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +170,17 @@ def test_cheaper_within_the_intervals_is_let_pass() -> None:
     assert len(gates.not_monotone([unknown[0], replace(unknown[1], latency_s=0.8e-4)])) == 2
 
 
+def test_without_intervals_a_twentieth_up_and_down_is_let_pass() -> None:
+    small = entry(28, 3, 64, 1.0e-4)
+    assert gates.not_monotone([small, entry(28, 5, 64, 0.905e-4)]) == []  # 0.905 × 1.05 is above 0.95
+    assert len(gates.not_monotone([small, entry(28, 5, 64, 0.904e-4)])) == 2
+
+
+def test_what_is_no_picture_has_no_resolution() -> None:
+    rows = [Entry(f"dense {n}>8x4x4 bias=yes", cost, macs=n) for n, cost in ((64, 2e-5), (128, 1e-5))]
+    assert gates.not_monotone(rows) == []
+
+
 def test_a_bigger_stride_may_be_cheaper() -> None:
     rows = [
         Entry("conv 8x16x16>8x8x8 kernel=3 stride=2", 1e-5, macs=100),
@@ -177,6 +202,7 @@ def test_what_the_profiler_cannot_resolve_is_flagged() -> None:
     rows = [Entry("a 1>1", 1.9e-6), Entry("b 1>1", 2.1e-6), Entry("c 1>1", 5e-6)]
     assert [flag.key for flag in gates.below_resolution(rows)] == ["a 1>1"]
     assert [flag.key for flag in gates.below_resolution(rows, {"c 1>1": -2e-6})] == ["a 1>1", "c 1>1"]
+    assert [flag.key for flag in gates.below_resolution(rows, {"c 1>1": 1.6e-6})] == ["a 1>1"]  # three times 1.6 is 4.8
 
 
 # --- time and totals -----------------------------------------------------------------------------------------------
@@ -190,6 +216,7 @@ def test_a_cost_that_moves_with_time_drifts() -> None:
     flags = gates.drift({"flat": flat, "moving": moving, "few": moving[:2]})
     assert [flag.key for flag in flags] == ["moving"]
     assert "of 30" in flags[0].why
+    assert gates.drift({"none": [], "free": [(float(t), float(t)) for t in range(30)]}) == []
 
 
 def test_totals_that_are_an_exact_sum_were_calculated() -> None:

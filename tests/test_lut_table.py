@@ -791,6 +791,12 @@ def test_a_kernel_below_the_resolution_is_flagged_and_keeps_what_was_profiled() 
     assert [flag["key"] for flag in table.context["flagged"]] == [tiny.key]
 
 
+def test_a_row_whose_macs_are_not_told_is_no_kernel_of_the_table() -> None:
+    silent = layer(5, 3e-5) | {"macs": None}
+    table = from_layers([Profile("a", [layer(3, 1e-5), silent])], target=TARGET)
+    assert list(table.entries) == [kernel(3).key]
+
+
 def test_a_kernel_that_is_missing_names_the_nearest() -> None:
     table = from_layers([Profile("a", [layer(3, 1e-5), layer(7, 5e-5)])], target=TARGET)
     with pytest.raises(LookupMiss) as caught:

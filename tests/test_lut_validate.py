@@ -236,8 +236,10 @@ def test_accuracy_is_what_its_words_say() -> None:
     assert found.max_error == pytest.approx(0.2)
     assert (found.within_5, found.within_10) == (0.5, 0.75)
     assert (found.spearman, found.kendall) == (pytest.approx(1.0), pytest.approx(1.0))
-    assert Accuracy.of([], []).mape is None
+    assert (Accuracy.of([], []).networks, Accuracy.of([], []).mape) == (0, None)
     assert Accuracy.of([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]).spearman is None
+    assert Accuracy.of([1.0, 2.0, 3.0], [2.0, 2.0, 2.0]).kendall is None
+    assert Accuracy.of([1.0, 2.0], [1.0, 2.0]).spearman is None
 
 
 def test_a_point_is_measured_against_the_mean_of_two() -> None:

@@ -173,6 +173,14 @@ def test_rows_out_of_step_with_the_graph_go_by_name() -> None:
     assert [layer.name for layer in found[-2:]] == ["node_linear", "node_linear#6"]
 
 
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose", "MatMul", "Attention"])
+def test_a_product_of_which_only_the_profile_is_known_does_not_tell_its_macs(op: str) -> None:
+    inner = _row("inside_a_loop", op, [(1, 4, 8, 8), (4, 4, 3, 3)], (1, 4, 6, 6), 9)
+    found = layers(SourceGraph(SOURCE), BLOCKED, [inner, *ROWS[1:]])
+    assert (found[0].kernel.kind, found[0].kernel.cost().macs) == ("other", None)
+    assert found[0].kernel.cost().output_bytes == 4 * 4 * 36
+
+
 def test_a_name_of_another_operator_is_not_believed() -> None:
     found = layers(SourceGraph(SOURCE), BLOCKED, [_row("node_linear", "Sin", [(2,)], (2,))])
     assert (found[0].module, found[0].kernel.cost().macs) == ("", 0)

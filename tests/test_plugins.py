@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hwbench import plugins
+from hwbench.enrol.recipes import recipes
 from hwbench.errors import MissingDependency, UsageError
 
 Install = Callable[[str, str], None]
@@ -53,6 +54,14 @@ def test_names_are_listed_without_importing_anything() -> None:
 def test_an_outside_runtime_is_loaded_by_name(install: Install) -> None:
     install("rt_outside", "RUNTIME = 'it'")
     assert plugins.load("hwbench.runtimes", "theirs") == "it"
+
+
+def test_an_outside_runtime_says_itself_how_it_is_installed(install: Install) -> None:
+    source = "from hwbench.runtimes import Recipe\nclass RUNTIME:\n    name, needs = 'theirs', frozenset()\n"
+    install("rt_recipe", source + "    recipe = Recipe(('their-package>=1',))\n")
+    assert recipes()["theirs"].packages == ("their-package>=1",)
+    assert plugins.package_of("hwbench.runtimes", "theirs") == "rt_recipe"
+    assert plugins.package_of("hwbench.runtimes", "torch") == "hwbench[torch]"
 
 
 def test_an_unknown_name() -> None:

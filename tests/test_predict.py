@@ -20,13 +20,13 @@ from hwbench.cache import Cache
 from hwbench.campaign import Request
 from hwbench.errors import DeviceError, HwbenchError, UsageError
 from hwbench.estimate import preset
-from hwbench.kernel import Kernel, Tensor
+from hwbench.kernel import UNTOLD, Kernel, Tensor
 from hwbench.predict import graph, train
 from hwbench.predict.examples import Example, below_resolution, gather
 from hwbench.predict.features import GROUPS, describe, describe_network, group_of
 from hwbench.predict.fit import correct, fit
 from hwbench.predict.graph import Graph, graph_of
-from hwbench.predict.networks import PROBE, candidates, family_of
+from hwbench.predict.networks import PROBE, PROBE_SPACE, candidates, family_of
 from hwbench.predict.predictor import Predictor
 from hwbench.store import Store
 from hwbench.target import Target
@@ -221,6 +221,23 @@ def test_a_network_without_layers_is_left_out_and_says_why(
     assert all("no layers pass" in why for why in found.left_out.values())
 
 
+def test_a_network_with_a_kernel_that_does_not_tell_its_macs_is_left_out_and_says_why(
+    store: Store, cache: Cache, workers: type[InProcessWorker]
+) -> None:
+    measure(store, cache, "a", 1)
+    silent = Kernel("fake", "Several", "other", (Tensor((1, 8)),), (Tensor((1, 8)),), (("macs", UNTOLD),))
+    for session in store.sessions(target=FAKE, arrays=True):
+        if session.pass_ == "layers":
+            first, *rest = session.data["layers"]
+            data = {**session.data, "layers": [{**first, "kernel": silent.key, "macs": None}, *rest]}
+            store.add(replace(session, uid=session.uid[::-1], campaign="silent", data=data))
+    found = gather(store, FAKE)
+    assert not found.examples
+    assert "does not tell how much it multiplies" in next(iter(found.left_out.values()))
+    with pytest.raises(UsageError, match="does not tell"):
+        describe(silent)
+
+
 def test_layers_that_do_not_add_up_are_left_out(store: Store, cache: Cache, workers: type[InProcessWorker]) -> None:
     measure(store, cache, "a", 1)
     for session in store.sessions(target=FAKE, arrays=True):
@@ -286,7 +303,7 @@ def test_what_was_measured_is_not_measured_again(
     said: list[str] = []
     assert train.measure(FAKE, store=store, budget_s=600.0, twice=True, cache=cache, tell=said.append) == []
     sessions = len(store.sessions(target=FAKE))
-    assert sessions == 4 * (3 + 3 + 3)
+    assert sessions == 4 * (3 + 3 + 3) + 3  # and the probe's
     train.measure(FAKE, store=store, budget_s=600.0, twice=True, cache=cache)
     assert len(store.sessions(target=FAKE)) == sessions
     assert all(one.repeat is not None for one in gather(store, FAKE).examples)
@@ -314,8 +331,9 @@ def test_probes_are_the_same_everywhere_and_count_what_they_do() -> None:
     from hwbench.catalog.spaces.probe import plan
 
     assert [block.key for block in plan(7)] == [block.key for block in plan(7)]
-    probes = [row for row in candidates() if row[1] == PROBE]
+    probes = [row for row in candidates() if row[0].startswith(f"space:{PROBE_SPACE}:")]
     assert len(probes) >= 20
+    assert {family for _, family, _ in probes} == {PROBE}
     assert all(1e6 < macs < 2e9 for _, _, macs in probes)
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_example import HOSTILE, SCRIPT, TARGETS, ZOO, beside, example, failure, foreseen, hostile, result
 
@@ -290,7 +290,7 @@ def places(value: object, path: tuple = ()) -> list[tuple]:
 WHOLE = result(ZOO[0], TARGETS[0][0], 1.0)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(places(WHOLE)), JUNK), max_size=6))
 def test_any_field_may_be_missing_or_nonsense(damage):
     one = copy.deepcopy(WHOLE)
@@ -438,6 +438,8 @@ def test_what_layers_hold_and_what_the_target_can_do_at_best():
     one["layers"][7]["sources"] = "abc"  # no list: nothing is told
     rows, _ = read([one])
     assert ceilings(rows) == {ONE: Ceiling(2e9, 4e6, 6)}
+    one["layers"][0] = {**layer, "macs": None}  # not told: it says nothing of the arithmetic, and all of its bytes
+    assert ceilings(read([one])[0]) == {ONE: Ceiling(2e9, 4e6, 6)}
     assert len(fused(rows[0].layers)) == 7
     text = render([one])
     assert "Fusion: 7 layers hold several of the source" in text

@@ -92,7 +92,7 @@ def test_twice_the_latency_is_worth_five_percent() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"target_s": 0.0}, {"target_s": float("nan")}, {"target_s": 1.0, "exponent": 0.1}],
+    [{"target_s": 0.0}, {"target_s": float("nan")}, {"target_s": float("inf")}, {"target_s": 1.0, "exponent": 0.1}],
 )
 def test_rewards_that_prefer_nothing_are_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(UsageError):
@@ -130,6 +130,7 @@ def test_a_small_space_gives_exactly_its_front(objectives: list[str], shares: di
     best = pareto.front(points, [*["min"] * len(objectives), "max"])
     result = found(SMALL, objectives=tuple(objectives), limits=limits)
     assert result.how == "exhaustive"
+    assert "no further networks" not in " ".join(result.notes)
     assert set(result.front.architectures) == {SMALL.text(row) for row in rows[fits][best]}
     assert len(result.rows) == fits.sum()
 
@@ -200,6 +201,16 @@ def test_the_front_is_of_all_that_was_evaluated_and_no_network_is_evaluated_twic
     assert (np.diff(result.front.numbers["latency_s"]) >= 0).all()
 
 
+def test_the_first_population_reaches_from_the_quickest_to_the_largest_network() -> None:
+    seen: list[Any] = []
+    source = sources.find(lambda rows: seen.append(rows) or accuracy(rows), LARGE)
+    search(LARGE, TABLES["toy5"], source, Request(evaluations=60, population=20))
+    sample, first = LARGE.sample(2000, seed=5), seen[0]
+    assert len(first) == 20
+    assert TABLES["toy5"].latency_s(first)[0] < min(TABLES["toy5"].latency_s(sample))
+    assert TABLES["toy5"].macs(first)[1] > max(TABLES["toy5"].macs(sample))
+
+
 def test_the_same_seed_makes_the_same_search() -> None:
     one, same, other = (found(LARGE, evaluations=1500, population=50, seed=seed) for seed in (3, 3, 4))
     assert np.array_equal(one.rows, same.rows)
@@ -237,6 +248,7 @@ def test_a_limit_that_nothing_holds_names_the_cheapest_network_before_any_accura
         search(LARGE, made, sources.find(never, LARGE), Request(limits={"latency": limit}))
     assert LARGE.text(least[0]) in caught.value.message
     assert f"latency {cost.COSTS['latency'].show(limit)}" in caught.value.message
+    assert "upper end of its latency" in caught.value.message
 
 
 def test_a_space_that_runs_out_ends_the_search() -> None:

@@ -21,7 +21,7 @@ from hwbench.catalog.model import Model
 from hwbench.errors import DeviceError, UsageError
 from hwbench.search import accuracy as sources
 from hwbench.search.evolve import Found, Request, search
-from hwbench.search.front import NUMBERS, Front
+from hwbench.search.front import NUMBERS, Front, of_columns
 from hwbench.search.verify import Verification, chosen, verify
 
 TABLE = table(LARGE, anchor_ref={"id": "anchor-7", "latency_s": 0.01}, raw_over_anchored=1.03)
@@ -205,6 +205,7 @@ N = len(FOUND.front)
         ({"architecture": pa.array([None] * N, pa.string())}, "no architecture"),
         ({"genes": ["{"] * N}, "no JSON"),
         ({"genes": ["[1]"] * N}, "no object"),
+        ({"genes": pa.array([None] * N, pa.string())}, "no object"),
         ({"genes": ['{"a": {"b": 1}}'] * N}, "plain choices"),
         ({"genes": ["[" * 50_000] * N}, "no JSON"),
     ],
@@ -226,7 +227,18 @@ def test_the_report_draws_a_front() -> None:
     assert {caveat.code for row in rows for caveat in row.caveats} == {"predicted"}
 
 
+def test_of_equal_latencies_the_most_accurate_stands_first(tmp_path: Path) -> None:
+    rows = SMALL.sample(3, seed=0)
+    columns = {name: np.ones(3) for name in NUMBERS} | {"accuracy": np.array([70.0, 72.0, 71.0])}
+    front = of_columns(SMALL, rows, columns, FOUND.front.context | {"space": SMALL.name})
+    assert front.numbers["accuracy"].tolist() == [72.0, 71.0, 70.0]
+    assert front.architectures == tuple(SMALL.text(rows[i]) for i in (1, 2, 0))
+    file = front.write(tmp_path / "in" / "a new folder" / "front.parquet")
+    assert Front.read(file).architectures == front.architectures
+
+
 def test_shares_become_percent_in_a_report() -> None:
+    assert [each["top1"] for each in FOUND.front.results(LARGE)] == FOUND.front.numbers["accuracy"].tolist()
     shares = search(SMALL, table(SMALL), sources.find(lambda rows: accuracy(rows) / 100, SMALL)).front
     tops = [result["top1"] for result in shares.results(SMALL)]
     assert tops == pytest.approx(list(100 * shares.numbers["accuracy"]))
@@ -250,6 +262,7 @@ def checked(n: int, factor: float, found: Found = FOUND) -> Verification:
 
 
 def test_networks_are_spread_over_the_front() -> None:
+    assert len(checked(1, 1.0).checks) == 1
     n = 9
     rows, on_front = chosen(FOUND, n, LARGE, TABLE)
     places = [FOUND.front.architectures.index(LARGE.text(row)) for row in rows]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from inprocess import InProcessWorker
 
-from hwbench import selftest
+from hwbench import compare, selftest
 from hwbench.cache import Cache
 from hwbench.measurement import plain
-from hwbench.selftest import Result, counted
+from hwbench.selftest import Result, counted, measured
+from hwbench.selftest.result import share
 from hwbench.store import Store
 
 FAKE = "local-cpu/fake"
@@ -43,6 +45,34 @@ def test_aa_fails_where_processes_differ_more_than_it_can_tell(
 ) -> None:
     result = selftest.aa(on=f"{FAKE}+spread=0.3", pairs=1, busy=False, seed=1, store=store, cache=cache)
     assert not result.passed
+
+
+@pytest.mark.parametrize(
+    ("different", "slower", "passed"), [(9, 80, True), (10, 80, False), (9, 79, False), (0, 100, True)]
+)
+def test_aa_allows_nine_of_a_hundred_and_wants_eighty(
+    workers: type[InProcessWorker],
+    store: Store,
+    cache: Cache,
+    monkeypatch: pytest.MonkeyPatch,
+    different: int,
+    slower: int,
+    passed: bool,
+) -> None:
+    calls: list[int] = []
+
+    def told(*_: Any) -> Any:
+        calls.append(0)
+        turn, longer = divmod(len(calls) - 1, 2)
+        name = ("slower" if turn < slower else "faster") if longer else ("faster" if turn < different else "equivalent")
+        return SimpleNamespace(verdict=SimpleNamespace(name=name, ratio=1.0 + longer, pairs=5 + longer))
+
+    monkeypatch.setattr(compare, "paired", told)
+    result = selftest.aa(on=FAKE, pairs=100, busy=False, store=store, cache=cache)
+    assert result.passed is passed
+    same, longer = result.rows
+    assert (same["faster"], same["slower"], longer["slower"]) == (different, 0, slower)
+    assert (same["median_ratio"], same["mean_pairs"], longer["median_ratio"], longer["mean_pairs"]) == (1.0, 5, 2.0, 6)
 
 
 def test_closure_holds_on_a_made_profiler_and_a_failure_does_not_close(
@@ -86,6 +116,51 @@ def test_repeat_compares_two_rounds(
     check(result, 2)
     assert all(row["raw_difference"] > 0 for row in result.rows)
     assert any(note.startswith("all: 2 models") for note in result.notes)
+
+
+def made(raw_s: float, anchored_s: float, half_width: float | None = 0.01, spent_s: float = 1.0) -> Any:
+    """What a check reads of a measurement."""
+    figure = SimpleNamespace(value=anchored_s, half_width=half_width, floor=0.0, n=8)
+    anchor = SimpleNamespace(slope=1.0, offset=0.0, estimate=figure)
+    latency = SimpleNamespace(median_s=raw_s, anchored_s=anchored_s, anchor=anchor, raw=SimpleNamespace(half_width=0.1))
+    key, session = SimpleNamespace(name="made"), SimpleNamespace(data={"macs": 59, "params": 1})
+    return SimpleNamespace(latency=latency, key=key, target=FAKE, entry=None, sessions=[session], device_time_s=spent_s)
+
+
+@pytest.mark.parametrize(
+    ("raw", "anchored", "passed"),
+    [(0.031, 0.015, True), (0.040, 0.0151, False), (0.029, 0.015, False), (-0.031, -0.0149, True)],
+)
+def test_anchored_figures_may_differ_by_a_percent_and_a_half_and_by_half_of_what_raw_ones_do(
+    store: Store, monkeypatch: pytest.MonkeyPatch, raw: float, anchored: float, passed: bool
+) -> None:
+    rounds = iter([[made(1.0, 1.0)], [made(1.0 + raw, 1.0 + anchored)]])
+    monkeypatch.setattr(measured, "_measure", lambda *_: next(rounds))
+    result = selftest.repeat(on=[], gap_s=0.0, store=store)
+    assert result.passed is passed
+    assert result.rows[0]["raw_difference"] == pytest.approx(abs(raw))
+    assert result.rows[0]["anchored_difference"] == pytest.approx(abs(anchored))
+    assert result.rows[0]["group"] == "memory-bound"  # 59 MACs a parameter
+
+
+@pytest.mark.parametrize(
+    ("half_width", "met", "spent_s", "passed"),
+    [(0.01, 4, 30.0, True), (0.0101, 4, 30.0, False), (0.01, 3, 30.0, False), (0.01, 5, 30.1, False)],
+)
+def test_precision_wants_four_of_five_at_thirty_seconds(
+    store: Store, monkeypatch: pytest.MonkeyPatch, half_width: float, met: int, spent_s: float, passed: bool
+) -> None:
+    results = [made(1.0, 1.0, half_width if i < met else None, spent_s) for i in range(5)]
+    monkeypatch.setattr(measured, "_measure", lambda *_: results)
+    assert selftest.precision(store=store).passed is passed
+
+
+@pytest.mark.parametrize(("covered", "passed"), [(0.93, True), (0.929, False), (0.97, True), (0.971, False)])
+def test_coverage_lies_between_93_and_97_percent(monkeypatch: pytest.MonkeyPatch, covered: float, passed: bool) -> None:
+    rows = [{"scenario": "all", "coverage": each} for each in (0.95, covered)] + [{"scenario": "odd", "coverage": 0.1}]
+    monkeypatch.setattr("hwbench.simulate.coverage_table", lambda *_: rows)
+    assert selftest.coverage().passed is passed
+    assert share([]) == 0.0
 
 
 def test_repeat_of_nothing_but_failures_is_not_passed(

@@ -71,7 +71,7 @@ def test_a_space_keeps_its_promises(name: str) -> None:
 @each_space
 def test_counts_are_those_of_torch(name: str) -> None:
     space = find_space(name)
-    rows = space.sample(8, 23)
+    rows = space.sample(3, 23)
     for row, macs, params in zip(rows, space.macs(rows), space.params(rows), strict=True):
         with torch.device("meta"):
             module = space.build(row)

@@ -95,7 +95,18 @@ def test_a_value_crosses_from_where_it_is_written_to_where_it_is_read_last() -> 
     assert [cut.layer for cut in found.cuts] == ["", "one", "two", "three", "four"]
     assert [cut.edge_s for cut in found.cuts] == pytest.approx([0.0, 1e-3, 3e-3, 6e-3, 10e-3])
     assert found.best is None
+    assert found.as_dict()["best"] is None
     assert all(cut.cloud_s is None and cut.total_s is None for cut in found.cuts)
+
+
+def test_layers_are_shares_of_the_latency_and_weights_cross_nothing() -> None:
+    weights = Tensor((1, 1000), constant=True)
+    kernel = Kernel("fake", "op", "elementwise", (weights, Tensor((1, 192))), (Tensor((1, 100)),))
+    measured = profiled([{**RESIDUAL[0], "kernel": kernel.key}, *RESIDUAL[1:]], [1.0, 2.0, 3.0, 4.0])
+    measured.of("latency")[0].arrays["samples_ns"][:] *= 2  # of all its sessions: the profile explains half of it
+    found = split(measured)
+    assert [cut.edge_s for cut in found.cuts] == pytest.approx([0.0, 2e-3, 6e-3, 12e-3, 20e-3])
+    assert [cut.crossing_bytes for cut in found.cuts] == [768, 400, 480, 400, 0]
 
 
 def test_the_best_cut_is_the_one_with_the_least_total() -> None:

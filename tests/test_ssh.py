@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from inprocess import made_model
 from sshd import channel_to, made_tool
@@ -65,7 +65,7 @@ def running(pid: int) -> bool:
     return False
 
 
-def gone(pid: int, within_s: float = 3.0) -> bool:
+def gone(pid: int, within_s: float = 15.0) -> bool:
     end = time.monotonic() + within_s
     while running(pid) and time.monotonic() < end:
         time.sleep(0.02)
@@ -82,7 +82,7 @@ def test_ssh_runs_a_worker_as_the_local_channel_does(sshd: Loopback, cache: Cach
         assert live.hello["pid"] in sshd.left()
         assert live.hello["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         (own,) = list(Path(sshd.workdir, "tmp").iterdir())
-    assert settle(sshd.mark, 1.0) == []
+    assert settle(sshd.mark, 15.0) == []
     assert not own.exists()
 
 
@@ -119,7 +119,7 @@ def test_ssh_arguments_arrive_as_they_are(sshd: Loopback) -> None:
         assert channel.run(["pwd"]).text.strip() == sshd.workdir
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30), max_size=5))
 def test_ssh_quoting_survives_any_text(ssh_folder: Path, texts: list[str]) -> None:
     line = far.wrapped("mark", str(ssh_folder), ["printf", "%s\\0", *texts], {})
@@ -220,9 +220,9 @@ def test_ssh_hanging_command_ends_on_the_device_too(sshd: Loopback, setsid: bool
         began = time.monotonic()
         with pytest.raises(DeviceError, match="did not finish 'sleep 60' within 1 s") as caught:
             channel.run(["sleep", "60"], timeout_s=1.0)
-        assert 0.9 < time.monotonic() - began < 4
+        assert 0.9 < time.monotonic() - began < 30
         assert "doctor" in str(caught.value.remedy)
-        assert settle(sshd.mark, 1.0) == []
+        assert settle(sshd.mark, 15.0) == []
 
 
 def test_ssh_children_of_a_command_end_with_it(sshd: Loopback) -> None:
@@ -238,7 +238,7 @@ def test_ssh_time_limit_holds_on_the_device_when_the_connection_is_lost(own_sshd
         with pytest.raises(DeviceError, match="connection to loopback was lost"):
             channel.run(["sleep", "60"], timeout_s=2.0)
         assert at.left()  # nobody told it
-        assert settle(at.mark, 4.0) == []
+        assert settle(at.mark, 15.0) == []
 
 
 def test_ssh_worker_that_hangs_is_ended_on_both_sides(
@@ -263,7 +263,7 @@ def test_ssh_daemon_killed_in_the_middle_of_a_job(own_sshd: Callable[[str], Loop
             with pytest.raises(DeviceError, match="connection to loopback was lost") as caught:
                 live.open("m", MODEL, 60)
             assert "--resume" in str(caught.value.remedy)
-            assert settle(at.mark, 4.0) == []  # the worker, in the middle of a job, has seen the end of its input
+            assert settle(at.mark, 15.0) == []  # the worker, in the middle of a job, has seen the end of its input
         with pytest.raises(DeviceError, match=r"cannot be reached|was lost"):
             channel.run(["true"])
     assert not Path(at.workdir, "tmp").exists() or list(Path(at.workdir, "tmp").iterdir()) == []
@@ -448,7 +448,7 @@ def test_ssh_flood_of_a_worker_is_cut(sshd: Loopback, cache: Cache) -> None:
     with channel_to(sshd) as channel:
         with pytest.raises(WorkerError, match="answered 'hello' with more than 4 MiB"):
             Worker(channel, device(sshd, python="python-odd"), RUNTIME, TARGET, cache)
-        assert settle(sshd.mark, 2.0) == []
+        assert settle(sshd.mark, 15.0) == []
 
 
 # --- campaigns ----------------------------------------------------------------------------------------------------
@@ -474,8 +474,8 @@ def test_ssh_campaign_goes_on_without_a_device_that_was_cut_and_resumes(
     (failure,) = [each for each in results if isinstance(each, Failure)]
     assert isinstance(failure.error, DeviceError)
     (kept,) = [session.uid for session in store.sessions() if session.target.device == "cut"]
-    assert settle(cut.mark, 4.0) == []
-    assert settle(stays.mark, 1.0) == []
+    assert settle(cut.mark, 15.0) == []
+    assert settle(stays.mark, 15.0) == []
     (begun,) = store.campaigns()
     assert begun.finished_at is None
     cut.start()

@@ -39,6 +39,25 @@ def test_each_part_of_the_two_window_rule_can_say_no() -> None:
     assert statistics.two_windows_agree([*slower_later], window)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "agree"), [(1.99, 0.0, True), (2.01, 0.0, False), (0.0, 19.9, True), (0.0, 20.1, False)]
+)
+def test_a_slow_run_may_move_a_windows_mean_by_a_tenth_up_or_a_half_down(
+    first: float, second: float, agree: bool
+) -> None:
+    """One run of twenty takes so much more, on average 1: quartiles and MADs stay where they are."""
+    window = [0.99, 1.01] * 10
+    slow = [[*window[:-1], 1.01 + more] for more in (first, second)]
+    assert statistics.two_windows_agree(slow[0], slow[1]) == agree
+
+
+@pytest.mark.parametrize(("first", "agree"), [(28.7, True), (28.8, False), (-40.0, True)])
+def test_a_first_run_may_be_slow_up_to_tukeys_fence(first: float, agree: bool) -> None:
+    """Of the 39 others, in steps of 0.1 %, the quartiles are 5 and 14.5: the fence is at 28.75."""
+    window = [1.0 + 0.001 * step for step in range(20)]
+    assert statistics.two_windows_agree([1.0 + 0.001 * first, *window[1:]], window) == agree
+
+
 def test_equal_ticks_of_a_coarse_clock_are_steady_although_their_mad_is_zero() -> None:
     assert statistics.is_steady([1.0] * 40)
     assert statistics.is_steady(([1.0] * 9 + [1.04]) * 4)
@@ -54,6 +73,28 @@ def test_outliers_are_counted_by_both_rules() -> None:
     assert counts.robust == 2
     assert counts.tukey >= 3
     assert statistics.outliers([]) == statistics.OutlierCounts(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "tukey", "robust"),
+    [
+        (-3.0, 13.0, 0, 0),
+        (-3.1, 13.0, 1, 0),
+        (-3.0, 13.1, 1, 0),
+        (-3.0, 34.6, 1, 0),
+        (-3.0, 34.7, 1, 1),
+        (-24.7, 9, 1, 1),
+    ],
+)
+def test_the_fences_lie_where_the_rules_say(low: float, high: float, tukey: int, robust: int) -> None:
+    """Quartiles 3 and 7, so fences at -3 and 13; median 5 and MAD 2, so ten sigmas are 29.65."""
+    assert statistics.outliers([low, 2, 3, 4, 5, 6, 7, 8, high]) == statistics.OutlierCounts(tukey, robust)
+
+
+def test_where_most_values_are_equal_other_spreads_stand_in() -> None:
+    assert statistics.robust_sigma([5.0] * 5 + [6.0] * 4) == pytest.approx(1 / 1.349)  # quartiles 5 and 6
+    assert statistics.robust_sigma([5.0] * 9 + [6.0]) == pytest.approx(0.1 * math.sqrt(math.pi / 2))
+    assert statistics.robust_sigma([5.0] * 3) == 0.0
 
 
 def test_one_tick_of_a_coarse_clock_is_not_ten_sigmas() -> None:
@@ -82,12 +123,24 @@ def test_mann_kendall_with_ties_and_in_long_series_is_close_to_kendalls_tau() ->
     assert statistics.mann_kendall_p([3.0, 3.0, 3.0, 3.0]) == 1.0
 
 
+def test_mann_kendall_corrects_for_ties_and_continuity() -> None:
+    variance = (4 * 3 * 13 - 2 * 1 * 9) / 18  # two of four values are equal: five of six pairs rise
+    assert statistics.mann_kendall_p([1.0, 1.0, 2.0, 3.0]) == pytest.approx(2 * stats.norm.sf(4 / math.sqrt(variance)))
+    variance = 70 * 69 * 145 / 18
+    swapped = [float(i ^ 1) for i in range(70)]  # 35 of 2415 pairs fall
+    expected = 2 * stats.norm.sf((2415 - 2 * 35 - 1) / math.sqrt(variance))
+    assert statistics.mann_kendall_p(swapped) == pytest.approx(expected, rel=1e-6)
+
+
 def test_drift_is_the_theil_sen_slope_over_the_whole_session() -> None:
     ramp = [1.0 + 0.01 * i for i in range(9)]
     found = statistics.drift(ramp)
     assert found is not None
     assert found.relative == pytest.approx(0.08 / 1.04)
     assert found.flagged
+    falling = statistics.drift(ramp[::-1])
+    assert falling is not None
+    assert falling.flagged
     slope = stats.theilslopes(noisy(1.0, 9)).slope
     unflagged = statistics.drift(noisy(1.0, 9))
     assert unflagged is not None
@@ -126,6 +179,12 @@ def test_change_points_are_found_where_they_are() -> None:
     assert statistics.change_points(series[:3]) == []
 
 
+@pytest.mark.parametrize(("step", "found"), [(0.00257, []), (0.00260, [6])])
+def test_a_step_is_worth_its_price(step: float, found: list[int]) -> None:
+    """Twelve blocks without noise: 10 + 120 / 12 times the floor of 0.1 % squared, against 6 × 6 / 12 steps squared."""
+    assert statistics.change_points([1.0] * 6 + [math.exp(step)] * 6) == found
+
+
 @pytest.mark.parametrize("n", [6, 8, 20, 40])
 def test_few_steady_series_are_cut(n: int) -> None:
     rng = np.random.default_rng(n)
@@ -142,6 +201,8 @@ def test_few_steady_series_are_cut(n: int) -> None:
         ([(1.1, 4), (0.95, 4), (1.0, 6)], "slow-down"),
         ([(1.0, 5), (1.1, 5), (1.0, 6)], "flat until the end"),
         ([(1.0, 10), (1.1, 2)], "no steady state"),
+        ([(1.0, 9), (1.1, 3)], "slow-down"),
+        ([(1.1, 3), (1.0, 5), (1.008, 2)], "warm-up"),
         ([(1.0, 6), (1.004, 6)], "flat"),
     ],
 )
@@ -190,6 +251,10 @@ def test_the_trimmed_mean_resolves_less_than_a_tick_and_ignores_a_slow_run() -> 
         statistics.trimmed_mean([])
 
 
+def test_a_twentieth_is_rounded_up() -> None:
+    assert statistics.trimmed_mean([0.0, 0.0, *[1.0] * 17, 9.0, 9.0]) == 1.0
+
+
 def test_block_medians_follow_the_block_index() -> None:
     assert statistics.block_medians([1.0, 2.0, 9.0, 5.0, 5.0], [0, 0, 0, 2, 2]) == [2.0, 5.0]
 
@@ -198,6 +263,7 @@ def test_block_medians_follow_the_block_index() -> None:
 def test_what_slows_a_block_and_its_anchors_alike_leaves_the_ratio(
     block: float, before: float, after: float, slow: float
 ) -> None:
+    assert statistics.anchor_ratio(6.0, 1.0, 4.0) == 3.0
     ratio = statistics.anchor_ratio(block, before, after)
     assert statistics.anchor_ratio(block * slow, before * slow, after * slow) == pytest.approx(ratio)
     assert statistics.anchor_ratio(block, before, after) == pytest.approx(statistics.anchor_ratio(block, after, before))

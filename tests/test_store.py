@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 import store_crash
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -317,7 +317,7 @@ def test_nothing_is_pickled() -> None:
         pack({"x": np.array([object()])})
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 400))
 def test_damaged_arrays_are_an_error(junk: bytes, at: int) -> None:
     good = pack({"samples_ns": np.arange(40, dtype=np.int64), "block_of": np.zeros(40, np.int32)})
@@ -341,9 +341,6 @@ def test_campaigns(store: Store) -> None:
     store.add(made(0))
     store.add(made(1, campaign="c2", pass_="layers"))
     assert {each.id for each in store.campaigns()} == {"c1", "c2"}
-    assert store.latest_campaign("mobilenetv2_100", ORT).id == "c2"
-    assert store.latest_campaign(NET, ORT, "latency").id == "c1"
-    assert store.latest_campaign("mobilenetv2_100", "pi5/litert") is None
 
 
 def test_failures(store: Store) -> None:
@@ -383,9 +380,6 @@ def test_findings(store: Store) -> None:
     store.add_noise_floor(str(ORT), steady, {"effect": np.float64(0.01)})
     assert store.noise_floor(ORT, steady).data == {"effect": 0.01}
     assert store.noise_floor(ORT, {"cpu_model": "y"}) is None
-    store.add_calibration(ORT, "1.31.0", {"b0_s": 8e-7, "b1_s": -1e-8})
-    assert store.calibration("local-cpu/onnxruntime", "1.31.0").data["b0_s"] == 8e-7
-    assert store.calibration(ORT, "1.32.0") is None
     store.add_comparison({"a": "x", "b": "y", "target": str(ORT)}, {"verdict": "slower"})
     assert [each.data["verdict"] for each in store.comparisons()] == ["slower"]
 
@@ -421,7 +415,7 @@ def test_two_openers_and_writers_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert failed == []
     with Store.open(path) as opened:
         assert sorted(each.index for each in opened.sessions()) == list(range(8))
@@ -438,7 +432,7 @@ def test_sigkill_loses_nothing_that_was_committed(tmp_path: Path) -> None:
         assert child.stdout.readline() == "ready\n"
         time.sleep(rng.uniform(0.0, 0.25))
         child.send_signal(signal.SIGKILL)
-        rest = child.communicate(timeout=30)[0]
+        rest = child.communicate(timeout=120)[0]
         assert child.returncode == -signal.SIGKILL
         said |= {int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")}
         with Store.open(path) as opened:
@@ -451,7 +445,7 @@ def test_sigkill_loses_nothing_that_was_committed(tmp_path: Path) -> None:
     assert len(said) > kills
     total = len(said) + 5
     resumed = start(path, total)
-    resumed.communicate(timeout=30)
+    resumed.communicate(timeout=120)
     assert resumed.returncode == 0
     with Store.open(path) as opened:
         back = opened.sessions(arrays=True)

@@ -201,6 +201,23 @@ def test_a_run_too_short_for_the_clock_is_timed_in_a_loop() -> None:
     assert plain.runs == len([name for name in machine.log if name == "plain"])
 
 
+def test_an_accelerators_own_time_is_averaged_over_each_loop_and_without_the_dropped_runs() -> None:
+    machine, told = Machine(), []
+    took = [900, 900, 1, 2, 3, 10, 20, 30, 4, 5, 6]  # two dropped runs, and three loops of three
+    work = timing.Workload(machine.run("plain", lambda run: MS), begin=told.append, end=lambda: took)
+    work.inner = 3
+    assert work.block(2, 3, machine.clock) == ([MS] * 3, [2, 20, 5])
+    assert told == [2 + 3 * 3]
+    assert work.runs == 11
+
+
+def test_samples_whose_device_time_is_not_known_have_none() -> None:
+    recorder = timing.Recorder()
+    for device in (None, [5, 6], None):
+        recorder.block("plain", [10, 11], 1.0, 1.0, 0, 0, device)
+    assert recorder.as_dict()["device_ns"] == [0, 0, 5, 6, 0, 0]
+
+
 def test_a_profile_is_never_timed_in_a_loop() -> None:
     machine = Machine(tick_ns=20)
     both = [(kind, machine.workload(kind, lambda run: 2_000)) for kind in ("plain", "profiled")]

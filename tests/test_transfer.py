@@ -15,7 +15,7 @@ from hwbench.kernel import Kernel
 from hwbench.predict.adapt import Measure, adapt
 from hwbench.predict.evaluate import Guess
 from hwbench.predict.examples import Example
-from hwbench.predict.shares import Sample, Shares, group_of
+from hwbench.predict.shares import Sample, Shares, group_of, grouped
 from hwbench.predict.transfer import Adaptation, Several, choose, enough
 from hwbench.predict.transferred import evaluate_transfer
 
@@ -55,6 +55,7 @@ def samples(count: int, noise: float = 0.0) -> list[Sample]:
         (conv(3, 8, 14, size=3), "dense"),
         (conv(8, 8, 14, size=3, groups=8), "depthwise"),
         (conv(8, 8, 1), "gate"),
+        (conv(8, 8, 1, size=1, groups=8), "depthwise"),
         (linear(4, 8, 8), "linear"),
         (plain("MatMul", "matmul", 4, 4, operands=2), "product"),
         (plain("MaxPool", "pool", 1, 8, 7, 7), "reduce"),
@@ -64,6 +65,12 @@ def samples(count: int, noise: float = 0.0) -> list[Sample]:
 def test_groups_are_of_no_runtime(kernel: Kernel, group: str) -> None:
     assert group_of(kernel) == group
     assert group_of(replace(kernel, runtime="litert", op="ANY")) == group
+
+
+def test_what_is_below_the_resolution_takes_nothing_from_its_group() -> None:
+    kernels = [conv(8, 8, 14), conv(8, 8, 14, size=3), conv(4, 8, 14)]
+    assert grouped(kernels, [2e-3, 1e-3, -1e-6]) == {"pointwise": 2e-3, "dense": 1e-3}
+    assert grouped(kernels, [2e-3, -1e-3, 1e-3]) == {"pointwise": 2e-3, "dense": 1e-3}  # a stem is dense, too
 
 
 def test_ten_networks_beat_every_trivial_way() -> None:

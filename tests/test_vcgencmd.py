@@ -116,17 +116,26 @@ def test_every_seed_of_the_fuzzing_is_in_the_grammar(name: str, parser: Any, see
         assert parser(seed) not in (None, {}, [])
 
 
+def two_readings(meter: Any) -> tuple[dict[str, float], dict[str, float], float, float]:
+    """Two readings and the bounds of the time between their samples, which hold however busy the machine is."""
+    begun = time.monotonic()
+    before = meter.read()
+    first = time.monotonic()
+    time.sleep(0.2)
+    second = time.monotonic()
+    after = meter.read()
+    ended = time.monotonic()
+    meter.close()
+    return before, after, second - first, ended - begun
+
+
 def test_the_pmic_is_sampled_by_a_process_of_its_own(tmp_path: Path) -> None:
     [finding] = pmic.find(str(tmp_path), pi(tmp_path))
     assert finding.meter is not None
     assert finding.meter.update_period_s * 100 >= 10  # methodology: 100 updates a window; never below 10 s
-    before = finding.meter.read()
-    begun = time.monotonic()
-    time.sleep(0.4)
-    after = finding.meter.read()
-    took = time.monotonic() - begun
-    finding.meter.close()
-    assert after["sum"] - before["sum"] == pytest.approx(SUM_W * took, rel=0.2)
+    before, after, shortest_s, longest_s = two_readings(finding.meter)
+    joules = after["sum"] - before["sum"]
+    assert SUM_W * shortest_s * 0.999 <= joules <= SUM_W * longest_s * 1.001
     assert after["sum"] == pytest.approx(sum(after[rail] for rail in ("3V7_WL_SW", "3V3_SYS", "VDD_CORE")))
     assert after[WALL_ESTIMATE] > after["sum"]
 
@@ -148,8 +157,8 @@ def test_a_pi_without_current_sensing_or_without_permission_says_so(tmp_path: Pa
 def test_a_tool_that_hangs_or_is_no_program_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vcgencmd, "TIMEOUT_S", 0.2)
     begun = time.monotonic()
-    assert vcgencmd.ask(tool(tmp_path, "vcgencmd", "exec sleep 5"), "measure_temp") is None
-    assert time.monotonic() - begun < 3
+    assert vcgencmd.ask(tool(tmp_path, "vcgencmd", "exec sleep 60"), "measure_temp") is None
+    assert time.monotonic() - begun < 30
     assert vcgencmd.ask(str(tmp_path), "measure_temp") is None
     assert vcgencmd.ask(None, "measure_temp") is None
 
@@ -168,12 +177,9 @@ def test_tegrastats_is_sampled_line_by_line(tmp_path: Path) -> None:
     [finding] = tegrastats.find(path, first)
     assert finding.meter is not None
     assert finding.meter.rail == "POM_5V_IN"
-    before = finding.meter.read()
-    begun = time.monotonic()
-    time.sleep(0.3)
-    watts = (finding.meter.read()["POM_5V_IN"] - before["POM_5V_IN"]) / (time.monotonic() - begun)
-    finding.meter.close()
-    assert watts == pytest.approx(1.022, rel=0.2)
+    before, after, shortest_s, longest_s = two_readings(finding.meter)
+    joules = after["POM_5V_IN"] - before["POM_5V_IN"]
+    assert 1.022 * shortest_s * 0.999 <= joules <= 1.022 * longest_s * 1.001
     assert tegrastats.find(path, "RAM 1/2MB")[0].status == "absent"
     assert tegrastats.find(None, "") == []
 

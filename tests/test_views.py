@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import string
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import hwbench
-from hwbench import views
+from hwbench import estimate, units, views
 from hwbench.caveats import CAVEATS, caveat
 from hwbench.measurement import Measurement, ModelKey, Session
 from hwbench.target import Target
@@ -159,6 +160,72 @@ def test_a_made_case_raises_the_caveat(code: str) -> None:
     assert code in doubts(CASES[code]())
 
 
+def far_samples(count: int) -> list[Session]:
+    """Three sessions of 120 samples, ``count`` of which took three times as long; the others scatter a little."""
+    found = sessions(spread=0.0)
+    for place in range(count):
+        found[place % 3].arrays["samples_ns"][7 * (place // 3)] *= 3
+    return found
+
+
+def heavy(ratio: float) -> list[Session]:
+    return [layers_session(profiled_s=ratio * 1e-3)]
+
+
+def lost(share: float) -> list[Session]:
+    return [layers_session(((1.0 - share) * 1e-3, share * 1e-3), modules=("a", ""))]
+
+
+@pytest.mark.parametrize(
+    ("code", "within", "beyond"),
+    [
+        ("disturbed", sessions(counters={"involuntary_switches": 12}), sessions(counters={"involuntary_switches": 13})),
+        ("disturbed", sessions(repeated_blocks=0), [*sessions(2), latency_session(2, repeated_blocks=1)]),
+        ("off_reference", sessions(anchor_s=1.049e-3), sessions(anchor_s=1.051e-3)),
+        ("off_reference", sessions(anchor_s=0.951e-3), sessions(anchor_s=0.949e-3)),
+        ("budget_cut", sessions(per_block=5), [*sessions(2), latency_session(2, blocks=1, per_block=29)]),
+        ("outliers", far_samples(7), far_samples(8)),
+        ("profiler_heavy", heavy(1.249), heavy(1.251)),
+        ("layers_not_ranked", heavy(1.999), heavy(2.001)),
+        ("closure", [layers_session((5.51e-4, 4e-4))], [layers_session((5.49e-4, 4e-4))]),
+        ("closure", [layers_session((6.49e-4, 4e-4))], [layers_session((6.51e-4, 4e-4))]),
+        ("no_module_path", lost(0.0199), lost(0.0201)),
+        ("zero_macs", sessions(macs=1), sessions(macs=0)),
+    ],
+)
+def test_a_doubt_begins_where_its_limit_says(code: str, within: list[Session], beyond: list[Session]) -> None:
+    assert code not in doubts(within)
+    assert code in doubts(beyond)
+
+
+def test_what_a_sentence_counts_is_what_was_seen() -> None:
+    assert "8 of 360" in doubts(far_samples(8))["outliers"]
+    told = doubts([layers_session((1e-3, 1e-6))])["below_resolution"]
+    assert "1 of 2" in told
+    assert "0.1" in told
+    slower, faster = (doubts(sessions(anchor_s=level))["off_reference"] for level in (1.2e-3, 0.8e-3))
+    assert ("slower" in slower, "20" in slower, "faster" in faster) == (True, True, True)
+    drifting = [*sessions(2), latency_session(2, blocks=12, factors=DRIFTING)]
+    assert "10" in doubts([*drifting, latency_session(3, blocks=12, factors=DRIFTING**0.5)])["drift"]  # the worst one
+
+
+def test_what_more_sessions_would_cost_is_told_at_the_cost_of_those_there_were() -> None:
+    found = Measurement(KEY, TARGET, sessions(3, spread=0.1))
+    (remedy,) = [c.remedy for c in found.caveats if c.code == "precision_not_met"]
+    assert found.latency is not None
+    needed = estimate.sessions_needed(found.latency.anchor.estimate, 0.02)
+    assert needed is not None
+    assert f"About {needed} sessions ({units.seconds(float(needed), 2)})" in remedy  # a second each
+
+
+def test_the_anchors_level_is_their_geometric_mean_over_the_reference() -> None:
+    session = latency_session(blocks=2)
+    for block, (before, after) in zip(session.data["blocks"], [(1e-3, 2e-3), (2e-3, 4e-3)], strict=True):
+        block.update(anchor_before_s=before, anchor_after_s=after)
+    assert views.anchor_level(session) == pytest.approx(2.0)
+    assert views.anchor_level(latency_session(anchor_ref=None)) is None
+
+
 def test_a_tool_that_only_sums_up_has_no_percentiles_and_is_not_called_short_of_samples() -> None:
     found = sessions(per_block=1, blocks=60, summaries=[{"kind": "plain", "count": 40}] * 60)
     assert not {"budget_cut", "outliers"} & set(doubts(found))
@@ -178,6 +245,9 @@ def test_every_caveat_of_the_table_has_a_case() -> None:
 def test_an_accelerators_own_time_stands_beside_the_latency() -> None:
     found = sessions()
     assert Measurement(KEY, TARGET, found).as_dict()["latency_s"]["device_median"] is None
+    view = views.latency(found)
+    assert view is not None
+    assert view.device_median_s is None
     for session in found:
         session.arrays["device_ns"] = np.where(np.arange(len(session.arrays["samples_ns"])) % 3, 400_000, 0)
     assert Measurement(KEY, TARGET, found).as_dict()["latency_s"]["device_median"] == pytest.approx(4e-4)
@@ -252,7 +322,19 @@ def test_the_latency_is_the_median_of_session_medians_and_its_interval_brackets_
     assert view.reference_id == REFERENCE["id"]
 
 
+def test_a_slow_tail_moves_neither_figure_and_a_session_without_a_reference_is_its_own() -> None:
+    view = views.latency(slow_tail())
+    assert view is not None
+    assert not view.anchor.uses_anchor
+    assert view.anchored_s == pytest.approx(view.median_s)
+    alone = views.latency(sessions(anchor_s=1.3e-3, anchor_ref=None))
+    assert alone is not None
+    assert alone.anchor.offset == pytest.approx(0.0, abs=1e-9)
+    assert alone.anchored_s == pytest.approx(alone.median_s)
+
+
 def test_two_sessions_have_no_interval_and_few_samples_no_percentile() -> None:
+    assert views.latency(sessions(1)) is not None
     view = views.latency(sessions(2, blocks=5, per_block=2))
     assert view is not None
     assert view.interval_s is None
@@ -285,6 +367,7 @@ def test_memory_keeps_its_parts_apart_and_unknown_ones_unknown() -> None:
     assert found is not None
     assert (found["peak_bytes"], found["live_activation_bytes"], found["arena_peak_bytes"]) == (2, 300, None)
     assert views.memory([], []) is None
+    assert views.memory([], [{"live_bytes": None}]) is None
     assert views.memory([], rows) == {"live_activation_bytes": 300, "arena_peak_bytes": None}
     unknown = views.memory([memory_session(None), memory_session(2, arena=7)], [])
     assert unknown is not None
@@ -294,6 +377,18 @@ def test_memory_keeps_its_parts_apart_and_unknown_ones_unknown() -> None:
 @pytest.mark.parametrize(("medians", "apart"), [([1.0] * 8, None), ([1.0, 1.1] * 3, None), ([1.0, 1.1] * 4, 0.1)])
 def test_groups_of_sessions_are_seen_from_eight_on(medians: list[float], apart: float | None) -> None:
     assert views.groups_apart(medians) == pytest.approx(apart)
+
+
+@pytest.mark.parametrize(
+    ("width", "apart", "seen"),
+    [(0.0, 0.0099, False), (0.0, 0.0101, True), (0.02, 0.059, False), (0.02, 0.061, True)],
+)
+def test_groups_lie_apart_by_twice_their_width_and_by_a_percent(width: float, apart: float, seen: bool) -> None:
+    """Four sessions below and four above; ``apart`` is from the middle of the ones to that of the others, in logs."""
+    below = [0.0, 0.5 * width, 0.5 * width, width]
+    found = views.groups_apart([math.exp(each) for each in [*below, *(each + apart for each in below)]])
+    assert found == (pytest.approx(math.expm1(apart)) if seen else None)
+    assert views.groups_apart([1.0] * 7 + [1.5]) is None  # one session is no group
 
 
 def test_one_group_is_hardly_ever_taken_for_two() -> None:

@@ -17,7 +17,7 @@ from ..worker.environment import arm_cores
 from . import facts, power, thermal
 from .facts import Cluster, clusters
 
-__all__ = ["PARSERS", "Cluster", "big_mask", "clusters", "describe"]
+__all__ = ["PARSERS", "Cluster", "clusters", "describe"]
 
 READ_TIMEOUT_S = 10.0  # dumpsys itself gives up on a service after 10 s
 
@@ -115,23 +115,6 @@ def _read(channel: Channel, command: Sequence[str]) -> bytes:
         # Whether it is this that the phone does not give, or the phone that has gone: the next question tells.
         channel.run(["true"], timeout_s=READ_TIMEOUT_S)
         return b""
-
-
-def big_mask(description: Mapping[str, Any], threads: int = 1) -> str | None:
-    """Hexadecimal mask of the biggest cores for toybox ``taskset``, ``None`` when the phone does not tell.
-
-    Args:
-        description: from :func:`describe`.
-        threads: smaller clusters are added, by size, until there is a core for each.
-    """
-    rows = description.get("clusters")
-    online = (description.get("device") or {}).get("affinity")
-    chosen: list[int] = []
-    for row in facts.by_size(rows if isinstance(rows, list) else []):
-        if len(chosen) >= max(1, threads):
-            break
-        chosen += [cpu for cpu in row["cpus"] if not online or cpu in online]
-    return facts.mask(chosen) if chosen else None
 
 
 _BATTERY = b"""Current Battery Service state:

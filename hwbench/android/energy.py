@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from ..channels import Channel
 from ..errors import DeviceError
 from ..worker.meters import MeterError
-from ..worker.meters.window import FEWEST_WINDOWS, interval
+from ..worker.meters.window import FEWEST_WINDOWS, Window, summary
 from . import power
 
 # Fuel gauges of phones refresh every 0.25 s to 10 s and average over as long.
@@ -284,7 +284,8 @@ def measure_energy(
     try:
         _refuse_short(window_s, idle_s, windows)
         taken = [_window(gauge, work, window_s, idle_s, clock, sleep) for _ in range(windows)]
-        return {**_summary(gauge, taken), "while_charging": refused is not None}
+        answer = summary(gauge.method, gauge.name, gauge.rail, taken)
+        return {**answer, "while_charging": refused is not None}
     except MeterError as error:
         return {"unavailable": error.reason, "remedy": error.remedy}
 
@@ -299,19 +300,6 @@ def _refuse_short(window_s: float, idle_s: float, windows: int) -> None:
         raise MeterError(f"{windows} windows are too few for an interval", f"Allow {FEWEST_WINDOWS} or more.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """Joules per rail and watts at idle around it, of one window."""
-
-    joules: Mapping[str, float]
-    idle_w: Mapping[str, float]
-    inferences: int
-    duration_s: float
-
-    def net_j(self, rail: str) -> float:
-        return self.joules[rail] - self.idle_w.get(rail, 0.0) * self.duration_s
-
-
 def _window(
     gauge: Gauge,
     work: Callable[[float], int],
@@ -319,7 +307,7 @@ def _window(
     idle_s: float,
     clock: Clock,
     sleep: Callable[[float], None],
-) -> _Window:
+) -> Window:
     before = _idle(gauge, idle_s, clock, sleep)
     begun_s = clock()
     joules, inferences = gauge.during(lambda: work(window_s))
@@ -327,8 +315,7 @@ def _window(
     after = _idle(gauge, idle_s, clock, sleep)
     if inferences < 1:
         raise MeterError("no inference ran in a window", "Run the model without the energy pass to see why.")
-    idle_w = {rail: 0.5 * (before[rail] + after[rail]) for rail in before if rail in after}
-    return _Window(joules, idle_w, inferences, duration_s)
+    return Window.between(before, joules, after, inferences, duration_s)
 
 
 def _idle(gauge: Gauge, idle_s: float, clock: Clock, sleep: Callable[[float], None]) -> dict[str, float]:
@@ -337,41 +324,3 @@ def _idle(gauge: Gauge, idle_s: float, clock: Clock, sleep: Callable[[float], No
     joules, _ = gauge.during(lambda: sleep(idle_s))
     lasted_s = clock() - begun_s
     return {rail: value / lasted_s for rail, value in joules.items()}
-
-
-def _summary(gauge: Gauge, taken: Sequence[_Window]) -> dict[str, Any]:
-    rail = gauge.rail
-    gross_j, gross_low_j, gross_high_j = interval([w.joules[rail] / w.inferences for w in taken])
-    net_j, low_j, high_j = interval([w.net_j(rail) / w.inferences for w in taken])
-    return {
-        "method": gauge.method,
-        "meter": gauge.name,
-        "rail": rail,
-        "gross_j": gross_j,
-        "gross_low_j": gross_low_j,
-        "gross_high_j": gross_high_j,
-        "net_j": net_j,
-        "low_j": low_j,
-        "high_j": high_j,
-        "idle_w": statistics.fmean(w.idle_w[rail] for w in taken),
-        "sampler_w": None,
-        "rails": {
-            other: {
-                "gross_j": statistics.fmean(w.joules.get(other, 0.0) / w.inferences for w in taken),
-                "net_j": statistics.fmean(w.net_j(other) / w.inferences for w in taken if other in w.joules),
-            }
-            for other in taken[0].joules
-            if other != rail and all(other in w.joules for w in taken)
-        },
-        "windows": [
-            {
-                "gross_j": w.joules[rail],
-                "net_j": w.net_j(rail),
-                "idle_w": w.idle_w[rail],
-                "inferences": w.inferences,
-                "duration_s": w.duration_s,
-            }
-            for w in taken
-        ],
-        "layers": [],
-    }

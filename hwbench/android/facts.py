@@ -130,18 +130,6 @@ def hertz(khz: str | None) -> float | None:
     return value * 1000.0 if value is not None and 0 < value < 10**8 else None
 
 
-def by_size(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Clusters from the biggest cores to the smallest: by capacity where all tell it, by highest clock otherwise."""
-    known = [row for row in rows if row.get("cpus")]
-    key = "capacity" if known and all(row.get("capacity") for row in known) else "max_hz"
-    return sorted((row for row in known if row.get(key)), key=lambda row: float(row[key]), reverse=True)
-
-
-def mask(cpus: Sequence[int]) -> str:
-    """The hexadecimal mask that toybox ``taskset`` takes: no ``0x``, no list."""
-    return f"{sum(1 << cpu for cpu in set(cpus)):x}"
-
-
 def clocks(found: Mapping[str, str], cpus: Sequence[int] | None = None) -> dict[str, float | None] | None:
     """``{"now", "min", "max"}`` in Hz: highest current, lowest minimum, highest maximum clock; ``None`` when unknown.
 

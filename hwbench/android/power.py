@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .facts import MAX_ROWS, shown, text
+from .facts import MAX_ROWS, text
 
 # Source: android.os.BatteryManager BATTERY_STATUS_*.
 CHARGING, DISCHARGING, NOT_CHARGING, FULL = 2, 3, 4, 5
@@ -194,8 +194,3 @@ def by_group(rails: Mapping[str, float]) -> dict[str, float]:
                 found[group] = found.get(group, 0.0) + joules
                 break
     return found
-
-
-def gauge_name(path: str) -> str:
-    """Name of the folder a gauge lives in, fit to be shown."""
-    return shown(path.rstrip("/").rpartition("/")[2]) or "battery"

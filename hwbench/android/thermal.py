@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..channels import Channel
-from ..errors import DeviceError
 from .facts import MAX_ROWS, integer, shown, text
 
 # Source: android.os.PowerManager THERMAL_STATUS_*.
@@ -154,17 +153,3 @@ def cool_down(
             reason = f"still {STATUSES[heat.status]}{celsius} after {waited_s:.0f} s"
             return {"cooled": False, **answer, "reason": reason}
         sleep(min(poll_s, timeout_s - waited_s))
-
-
-def require_cool(channel: Channel, *, timeout_s: float, status: int = 0, below_c: float | None = None) -> None:
-    """:func:`cool_down`, where a phone that stays hot is an error; one that does not tell is let through.
-
-    Raises:
-        DeviceError: it is still too hot, or it went away.
-    """
-    waited = cool_down(channel, timeout_s=timeout_s, status=status, below_c=below_c)
-    if waited["cooled"] is False:
-        raise DeviceError(
-            f"The phone is too hot to be measured: {waited['reason']}.",
-            remedy="Take it out of its case and off the charger, let it cool, and run the command again.",
-        )

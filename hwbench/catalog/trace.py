@@ -39,7 +39,7 @@ class Totals:
 
 def count(module: Any, inputs: Sequence[Any]) -> Totals:
     """MACs and parameters of an ``nn.Module`` for the given inputs. Raises WorkerError when it cannot run."""
-    macs = sum(layer.kernel.cost().macs for layer in kernels(module, inputs))
+    macs = sum(layer.kernel.cost().known_macs for layer in kernels(module, inputs))
     return Totals(macs, sum(parameter.numel() for parameter in module.parameters()))
 
 

@@ -13,7 +13,7 @@ from .options import JSON
 
 if TYPE_CHECKING:
     from ..device import Device
-    from ..enrol.probe import Added, Reach
+    from ..enrol.probe import Added
 
 
 @click.group(invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]...]")
@@ -160,7 +160,7 @@ def add(
         missing = [{"text": row.text, "remedy": row.remedy} for row in added.missing]
         terminal.json_line({**_as_dict(added.device), "missing": missing})
         return
-    _print_added(added, reach)
+    _print_added(added)
 
 
 def _words(text: str) -> list[str]:
@@ -179,7 +179,7 @@ def _binary(path: str | None) -> str | None:
     return str(Path(path).resolve())
 
 
-def _print_added(added: Added, reach: Reach) -> None:
+def _print_added(added: Added) -> None:
     from . import terminal
 
     out = terminal.console()
@@ -251,7 +251,7 @@ def remove(name: str) -> None:
 @click.option("--new-reference", is_flag=True, help="Freeze a new anchor reference for each runtime, beside the old.")
 @click.option("--install", is_flag=True, help="First make the device's own environment and install the runtimes.")
 @click.option("--wheels", type=click.Path(path_type=Path, file_okay=False), help="Install from this folder alone.")
-@click.option("--runtimes", metavar="NAMES", help="What to install: onnxruntime,litert by default; also torch.")
+@click.option("--runtimes", metavar="NAMES", help="What to install: onnxruntime,litert on a CPU by default.")
 @JSON
 def doctor(
     device: str, new_reference: bool, install: bool, wheels: Path | None, runtimes: str | None, as_json: bool

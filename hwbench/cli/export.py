@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,8 @@ def report(models: tuple[str, ...], path: Path, fmt: str, on: tuple[Target, ...]
     if not found and not any(beside.values()):
         raise UsageError("There is nothing to report.", remedy="Measure first: hwbench profile MODEL --on TARGET.")
     if fmt == "html":
-        written = [library.write(found, path, command=_again(models, path, on, files), **beside)]
+        again, probed = _again(models, path, on, files), _probed(files["predictors"])
+        written = [library.write(found, path, command=again, probed=probed, **beside)]
     else:
         written = library.pictures(found, fmt, path)
     for file in written:
@@ -127,6 +129,18 @@ def _beside(files: dict[str, Any]) -> dict[str, Any]:
         ],
         "evaluations": [one for file in files["evaluations"] for one in read(file, "evaluation", ("networks", "mape"))],
     }
+
+
+def _probed(predictors: Sequence[Path]) -> dict[str, Any]:
+    """Target → the ceilings that a predictor's probe measured there."""
+    from ..predict.predictor import Predictor
+
+    found = {}
+    for file in predictors:
+        predictor = Predictor.read(file)
+        if (measured := predictor.fitted.roofline.measured) is not None:
+            found[predictor.target] = measured.as_dict()
+    return found
 
 
 _FILES = {

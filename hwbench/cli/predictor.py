@@ -14,6 +14,7 @@ from . import options
 from .predictor_evaluate import commands
 
 if TYPE_CHECKING:
+    from ..predict.joules import EnergyEstimate, NoEnergy
     from ..predict.predictor import NetworkEstimate, Predictor
     from ..predict.sampling import Sampled
     from ..store import Store
@@ -186,10 +187,10 @@ def show(path: Path, as_json: bool) -> None:
 def predict(
     model: str, path: Path, on: Target | None, inputs: dict[str, tuple[int, ...]] | None, layers: bool, as_json: bool
 ) -> None:
-    """Predict a network's latency without timing it.
+    """Predict a network's latency without timing it, and its energy where energies were measured.
 
     MODEL is what `hwbench profile` takes. The target's runtime optimises the network (creating a session is enough);
-    the interval holds nine in ten networks of families that the predictor did not see.
+    the intervals hold nine in ten networks of families that the predictor did not see.
 
     \b
     Examples:
@@ -212,25 +213,43 @@ def _read(path: Path) -> Predictor:
     return Predictor.read(path)
 
 
+def _energy_line(found: EnergyEstimate | NoEnergy) -> str:
+    from ..predict.joules import NoEnergy
+
+    if isinstance(found, NoEnergy):
+        return f"energy: unavailable. {found.unavailable} {found.remedy}"
+    interval = f"[{units.joules(found.low_j)}, {units.joules(found.high_j)}]"
+    meter = f", measured by {found.measured_by}" if found.measured_by else ""
+    return f"energy: {units.joules(found.energy_j)}  {interval}, predicted from {found.networks} networks{meter}"
+
+
 def _show_estimate(found: NetworkEstimate, *, everything: bool) -> None:
+    from ..predict.joules import EnergyEstimate
     from . import terminal
 
     out = terminal.console()
     interval = f"[{units.seconds(found.low_s)}, {units.seconds(found.high_s)}]"
     line = f"{found.model}: {units.seconds(found.latency_s)}  {interval}, predicted for {found.target}"
     out.print(terminal.text(line, "bold"), soft_wrap=True)
-    ordered = found.layers if everything else sorted(found.layers, key=lambda row: -row.latency_s)[:LAYERS_SHOWN]
+    joules = found.energy.layers if isinstance(found.energy, EnergyEstimate) else ()
+    places = list(range(len(found.layers)))
+    if not everything:
+        places = sorted(places, key=lambda place: -found.layers[place].latency_s)[:LAYERS_SHOWN]
     cells = [
         (row.name, row.module, row.op, units.seconds(row.latency_s, 3), units.percent(row.latency_s / found.latency_s),
-         row.how)
-        for row in ordered
+         *([units.joules(joules[place].energy_j)] if joules else []), row.how)
+        for place in places
+        for row in [found.layers[place]]
     ]  # fmt: skip
-    heads = ("layer", "module", "op", "latency", "share", "")
-    out.print(terminal.table(heads, cells, right=("latency", "share")))
+    heads = ("layer", "module", "op", "latency", "share", *(["energy"] if joules else []), "")
+    out.print(terminal.table(heads, cells, right=("latency", "share", "energy")))
     counts = ", ".join(f"{count} {how}" for how, count in found.coverage.items())
     out.print(terminal.text(f"{len(found.layers)} layers: {counts}"), soft_wrap=True)
     if found.peak_bytes is not None:
-        out.print(terminal.text(f"weights and live activations at their peak: {units.size(found.peak_bytes)}"))
+        of_which = f"{units.size(found.live_activation_bytes)} of activations"
+        peak = f"weights and live activations at their peak: {units.size(found.peak_bytes)}, {of_which}"
+        out.print(terminal.text(peak), soft_wrap=True)
+    out.print(terminal.text(_energy_line(found.energy)), soft_wrap=True)
     for doubt in found.caveats:
         out.print(terminal.text(f"{doubt.code}: {doubt.text} {doubt.remedy}", "yellow"), soft_wrap=True)
 
@@ -260,6 +279,14 @@ def _show_sampled(found: Sampled) -> None:
         out.print(terminal.text(line), soft_wrap=True)
 
 
+def _energy_learnt(told: dict[str, Any]) -> str:
+    if "unavailable" in told:
+        return f"unavailable. {told['unavailable']}"
+    rates = ", ".join(f"{told[f'j_per_{name}']:.3g} J/{name}" for name in ("s", "mac", "byte"))
+    off = f"off by {units.percent(told['misfit'])}" + (" on held-out families" if told["held_out"] else "")
+    return f"{told['networks']} networks by {told['measured_by'] or 'a meter'}: {rates}; {off}"
+
+
 def _show_summary(found: Predictor) -> None:
     from . import terminal
 
@@ -275,11 +302,15 @@ def _show_summary(found: Predictor) -> None:
         ("correction", ", ".join(f"{name} {value:.4g}" for name, value in told["correction"].items())),
         ("90 % interval", f"{told['interval_factor']:.2f} predicted standard deviations"),
         ("held-out error", None if told["held_out_error"] is None else units.percent(told["held_out_error"])),
+        ("energy", _energy_learnt(told["energy"])),
         ("left out", f"{len(told['left_out'])} networks" if told["left_out"] else None),
     ]
     out.print(terminal.table(("", ""), [row for row in rows if row[1]]))
     rates = [(name, f"{rate / 1e9:.1f}") for name, rate in told["roofline"]["peaks"].items()]
     out.print(terminal.table(("kernels", "10⁹ MAC/s at best"), rates, right=("10⁹ MAC/s at best",)))
+    if probed := told["roofline"].get("measured"):
+        sets = [(units.size(size), f"{rate / 1e9:.1f}") for size, rate in probed["bandwidths"]]
+        out.print(terminal.table(("working set", "10⁹ bytes/s"), sets, right=("working set", "10⁹ bytes/s")))
     reasons: dict[str, list[str]] = {}
     for identity, why in told["left_out"].items():
         reasons.setdefault(why, []).append(identity)

@@ -13,6 +13,8 @@ from . import options
 if TYPE_CHECKING:
     from ..predict.adapt import Adapted
     from ..predict.evaluate import Evaluation
+    from ..predict.joules import NoEnergy
+    from ..predict.joules_evaluation import EnergyEvaluation
     from ..predict.transferred import TransferEvaluation
 
 _FILE = click.Path(path_type=Path)
@@ -100,6 +102,8 @@ def _show_evaluation(found: Evaluation) -> None:
             f"{units.seconds(found.train_device_time_s, 3)} of device time."
         )
     )
+    if found.energy is not None:
+        out.print(terminal.text(_energy_line(found.energy)), soft_wrap=True)
     headings = ("family", "networks", "mean error", "bias", "worst network", "its error", "most in", "ops unseen")
     families = found.as_dict()["per_family"]
     lines = [
@@ -110,6 +114,21 @@ def _show_evaluation(found: Evaluation) -> None:
         for row in families
     ]  # fmt: skip
     out.print(terminal.table(headings, lines, right=("networks", "mean error", "bias", "its error")))
+
+
+def _energy_line(found: EnergyEvaluation | NoEnergy) -> str:
+    from .. import units
+    from ..predict.joules import NoEnergy
+
+    if isinstance(found, NoEnergy):
+        return f"energy: unavailable. {found.unavailable}"
+    percent, told = units.percent, found.as_dict()
+    others = ", ".join(f"{name} {percent(each.mape, 2)}" for name, each in found.baselines.items())
+    return (
+        f"energy: {told['networks']} networks of {told['families']} families, mean error {percent(told['mape'], 2)} "
+        f"({others}); 90 % intervals hold {percent(told['interval_90'], 2)}, median width "
+        f"{percent(told['interval_90_width'], 2)}."
+    )
 
 
 @click.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from ..cache import Cache, file_sha256
 from ..channels import Channel
 from ..device import Device
 from ..errors import DeviceError, UsageError, did_you_mean
-from .survey import OLDEST, Survey, survey
+from .recipes import bare, choose, recipes, usual
+from .survey import Survey, survey
 
 VENV_TIMEOUT_S = 300.0  # ensurepip unpacks 10 MB: a minute on a Raspberry Pi 3 with a slow card
 PIP_TIMEOUT_S = 1800.0  # 60 MB over a slow link, unpacked to a slow card
@@ -33,50 +34,6 @@ _LINKS = (
 _WHEEL = re.compile(
     r"[A-Za-z0-9_.]+-[A-Za-z0-9_.!+]+(-[0-9][A-Za-z0-9_.]*)?-[A-Za-z0-9_.]+-[A-Za-z0-9_]+-[A-Za-z0-9_.]+\.whl"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What a runtime needs on a device.
-
-    Attributes:
-        packages: as pip takes them.
-        oldest: Python that has wheels of the package at all.
-        machines: that have wheels.
-        instead: what an older system may take in its place, with its own limits; ``None`` when nothing.
-        why_not: of a machine that has wheels which are of no use, by machine.
-    """
-
-    packages: tuple[str, ...]
-    oldest: tuple[int, int]
-    machines: frozenset[str]
-    instead: Recipe | None = None
-    why_not: Mapping[str, str] | None = None
-
-
-_64_BIT = frozenset({"x86_64", "aarch64", "arm64", "AMD64"})
-# Source: the files of each package on its index, in 2026. pip itself picks the newest that a Python takes.
-RECIPES: Mapping[str, Recipe] = {
-    "onnxruntime": Recipe(("numpy>=1.21", "onnxruntime>=1.16"), (3, 8), _64_BIT),
-    "openvino": Recipe(("numpy>=1.21", "openvino>=2025.0"), (3, 10), _64_BIT),
-    "litert": Recipe(
-        ("numpy>=1.23", "ai-edge-litert>=2.1,<3"),
-        (3, 10),
-        _64_BIT,
-        # tflite-runtime ended in 2023, with the Pythons and the numpy of then.
-        Recipe(("numpy<2", "tflite-runtime>=2.13,<3"), (3, 8), _64_BIT | {"armv7l"}),
-    ),
-    "torch": Recipe(
-        ("numpy>=1.26", "torch>=2.4"),
-        (3, 9),
-        _64_BIT,
-        why_not={
-            "aarch64": "its wheel for aarch64 is a CUDA build of 484 MB; export on this machine and run litert there"
-        },
-    ),
-}
-NEWEST_TFLITE_RUNTIME = (3, 11)
-USUAL = ("onnxruntime", "litert")
 
 Say = Callable[[str], None]
 
@@ -108,7 +65,7 @@ def install(
 
     Args:
         device: reached by ssh, with a profile of the user's.
-        runtimes: to install; onnxruntime and litert when empty.
+        runtimes: to install; the usual ones for the device's unit when empty.
         wheels: a folder of wheels on this machine; the device's own index when ``None``.
         cache: of the worker's files.
         say: told what goes on.
@@ -123,10 +80,10 @@ def install(
         # Not the environment's own interpreter: it would be making itself anew.
         ours = device.python.endswith("/venv/bin/python")
         base = survey(channel, "python3" if ours else device.python, cache)
-        recipes, refused = choose(base, runtimes or USUAL)
+        chosen, refused = choose(base, runtimes or usual(device.unit))
         for name, why in refused.items():
             say(f"{name}: {why}")
-        if not recipes:
+        if not chosen:
             raise DeviceError(
                 f"Nothing can be installed on {device.name}: {'; '.join(refused.values())}.",
                 remedy="A 64-bit system with Python 3.10 or newer has wheels of every runtime.",
@@ -135,7 +92,7 @@ def install(
         python = f"{folder}/bin/python"
         _environment(channel, base, folder, say)
         source = _index(channel, base, wheels, say)
-        packages = [package for recipe in recipes.values() for package in recipe.packages]
+        packages = [package for recipe in chosen.values() for package in recipe.packages]
         say(f"pip install {' '.join(packages)}")
         _pip(channel, python, [*source, *packages])
         found = survey(channel, python, cache)
@@ -143,61 +100,33 @@ def install(
     return Installed(saved, found, refused)
 
 
-def _check(device: Device, runtimes: Iterable[str], wheels: Path | None) -> None:
+def _check(device: Device, runtimes: Sequence[str], wheels: Path | None) -> None:
+    asked = tuple(runtimes) or usual(device.unit)
     if device.kind != "ssh":
         raise UsageError(
             f"{device.name} is reached by {device.kind}; environments are made on devices reached by ssh.",
-            remedy="Install the runtimes into its Python yourself: pip install 'hwbench[onnxruntime,litert]'."
+            remedy=f"Install the runtimes into its Python yourself: pip install 'hwbench[{','.join(asked)}]'."
             if device.kind == "local"
             else "An Android device runs litert-native: hwbench devices add … --benchmark-binary PATH.",
         )
+    known = recipes()
     for name in runtimes:
-        if name not in RECIPES:
+        if name not in known:
             raise UsageError(
-                f"There is no recipe for '{name}'. {did_you_mean(name, RECIPES)}".strip(),
-                remedy=f"Known: {', '.join(RECIPES)}. Others: install them into the device's Python yourself.",
+                f"There is no recipe for '{name}'. {did_you_mean(name, known)}".strip(),
+                remedy=f"Known: {', '.join(known)}. Others: install them into the device's Python yourself.",
             )
     if wheels is not None and not any(wheels.glob("*.whl")):
         raise UsageError(
             f"There is no wheel in '{wheels}'.",
             remedy=f"Fill it: pip download -d {wheels} --only-binary :all: --platform manylinux_2_28_aarch64 "
-            "--python-version 3.11 numpy onnxruntime ai-edge-litert",
+            f"--python-version 3.11 {' '.join(bare(known[name] for name in asked))}",
         )
     if device.source is None or device.source.parent != profiles.folders()[0]:
         raise UsageError(
             f"The profile of {device.name} came with hwbench and is not changed.",
             remedy="Make your own: hwbench devices add NAME --ssh ADDRESS.",
         )
-
-
-def choose(base: Survey, runtimes: Iterable[str]) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """Which recipes an interpreter can follow, and why it cannot follow the others."""
-    recipes: dict[str, Recipe] = {}
-    refused: dict[str, str] = {}
-    for name in runtimes:
-        why = fault(base, RECIPES[name])
-        instead = RECIPES[name].instead
-        if not why:
-            recipes[name] = RECIPES[name]
-        elif instead is not None and not fault(base, instead) and base.version <= NEWEST_TFLITE_RUNTIME:
-            recipes[name] = instead
-        else:
-            refused[name] = f"{RECIPES[name].packages[-1]} {why}"
-    return recipes, refused
-
-
-def fault(base: Survey, recipe: Recipe) -> str:
-    """Why a package cannot be installed there; empty when nothing speaks against it."""
-    machine = base.machine if base.bits != 32 or base.machine.startswith("arm") else f"32-bit {base.machine}"
-    if base.bits == 32 and base.machine == "aarch64":
-        machine = "armv7l"  # a 64-bit kernel under a 32-bit system, as older Raspberry Pi OS has it
-    if machine not in recipe.machines:
-        return f"has no wheel for {machine or 'this machine'}"
-    if base.version < max(recipe.oldest, OLDEST):
-        return f"has no wheel for Python {base.python}: it needs {recipe.oldest[0]}.{recipe.oldest[1]} or newer"
-    if not base.libc.startswith("glibc") and machine not in ("arm64", "AMD64"):
-        return "has no wheel for a system without glibc"
-    return (recipe.why_not or {}).get(machine, "")
 
 
 def _environment(channel: Channel, base: Survey, folder: str, say: Say) -> None:

@@ -17,8 +17,8 @@ from ..device import Cluster, Device
 from ..device.schema import SENSORS, is_number, is_text
 from ..errors import DeviceError, UsageError, did_you_mean
 from ..worker import meters
-from .install import USUAL
-from .survey import STANDS_FOR, Survey, line, survey, wanted
+from .recipes import usual
+from .survey import Survey, line, stand_ins, survey, wanted
 
 LEAST_FREE_BYTES = 1 << 30  # a virtual environment with two runtimes and numpy takes about a third of it
 CLUSTER_NAMES: Mapping[int, tuple[str, ...]] = {1: ("all",), 2: ("little", "big"), 3: ("little", "mid", "big")}
@@ -320,9 +320,9 @@ def _packages(device: Device, found: Survey) -> list[Missing]:
                 f"--adb {device.address} --benchmark-binary PATH --force",
             )
         ]
-    spare, there = {"numpy", *STANDS_FOR}, {*device.offers, *found.offers}
-    usual = wanted(USUAL if device.unit == "cpu" else (*USUAL, "torch"))
-    lacking = [name.replace("_", "-") for name in usual if name not in spare and f"python:{name}" not in there]
+    spare, there = {"numpy", *stand_ins()}, {*device.offers, *found.offers}
+    modules = [name for name in wanted(usual(device.unit)) if name not in spare]
+    lacking = [name.replace("_", "-") for name in modules if f"python:{name}" not in there]
     if not lacking:
         return []
     fix = f"hwbench doctor {device.name} --install"

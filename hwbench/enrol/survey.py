@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import plugins, runtimes
+from .. import runtimes
 from ..cache import Cache
 from ..channels import Channel
-from ..errors import DeviceError, MissingDependency
+from ..errors import DeviceError
 from ..island import zipapp
+from ..runtimes import Recipe
 from ..worker.meters import vcgencmd
 from ..worker.meters.sampler import pmic_power, tegrastats_power
 from ..worker.survey import gpus
@@ -23,8 +24,6 @@ TIMEOUT_S = 60.0  # looking for modules on a cold SD card takes ten seconds
 LIMIT_BYTES = 1 << 20
 _RUN = "import sys; sys.path.insert(0, sys.argv[1]); from hwbench_worker.survey import main; main(sys.argv[2:])"
 _SESSION = Path(__file__).parent.parent / "worker" / "sessions" / "fake.py"
-# Two packages with one interface: what runs on the first runs on the second. Source: LiteRT's migration guide.
-STANDS_FOR = {"tflite_runtime": "ai_edge_litert"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Survey:
     @property
     def offers(self) -> tuple[str, ...]:
         """``python:NAME`` for each module, and for what a module stands for."""
-        names = {*self.modules, *(other for name, other in STANDS_FOR.items() if name in self.modules)}
+        names = {*self.modules, *(other for name, other in stand_ins().items() if name in self.modules)}
         return tuple(f"python:{name}" for name in sorted(names))
 
     @property
@@ -90,17 +89,22 @@ def line(value: object, longest: int = 200) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in value).split())[:longest]
 
 
+def stand_ins() -> dict[str, str]:
+    """Module → the one of the same interface that it stands for, as the runtimes' recipes declare."""
+    found: dict[str, str] = {}
+    for runtime in runtimes.known().values():
+        recipe: Recipe | None = getattr(runtime, "recipe", None)
+        for way in recipe.ways() if recipe else ():
+            found |= way.stands_for
+    return found
+
+
 def wanted(of: Collection[str] = ()) -> tuple[str, ...]:
     """Modules that these runtimes need, or all of this installation, numpy, and those that stand for one of them."""
-    names = {"numpy", *STANDS_FOR}
-    for name in plugins.names("hwbench.runtimes"):
-        if of and name not in of:
-            continue
-        try:
-            needs = runtimes.find(name).needs
-        except MissingDependency:
-            continue
-        names |= {need.partition(":")[2] for need in needs if need.startswith("python:")}
+    names = {"numpy", *stand_ins()}
+    for name, runtime in runtimes.known().items():
+        if not of or name in of:
+            names |= {need.partition(":")[2] for need in runtime.needs if need.startswith("python:")}
     return tuple(sorted(names))
 
 

@@ -29,7 +29,7 @@ from ..target import Target
 from . import gates, kernels
 from .alone import Alone, Bench, measure_alone
 from .collect import PASSES, Outcome, campaign_id, measure
-from .cover import BlockIndex, Cover, cover, lacking_text
+from .cover import BlockIndex, Cover, cover, deepened, ends, lacking_text
 from .entries import entries, flags
 from .fit import Evidence, Fitted
 from .joules import power_w
@@ -103,11 +103,16 @@ class _Build:
         latency_s = self.macs(rows) * self.target.batch / (START_MACS_PER_S * self.target.threads)
         return self.pace * self.sessions * session_s(self.preset, latency_s)
 
-    def choose(self, wanted: Any, budget_s: float | None, seed: int, barred: frozenset[str] | None = None) -> Cover:
-        """Networks for blocks, none of which holds a barred one (those that are known to trip the converter)."""
+    def choose(
+        self, wanted: Any, budget_s: float | None, seed: int, barred: frozenset[str] | None = None,
+        have: Rows | None = None,
+    ) -> Cover:  # fmt: skip
+        """Networks for blocks beside those that there are (what was measured, unless told otherwise), none of which
+        holds a barred block (those that are known to trip the converter)."""
         sick = [self.index.numbers[key] for key in (self.barred if barred is None else barred)]
         wanted = np.broadcast_to(np.asarray(wanted, dtype=np.int64), len(self.index.blocks)).copy()
         wanted[sick] = 0
+        have = self.rows if have is None else have
 
         def may_be_chosen(rows: Rows) -> BoolArray:
             fine = ~np.isin(self.index.of_rows(rows), sick).any(axis=1)
@@ -116,7 +121,7 @@ class _Build:
             return np.asarray(fine if self.allowed is None else fine & self.allowed(rows), dtype=bool)
 
         return cover(
-            self.index, wanted, seconds=self.seconds, seed=seed, budget_s=budget_s, have=self.rows,
+            self.index, wanted, seconds=self.seconds, seed=seed, budget_s=budget_s, have=have,
             allowed=may_be_chosen if sick or self.failed else self.allowed,
         )  # fmt: skip
 
@@ -282,10 +287,16 @@ def _check(metrics: Sequence[str]) -> None:
 
 
 def _cover_all(state: _Build, partial: bool) -> None:
-    """Measure one cover, and more networks per block while the first share of the budget lasts."""
+    """Measure one cover, and more networks per block while the first share of the budget lasts.
+
+    Where the budget is too short for a cover with the ends of the space, it is for one without them.
+    """
     overhead_s = state.sessions * PROCESS_S
-    whole = state.choose(1, None, state.seed)
+    whole = _whole(state)
     needed_s = float(whole.predicted_s.sum()) + overhead_s
+    if needed_s > state.budget_s:
+        whole = state.choose(1, None, state.seed)
+        needed_s = float(whole.predicted_s.sum()) + overhead_s
     if math.isinf(state.budget_s):
         state.budget_s = max(BUDGET_S, needed_s / FIRST_SHARE)
     chosen = whole
@@ -296,8 +307,10 @@ def _cover_all(state: _Build, partial: bool) -> None:
             raise short
         state.tell(short.message)
     else:
-        left_s = FIRST_SHARE * state.budget_s - needed_s
-        rows = _deepened(state, whole, left_s)
+        rows = deepened(
+            whole, FIRST_SHARE * state.budget_s - needed_s, MOST_LEVEL,
+            seconds=state.seconds, seed=state.seed, allowed=state.allowed,
+        )  # fmt: skip
         chosen = Cover(state.index, rows, state.seconds(rows), state.index.held(rows))
     held = f"{int((chosen.held > 0).sum())} of {len(state.index.blocks)} blocks"
     total_s = float(chosen.predicted_s.sum()) + overhead_s
@@ -311,19 +324,11 @@ def _cover_all(state: _Build, partial: bool) -> None:
         state.tell(f"it took {units.seconds(state.spent_s, 3)}, more than the {units.seconds(state.budget_s, 3)} given")
 
 
-def _deepened(state: _Build, whole: Cover, left_s: float) -> Rows:
-    """One cover and, while time lasts, networks that hold every block a second, third, … time."""
-    rows = whole.rows
-    for level in range(2, MOST_LEVEL + 1):
-        more = cover(
-            state.index, level, seconds=state.seconds, seed=state.seed + level, budget_s=left_s, have=rows,
-            allowed=state.allowed,
-        )  # fmt: skip
-        rows = np.concatenate([rows, more.rows])
-        left_s -= float(more.predicted_s.sum())
-        if more.level < level:
-            break
-    return rows
+def _whole(state: _Build) -> Cover:
+    """One cover that holds the ends of the space."""
+    tips = ends(state.space, state.macs, seed=state.seed, allowed=state.allowed)
+    rows = np.concatenate([tips, state.choose(1, None, state.seed, have=tips).rows])
+    return Cover(state.index, rows, state.seconds(rows), state.index.held(rows))
 
 
 def _too_short(state: _Build, chosen: Cover, needed_s: float, networks: int) -> UsageError:

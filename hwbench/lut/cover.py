@@ -207,6 +207,97 @@ def _climb(
     return rows[top : top + 1] if scores[top] > 0 else None
 
 
+def deepened(
+    whole: Cover,
+    budget_s: float,
+    most: int,
+    *,
+    seconds: Seconds,
+    seed: int = 0,
+    allowed: Callable[[Rows], npt.NDArray[np.bool_]] | None = None,
+) -> Rows:
+    """A cover's networks and, while time lasts, others that hold every block a second, third, … time, (n, d).
+
+    Args:
+        whole: of level 1 at least.
+        budget_s: device time for the others.
+        most: networks for each block, at most.
+        seconds: see :func:`cover`, as are ``seed`` and ``allowed``.
+    """
+    rows = whole.rows
+    for level in range(2, most + 1):
+        more = cover(
+            whole.index, level, seconds=seconds, seed=seed + level, budget_s=budget_s, have=rows, allowed=allowed
+        )
+        rows = np.concatenate([rows, more.rows])
+        budget_s -= float(more.predicted_s.sum())
+        if more.level < level:
+            break
+    return rows
+
+
+def ends(
+    space: Space,
+    cost: Seconds,
+    *,
+    seed: int = 0,
+    allowed: Callable[[Rows], npt.NDArray[np.bool_]] | None = None,
+) -> Rows:
+    """The ends of a space and what lies between them and its middle, shape (n, d), each once.
+
+    Genes drawn at random give networks of middling size, and a correction fitted on those alone says nothing of the
+    smallest, which is where a search under a limit looks. The smallest, two halfway from it to networks at random, the
+    largest and one halfway from that.
+
+    Args:
+        cost: what makes a network large, (n,) for (n, d) rows.
+        seed: the same seed, the same networks.
+        allowed: which rows may be chosen.
+    """
+    random = np.random.default_rng(seed)
+    found: list[Rows] = []
+    for sign, between in ((1.0, 2), (-1.0, 1)):
+        end = _descend(space, cost, sign, random, allowed)
+        if end is None:
+            continue
+        others = space.sample(between, int(random.integers(2**31)))
+        found += [end, space.crossover(np.repeat(end, between, axis=0), others, int(random.integers(2**31)))]
+    rows = np.concatenate(found) if found else np.zeros((0, space.width), dtype=np.int64)
+    rows = rows if allowed is None or not len(rows) else rows[allowed(rows)]
+    return rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
+
+
+def _descend(
+    space: Space,
+    cost: Seconds,
+    sign: float,
+    random: np.random.Generator,
+    allowed: Callable[[Rows], npt.NDArray[np.bool_]] | None,
+) -> Rows | None:
+    """A network that no change of one gene makes cheaper (dearer where ``sign`` is -1), shape (1, d); ``None`` where
+    none of the first is allowed."""
+    first = space.sample(SAMPLED, int(random.integers(2**31)))
+    first = first if allowed is None else first[allowed(first)]
+    if not len(first):
+        return None
+    best = first[[int(np.argmin(sign * cost(first)))]]
+    while True:
+        neighbours = np.concatenate([_with(best, column, len(g.choices)) for column, g in enumerate(space.genes)])
+        rows = np.concatenate([best, space.canonical(neighbours)])
+        rows = rows if allowed is None else rows[allowed(rows)]
+        nearest = int(np.argmin(sign * cost(rows)))
+        if nearest == 0:  # the first of equals
+            return best
+        best = rows[[nearest]]
+
+
+def _with(row: Rows, column: int, choices: int) -> Rows:
+    """A row with each choice of one gene, shape (choices, d)."""
+    rows = np.repeat(row, choices, axis=0)
+    rows[:, column] = np.arange(choices)
+    return rows
+
+
 def _planted(index: BlockIndex, rows: Rows, useful: IntArray, random: np.random.Generator) -> Rows:
     """Rows into each of which one of the useful plants was put."""
     plants = index.plants[useful[random.integers(0, len(useful), len(rows))]].astype(np.int64)

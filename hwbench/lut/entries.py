@@ -64,10 +64,10 @@ def observed(networks: tuple[Network, ...]) -> dict[str, Seen]:
             seen.beta_s.append(float(network.beta_s[mine].sum()) / n)
             seen.weights_bytes.append(sum(row["param_bytes"] or 0 for row in rows) / n)
             seen.live_bytes.append(max((float(row["live_bytes"] or 0) for row in rows), default=math.nan))
+            macs = [row["macs"] for row in rows]  # where one is not told, the space's count of the block stands for all
+            done = float(network.blocks[where[0]].macs) if None in macs else sum(macs) / n
             moved = [sum(row[k] or 0 for k in ("param_bytes", "input_bytes", "output_bytes")) for row in rows]
-            seen.features.append(
-                np.array([seen.contexts_s[-1], sum(row["macs"] or 0 for row in rows) / n, sum(moved) / n])
-            )
+            seen.features.append(np.array([seen.contexts_s[-1], done, sum(moved) / n]))
     return found
 
 

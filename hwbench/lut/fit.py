@@ -26,7 +26,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 OWN = (0.0, 1.0, 3.0, math.inf)  # contexts that a block's kernels elsewhere are worth
 MOVES = (0.0, 0.01, 0.02, 0.04)  # sd by which an entry may be moved towards the totals, relative
-SCALE_SD, KERNEL_SD, CONSTANT_SD = 0.05, 0.05, 0.02
+SCALE_SD, KERNEL_SD, CONSTANT_SD = 0.05, 0.05, 0.05
 """How far the correction is expected to go: the scale from 1, the constant per kernel as a share of a mean kernel, the
 constant per network as a share of a mean network. Wide beside what closure leaves open (methodology section 6)."""
 NOISE = 0.01  # of a network's total, relative: methodology section 4, repeat error of anchored figures

@@ -25,7 +25,8 @@ class Profile:
 
     Attributes:
         network: what was run; equal texts are one context.
-        rows: as :func:`hwbench.views.layer_rows` gives them; those without a kernel are left out.
+        rows: as :func:`hwbench.views.layer_rows` gives them; those without a kernel, or whose MACs are not
+            told, are left out.
         scale: what brings the session's times to the anchor's reference: they are multiplied by it.
     """
 
@@ -95,7 +96,7 @@ def _of_session(profile: Profile) -> dict[str, dict[str, float]]:
     """By kernel: means over its places in one session, scaled where they are times."""
     places: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in profile.rows:
-        if row.get("kernel"):
+        if row.get("kernel") and row.get("macs", 0) is not None:  # several that cannot be told apart are no kernel
             places[str(row["kernel"])].append(row)
     return {key: _means(rows, profile.scale) for key, rows in places.items()}
 

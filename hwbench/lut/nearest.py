@@ -92,7 +92,8 @@ def _kernel(key: str) -> Traits:
     config = tuple(sorted((name, _number(_flat(value))) for name, value in values.items()))
     data = [tensor.shape for tensor in kernel.inputs if not tensor.constant] or [()]
     out = kernel.outputs[0].shape if kernel.outputs else ()
-    return Traits(key, f"{kernel.runtime} {kernel.op}", data[0], out, config, cost.macs, cost.moved_bytes)
+    macs = cost.macs or 0  # 0 where they are not told: sizes must do then, see distance()
+    return Traits(key, f"{kernel.runtime} {kernel.op}", data[0], out, config, macs, cost.moved_bytes)
 
 
 def _flat(value: object) -> str:

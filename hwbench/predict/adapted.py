@@ -12,6 +12,7 @@ from ..caveats import Caveat
 from ..errors import UsageError
 from ..kernel import Kernel
 from ..target import Target
+from .joules import NoEnergy
 from .predictor import NetworkEstimate, Predictor
 from .shares import Shares, group_of
 from .transfer import Adaptation
@@ -79,8 +80,12 @@ class AdaptedPredictor:
             f"Adapted from {self.source.target} with {len(self.adaptation.samples)} networks, whose kernels it keeps.",
             "Measure the network, or train a predictor of the target itself.",
         )
+        energy = NoEnergy(
+            f"No energy was measured on {self.target}: joules of {self.source.target} say nothing of it.",
+            f"hwbench predictor train --on {self.target}, with networks whose energy was measured there.",
+        )
         return replace(
-            there, target=self.target, latency_s=latency_s, low_s=low_s, high_s=high_s, layers=layers,
+            there, target=self.target, latency_s=latency_s, low_s=low_s, high_s=high_s, layers=layers, energy=energy,
             caveats=(doubt, *there.caveats),
         )  # fmt: skip
 

@@ -24,6 +24,8 @@ from ..kernel import Kernel
 from ..lut.validate import Accuracy
 from . import simple
 from .examples import Example
+from .joules import NoEnergy
+from .joules_evaluation import EnergyEvaluation, EnergyFolds
 from .networks import PROBE
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Guess:
         kernel_s: of each kernel, in the order given; they add up to the plain sum.
         covered: kernels that got a figure (from data or from physics): all of them, unless some were left out.
         unseen: ops that no training network holds.
+        energy: J of one inference, and the 90 % interval's ends; None where none can be told.
     """
 
     latency_s: float
@@ -56,6 +59,7 @@ class Guess:
     kernel_s: Sequence[float]
     covered: int
     unseen: Sequence[str] = ()
+    energy: tuple[float, float, float] | None = None
 
 
 class Fitted(Protocol):
@@ -128,6 +132,7 @@ class Evaluation:
         baselines: name → the accuracy of a simpler method in the same folds, None where it cannot answer.
         train_device_time_s: what measuring the networks took, later repeats included.
         left_out: what the folds were made of: ``family`` or ``device``.
+        energy: the same of energies, or why there is none.
     """
 
     points: tuple[Point, ...]
@@ -135,6 +140,7 @@ class Evaluation:
     baselines: Mapping[str, Accuracy | None]
     train_device_time_s: float
     left_out: str = "family"
+    energy: EnergyEvaluation | NoEnergy | None = None
 
     @property
     def families(self) -> dict[str, list[Point]]:
@@ -211,6 +217,7 @@ class Evaluation:
             "floor": self.floor,
             "measured_twice": sum(len(point.totals_s) > 1 for point in self.points),
             "left_out": self.left_out,
+            **({} if self.energy is None else {"energy": self.energy.as_dict()}),
             "per_family": [self._family(name) for name in self.families],
             "points": [point.as_dict() for point in self.points],
         }
@@ -285,7 +292,7 @@ def evaluate(
             groups[example.family if leave_out == "family" else example.target].append(example)
     _enough(groups, leave_out)
     points: list[Point] = []
-    baselines = simple.Baselines(examples)
+    baselines, energies = simple.Baselines(examples), EnergyFolds(examples)
 
     def fold(held: Sequence[Example]) -> tuple[list[Example], list[Guess]]:
         training = trainers(examples, held, generated_for)
@@ -301,6 +308,7 @@ def evaluate(
             training, guesses = next(answers)
             points += [_point(example, name, guess) for example, guess in zip(held, guesses, strict=True)]
             baselines.fold(training, held, [float(np.sum(guess.kernel_s)) for guess in guesses])
+            energies.fold(name, training, held, [guess.energy for guess in guesses])
     measured = [point.measured_s for point in points]
     return Evaluation(
         points=tuple(points),
@@ -308,6 +316,7 @@ def evaluate(
         baselines=baselines.accuracies(measured),
         train_device_time_s=sum(example.device_time_s for example in examples),
         left_out=leave_out,
+        energy=energies.evaluation(),
     )
 
 
@@ -374,7 +383,9 @@ class Own:
         found = self.predictor.of_kernels(kernels)
         kernel_s = [layer.latency_s for layer in found.layers]
         covered = int(np.isfinite(kernel_s).sum())
-        return Guess(found.latency_s, found.low_s, found.high_s, kernel_s, covered, found.unseen_ops)
+        joules = found.energy
+        energy = None if isinstance(joules, NoEnergy) else (joules.energy_j, joules.low_j, joules.high_j)
+        return Guess(found.latency_s, found.low_s, found.high_s, kernel_s, covered, found.unseen_ops, energy)
 
 
 def predictor_fit(examples: Sequence[Example], seed: int) -> Fitted:

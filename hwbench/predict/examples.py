@@ -15,13 +15,15 @@ from .. import views
 from ..cache import json_sha256
 from ..closure import RESOLUTION_S, Beta
 from ..estimate import preset as find_preset
-from ..kernel import Kernel
+from ..kernel import Kernel, total_macs
 from ..lut import reading
 from ..lut.reading import Reading, Slope
 from ..measurement import ModelKey, Session
 from ..store import Store
 from ..target import Target
 from ..worker.environment import steady
+from . import ceilings
+from .ceilings import Ceilings
 from .networks import family_of
 
 CLOSES = (0.85, 1.18)
@@ -54,7 +56,10 @@ class Example:
         device_time_s: what measuring it took, process starts included.
         weight: what it is worth in a fit, 1 unless ``doubts`` lower it.
         doubts: why, in words.
-        energy_j: net energy of one inference, NaN where it was not measured.
+        energy_j: net energy of one inference, NaN where it was not measured or not told from idle.
+        energy_low_j: of its 95 % interval, NaN where it is not known.
+        energy_high_j: of the same.
+        energy_method: what measured it.
         arena_peak_bytes: the runtime's own peak of activations, 0 where it does not tell.
         generated_for: identities of the networks because of which its single kernels were measured; empty for a
             network that is one.
@@ -75,6 +80,9 @@ class Example:
     weight: float = 1.0
     doubts: tuple[str, ...] = ()
     energy_j: float = math.nan
+    energy_low_j: float = math.nan
+    energy_high_j: float = math.nan
+    energy_method: str = ""
     arena_peak_bytes: int = 0
     generated_for: tuple[str, ...] = ()
 
@@ -96,7 +104,7 @@ class Example:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of all kernels."""
-        return sum(kernel.cost().macs for kernel in self.kernels)
+        return sum(kernel.cost().known_macs for kernel in self.kernels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +116,14 @@ class Gathered:
         left_out: identity → why it cannot.
         device: facts, versions and the anchor's reference, from the newest session.
         slope: how far the target's networks follow its anchor.
+        ceilings: what a probe of the target showed, which is no example; None without one.
     """
 
     examples: tuple[Example, ...]
     left_out: Mapping[str, str]
     device: Mapping[str, Any] = field(default_factory=dict)
     slope: Slope = reading.EXPECTED
+    ceilings: Ceilings | None = None
 
 
 def gather(store: Store, target: Target, names: Sequence[str] = ()) -> Gathered:
@@ -141,7 +151,11 @@ def gather(store: Store, target: Target, names: Sequence[str] = ()) -> Gathered:
     read = {identity: _read(found) for identity, found in by_model.items()}
     slope = reading.fit_slope([totals for totals, _ in read.values() if totals] or [_any(read)])
     beta = Beta.pooled(session.data.get("beta") for session in wanted)
-    energies = {s.model.identity: s.data for s in sessions if s.pass_ == "energy" and "net_j" in s.data}
+    energies = {
+        s.model.identity: s.data
+        for s in sessions
+        if s.pass_ == "energy" and s.data.get("net_j", 0.0) > 0 and steady(s.environment) == steady(newest.environment)
+    }
     examples = []
     for identity, found in by_model.items():
         left_out.pop(identity, None)
@@ -150,7 +164,9 @@ def gather(store: Store, target: Target, names: Sequence[str] = ()) -> Gathered:
             left_out[identity] = example
             continue
         examples.append(_with_energy(example, energies.get(identity)))
-    return Gathered(tuple(examples), left_out, _device(newest), slope)
+    probe = next((example for example in examples if example.name == ceilings.NAME), None)
+    networks = tuple(example for example in examples if example is not probe)
+    return Gathered(networks, left_out, _device(newest), slope, ceilings.of(probe))
 
 
 def _any(read: Mapping[str, tuple[list[Reading], list[Reading]]]) -> list[Reading]:
@@ -187,6 +203,9 @@ def _example(
     rows = layers[-1].session.data["layers"]
     if any(not row.get("kernel") for row in rows):
         return "its layers do not tell which kernels ran"
+    kernels = tuple(Kernel.parse(row["kernel"]) for row in rows)
+    if total_macs(kernels) is None:
+        return "a row of its profile does not tell how much it multiplies"
     plain_s, weight = reading.totals_s(layers, slope)
     doubts: list[str] = []
     if not totals:
@@ -205,7 +224,7 @@ def _example(
         family=family_of(key.name),
         target=str(layers[-1].session.target),
         sha256=key.sha256,
-        kernels=tuple(Kernel.parse(row["kernel"]) for row in rows),
+        kernels=kernels,
         kernel_s=tuple(float(value) for value in kernel_s),
         beta_s=tuple(float(value) for value in beta_s),
         totals_s=tuple(figures),
@@ -268,8 +287,12 @@ def below_resolution(example: Example) -> list[bool]:
 
 
 def _with_energy(example: Example, data: Mapping[str, Any] | None) -> Example:
-    net_j = (data or {}).get("net_j")
-    return example if not net_j else replace(example, energy_j=float(net_j))
+    if data is None:
+        return example
+    return replace(
+        example, energy_j=float(data["net_j"]), energy_low_j=float(data["low_j"]), energy_high_j=float(data["high_j"]),
+        energy_method=str(data.get("method") or ""),
+    )  # fmt: skip
 
 
 def _device(session: Session) -> dict[str, Any]:

@@ -99,18 +99,19 @@ def describe_network(kernels: Sequence[Kernel]) -> Described:
 
 @functools.lru_cache(65536)
 def describe(kernel: Kernel) -> Description:
-    """One kernel on its own."""
+    """One kernel on its own. Raises UsageError where it does not tell how much it multiplies."""
     cost = kernel.cost()
+    products = cost.known_macs
     data = [t for t in kernel.inputs if not t.constant]
     out = kernel.outputs[0] if kernel.outputs else (data or list(kernel.inputs) or [Tensor(())])[0]
     moved = cost.moved_bytes
     traits = dict.fromkeys(TRAITS, 0.0)
     traits |= {
-        "macs": _log(cost.macs),
+        "macs": _log(products),
         "input": _log(cost.input_bytes),
         "output": _log(cost.output_bytes),
         "param": _log(cost.param_bytes),
-        "intensity": _log(cost.macs) - _log(moved),
+        "intensity": _log(products) - _log(moved),
         "operands": float(len(kernel.inputs)),
         "data_operands": float(len(data)),
         "rank": float(len(out.shape)),
@@ -121,13 +122,13 @@ def describe(kernel: Kernel) -> Description:
         "last_kept": _last_kept(kernel),
         "channels_last": _number(kernel.attribute("channels_last")),
     }
-    macs = (float(cost.macs),) * len(LANES)
+    macs = (float(products),) * len(LANES)
     group = group_of(kernel)
     if kernel.kind in ("conv", "conv_transpose") and len(out.shape) > 2:
-        more, macs = _convolution(kernel, out, cost.macs)
+        more, macs = _convolution(kernel, out, products)
         traits |= more
     elif kernel.kind == "matmul" and out.shape:
-        more, macs = _product(kernel, out, cost.macs)
+        more, macs = _product(kernel, out, products)
         traits |= more
     elif kernel.attribute("perm") is not None:
         traits |= _transposition(kernel)

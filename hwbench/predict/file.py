@@ -28,6 +28,7 @@ from ..kernel import Kernel
 from ..measurement import plain
 from ..target import Target
 from . import trees
+from .ceilings import Ceilings
 from .examples import Example
 from .features import COMPANY, GROUPS, LANES, TRAITS, WORK, describe_network
 from .model import Correction, Fitted, Reach, Trees
@@ -41,14 +42,15 @@ FORMAT, OLDEST = 2, 1
 read. In version 1 no example was generated for others."""
 HEAD, KERNELS, EXAMPLES = "predictor.json", "kernels.parquet", "examples.parquet"
 MOST_BYTES, MOST_HEAD_BYTES, MOST_TREES = 512 << 20, 16 << 20, 32
+MOST_J = 1e12  # of one inference; no network draws as much, nor as little as one over it
 _AGAIN = "Train it again (hwbench predictor train), or copy it again from where it came."
 _BROKEN = (
     OSError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError,
     RecursionError, NotImplementedError, RuntimeError, OverflowError,
 )  # fmt: skip
 """What archives, JSON and Parquet raise when they are damaged; zipfile alone has six ways."""
-_EXAMPLE_TEXTS = ("identity", "name", "family", "target", "sha256", "environment")
-_EXAMPLE_NUMBERS = ("device_time_s", "weight", "energy_j")
+_EXAMPLE_TEXTS = ("identity", "name", "family", "target", "sha256", "environment", "energy_method")
+_EXAMPLE_NUMBERS = ("device_time_s", "weight", "energy_j", "energy_low_j", "energy_high_j")
 _EXAMPLE_LISTS = {
     "kernel_s": float, "beta_s": float, "totals_s": float, "started_at": str, "doubts": str, "generated_for": str,
 }  # fmt: skip
@@ -230,9 +232,13 @@ def _read_kernels(data: bytes, path: Path) -> tuple[list[Kernel], dict[Kernel, t
 
 def _read_examples(data: bytes, kernels: list[Kernel], target: str, path: Path) -> tuple[Example, ...]:
     table = _table(data, EXAMPLES, path)
-    table.setdefault("generated_for", [()] * len(table["identity"]))  # format 1
+    count = len(table["identity"])
+    table.setdefault("generated_for", [()] * count)  # format 1
+    table.setdefault("energy_method", [""] * count)  # the rest: format 2 until energies were predicted
+    table.setdefault("energy_low_j", [None] * count)
+    table.setdefault("energy_high_j", [None] * count)
     found = []
-    for i in range(len(table["identity"])):
+    for i in range(count):
         row: dict[str, Any] = {name: str(table[name][i]) for name in _EXAMPLE_TEXTS}
         row |= {name: math.nan if table[name][i] is None else float(table[name][i]) for name in _EXAMPLE_NUMBERS}
         row |= {name: tuple(kind(value) for value in table[name][i]) for name, kind in _EXAMPLE_LISTS.items()}
@@ -261,8 +267,18 @@ def _check_example(example: Example, target: str, path: Path) -> None:
         or min(example.totals_s) <= 0
         or example.weight <= 0
         or example.target != target
+        or not _can_be_energy(example)
     ):
         raise UsageError(f"{path}: what it says of network {example.identity[:80]} cannot be.", remedy=_AGAIN)
+
+
+def _can_be_energy(example: Example) -> bool:
+    """Whether an energy is none (nor one below idle), or one that a meter can give, inside its interval."""
+    low, high = example.energy_low_j, example.energy_high_j
+    if math.isnan(example.energy_j) or example.energy_j <= 0:
+        return True
+    within = math.isnan(low + high) or -MOST_J < low <= example.energy_j <= high < MOST_J
+    return 1.0 / MOST_J < example.energy_j < MOST_J and within
 
 
 def _fitted(
@@ -298,7 +314,10 @@ def _roofline(found: Mapping[str, Any]) -> Roofline:
         raise UsageError(f"It says that {found['lanes']!r} channels are handled at once.", remedy=_AGAIN)
     peaks = {str(group): _positive(rate) for group, rate in found["peaks"].items()}
     bandwidth = found["bandwidth"]
-    return Roofline(prices, int(found["lanes"]), peaks, math.nan if bandwidth is None else _positive(bandwidth))
+    return Roofline(
+        prices, int(found["lanes"]), peaks, math.nan if bandwidth is None else _positive(bandwidth),
+        Ceilings.parse(found["measured"], _positive) if "measured" in found else None,
+    )  # fmt: skip
 
 
 def _finite(value: Any) -> float:

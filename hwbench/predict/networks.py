@@ -8,6 +8,7 @@ from types import MappingProxyType
 from ..catalog.entry import entries
 from ..catalog.spaces.kernels import OBJECT
 from ..errors import UsageError, did_you_mean
+from . import drawn
 
 FAMILY_OF_SPACE: Mapping[str, str] = MappingProxyType(
     {
@@ -77,8 +78,8 @@ SAMPLED: Mapping[str, int] = MappingProxyType(
 SAMPLE_SEED = 1
 PROBE_SPACE, PROBE = "python:hwbench.catalog.spaces.probe:SPACE", "probe"
 """Networks drawn at random without regard to any other, and their family: they are learnt from in every fold, and are
-no networks to be judged by. Networks of single kernels that were generated for others are of that family as well, but
-an example of one says for which, and a fold that holds those out drops it."""
+no networks to be judged by. Networks of single kernels are of that family as well, those of :mod:`.drawn` and those
+that were generated for others; an example of the latter says for which, and a fold that holds those out drops it."""
 PROBES = 80
 LARGEST_MACS = 6e9
 """Networks beyond are left out of the plan: each would take as long as five small ones and says nothing new."""
@@ -108,7 +109,7 @@ def candidates(families: Sequence[str] = ()) -> list[tuple[str, str, float]]:
     """
     found = [(entry.name, family_of(entry.name), float(entry.macs)) for entry in entries().values()]
     found += [(name, family, 1e9 * macs) for name, (family, macs) in BEYOND.items()]
-    found += [*_sampled(), *_probes()]
+    found += [*_sampled(), *_probes(), *((name, PROBE, macs) for name, macs in drawn.networks())]
     known = dict.fromkeys(word for name, family, _ in found for word in (family, name))
     for wanted in families:
         if wanted not in known:

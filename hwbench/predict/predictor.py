@@ -1,11 +1,11 @@
-"""``Predictor``: any network's latency on one target, with an interval, its parts and its gaps."""
+"""``Predictor``: any network's latency and energy on one target, with intervals, their parts and their gaps."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from ..caveats import Caveat
 from ..errors import UsageError
 from ..kernel import Kernel, Layer, live_bytes
 from ..target import Target
+from .ceilings import Ceilings
 from .examples import Example
 from .features import describe_network
 from .fit import fit
 from .graph import Graph, graph_of, without_data
+from .joules import EnergyEstimate, EnergyModel, NoEnergy, learn
 from .model import FOUND, INTERPOLATED, UNSEEN, Fitted
 
 LEVEL = 0.9
@@ -85,7 +87,7 @@ class LayerEstimate:
 
 @dataclass(frozen=True, slots=True)
 class NetworkEstimate:
-    """A network's predicted latency.
+    """A network's predicted latency and energy, and the memory that its graph tells.
 
     Attributes:
         model: its name.
@@ -94,7 +96,10 @@ class NetworkEstimate:
         low_s: of the interval that holds nine in ten networks of unknown families.
         high_s: the same.
         layers: what each takes; their sum and the network's latency differ by ``correction_s``.
-        peak_bytes: activations that are alive at once, at most, and all weights; None where the graph does not tell.
+        energy: net energy of one inference, or why there is none.
+        weights_bytes: of all layers (a weight that several share counts once for each).
+        live_activation_bytes: activations that are alive at once, at most: what ``hwbench profile`` says of the same
+            network. None where the graph does not tell.
         caveats: doubts with their remedies.
     """
 
@@ -104,8 +109,30 @@ class NetworkEstimate:
     low_s: float
     high_s: float
     layers: tuple[LayerEstimate, ...]
-    peak_bytes: int | None = None
+    energy: EnergyEstimate | NoEnergy
+    weights_bytes: int = 0
+    live_activation_bytes: int | None = None
     caveats: tuple[Caveat, ...] = ()
+
+    @property
+    def energy_j(self) -> float | None:
+        """Net J of one inference; None where :attr:`energy` says why there is none."""
+        return self.energy.energy_j if isinstance(self.energy, EnergyEstimate) else None
+
+    @property
+    def low_j(self) -> float | None:
+        """Of the energy's 90 % interval."""
+        return self.energy.low_j if isinstance(self.energy, EnergyEstimate) else None
+
+    @property
+    def high_j(self) -> float | None:
+        """Of the energy's 90 % interval."""
+        return self.energy.high_j if isinstance(self.energy, EnergyEstimate) else None
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Live activations at their peak and all weights; None where the graph does not tell."""
+        return None if self.live_activation_bytes is None else self.live_activation_bytes + self.weights_bytes
 
     @property
     def coverage(self) -> dict[str, int]:
@@ -139,10 +166,20 @@ class NetworkEstimate:
             "level": LEVEL,
             "coverage": {**self.coverage, **shares, "unseen_ops": list(self.unseen_ops)},
             "correction_s": self.correction_s,
+            "energy": self.energy.as_dict(),
+            "weights_bytes": self.weights_bytes,
+            "live_activation_bytes": self.live_activation_bytes,
             "peak_bytes": self.peak_bytes,
-            "layers": [layer.as_dict() for layer in self.layers],
+            "layers": self._layer_rows(),
             "caveats": [caveat.as_dict() for caveat in self.caveats],
         }
+
+    def _layer_rows(self) -> list[dict[str, Any]]:
+        rows = [layer.as_dict() for layer in self.layers]
+        if isinstance(self.energy, EnergyEstimate):
+            for row, each in zip(rows, self.energy.layers, strict=True):
+                row |= {"energy_j": each.energy_j, "low_j": each.low_j, "high_j": each.high_j}
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +197,32 @@ class Predictor:
     examples: tuple[Example, ...]
     fitted: Fitted
     about: Mapping[str, Any] = field(default_factory=dict)
+    _energy: list[EnergyModel | NoEnergy] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
-    def train(cls, examples: Sequence[Example], *, seed: int = 0, about: Mapping[str, Any] | None = None) -> Predictor:
+    def train(
+        cls,
+        examples: Sequence[Example],
+        *,
+        seed: int = 0,
+        about: Mapping[str, Any] | None = None,
+        ceilings: Ceilings | None = None,
+    ) -> Predictor:
         """Learn from measured networks.
+
+        Args:
+            examples: of one target.
+            seed: of the fit.
+            about: where they are from.
+            ceilings: what a probe of the target measured.
 
         Raises:
             UsageError: too few of them, or of several targets.
             MissingDependency: lightgbm is not installed.
         """
         fitted = fit(examples, seed=seed)
+        if ceilings is not None:
+            fitted = replace(fitted, roofline=fitted.roofline.under(ceilings))
         told = {
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "hwbench": __version__,
@@ -180,8 +233,16 @@ class Predictor:
 
     @property
     def train_device_time_s(self) -> float:
-        """Device time that measuring its networks took."""
-        return sum(example.device_time_s for example in self.examples)
+        """Device time that measuring its networks took, and its probe of the device's ceilings."""
+        probe = self.fitted.roofline.measured
+        return sum(example.device_time_s for example in self.examples) + (probe.device_time_s if probe else 0.0)
+
+    @property
+    def energy(self) -> EnergyModel | NoEnergy:
+        """What its networks' energies say, or why they say nothing; learnt from the examples when first asked for."""
+        if not self._energy:
+            self._energy.append(learn(self.examples, LEVEL))
+        return self._energy[0]
 
     @property
     def generated_for(self) -> dict[str, tuple[str, ...]]:
@@ -196,7 +257,7 @@ class Predictor:
     def predict(
         self, model: Any, *, inputs: Any = None, cache: Cache | None = None, on: Target | None = None
     ) -> NetworkEstimate:
-        """A network's latency.
+        """A network's latency, and its energy where energies were measured.
 
         Args:
             model: the path of an ``.onnx`` or ``.tflite`` file, a timm or torchvision name, ``space:NAME:CODE``, or an
@@ -261,6 +322,8 @@ class Predictor:
                 layers, guess.kernel_s, guess.sd, guess.how, described.descriptions, strict=True
             )
         )  # fmt: skip
+        names = [layer.name for layer in layers]
+        energy = self.energy
         return NetworkEstimate(
             model=name,
             target=self.target,
@@ -268,7 +331,11 @@ class Predictor:
             low_s=latency_s * math.exp(-reach),
             high_s=latency_s * math.exp(reach),
             layers=rows,
-            peak_bytes=_peak_bytes(layers, sum(each.param_bytes for each in described.descriptions)),
+            energy=energy
+            if isinstance(energy, NoEnergy)
+            else energy.estimate(names, kernels, guess.kernel_s, guess.sd, reach),
+            weights_bytes=sum(each.param_bytes for each in described.descriptions),
+            live_activation_bytes=None if without_data(layers) else max(live_bytes(layers)),
             caveats=(*caveats, *self._doubts(latency_s, rows)),
         )
 
@@ -303,6 +370,7 @@ class Predictor:
             "interval_factor": self.fitted.factor(LEVEL),
             "held_out_error": self.fitted.held_out_error,
             "roofline": self.fitted.roofline.as_dict(),
+            "energy": self.energy.as_dict(),
             "doubts": {e.identity: list(e.doubts) for e in self.examples if e.doubts},
             "left_out": dict(self.about.get("left_out") or {}),
         }
@@ -329,8 +397,3 @@ def _caveat(code: str, **values: Any) -> Caveat:
 def _quantised(found: str, wanted: str) -> bool:
     """Whether one of the two computes in integers and the other does not."""
     return found.startswith(("int", "uint")) != wanted.startswith(("int", "uint"))
-
-
-def _peak_bytes(layers: Sequence[Layer], weights: int) -> int | None:
-    """Live activations at their peak and all weights (a weight that several layers share counts once for each)."""
-    return None if without_data(layers) else max(live_bytes(layers)) + weights

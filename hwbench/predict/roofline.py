@@ -9,11 +9,12 @@ carries a prediction to shapes that no row is near, where trees would answer wit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from .ceilings import Ceilings
 from .features import GROUPS, LANES, WORK, Described
 
 FloatArray = npt.NDArray[np.float64]
@@ -37,14 +38,27 @@ class Roofline:
     Attributes:
         prices: group → seconds for each of :data:`.features.WORK`.
         lanes: which of :data:`.features.LANES` the rows agree with.
-        peaks: group → multiply-accumulates a second, at the :data:`CEILING` percentile of its rows.
-        bandwidth: bytes a second, at the same percentile over kernels without arithmetic.
+        peaks: group → multiply-accumulates a second: what the probe reached, or the :data:`CEILING` percentile of the
+            group's rows where that is more or nothing was probed.
+        bandwidth: bytes a second from the memory behind all caches, as the probe found it; without one, the same
+            percentile over kernels without arithmetic, wherever their bytes lay.
+        measured: what the probe found; None without one.
     """
 
     prices: Mapping[str, tuple[float, ...]]
     lanes: int
     peaks: Mapping[str, float]
     bandwidth: float
+    measured: Ceilings | None = None
+
+    def under(self, measured: Ceilings) -> Roofline:
+        """The same prices under measured ceilings."""
+        best = {
+            group: max(rate for rate in (self.peaks.get(group), measured.peaks.get(group)) if rate)
+            for group in GROUPS
+            if group in self.peaks or group in measured.peaks
+        }
+        return replace(self, peaks=best, bandwidth=measured.far or self.bandwidth, measured=measured)
 
     def latency_s(self, described: Described) -> FloatArray:
         """What each kernel takes by the price list, (n,)."""
@@ -59,6 +73,7 @@ class Roofline:
             "lanes": self.lanes,
             "peaks": dict(self.peaks),
             "bandwidth": self.bandwidth,
+            **({} if self.measured is None else {"measured": self.measured.as_dict()}),
         }
 
 

@@ -59,7 +59,7 @@ class Counts:
         return cls(
             latency_s=example.latency_s,
             rates=tuple(_arithmetic(k) if cost.macs else "" for k, cost in zip(example.kernels, costs, strict=True)),
-            kernel_macs=np.array([float(cost.macs) for cost in costs]),
+            kernel_macs=np.array([float(cost.known_macs) for cost in costs]),
             kernel_bytes=np.array([float(cost.moved_bytes) for cost in costs]),
             kernel_s=np.array(example.kernel_s),
             params=float(sum(cost.params for cost in costs)),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import campaign, units
+from .. import campaign, catalog, units
 from ..cache import Cache, json_sha256
 from ..campaign import LAYER_SESSIONS, Failure, Progress, Request
 from ..catalog import resolve
@@ -20,6 +20,7 @@ from ..estimate import preset as find_preset
 from ..measurement import Measurement, Session
 from ..store import Store
 from ..target import Target
+from . import ceilings
 from .examples import Example, gather
 from .networks import LARGEST_MACS, PROBE, candidates
 
@@ -39,6 +40,9 @@ SESSION_S = {"latency": 0.45, "layers": 1.35}
 Seen with ONNX Runtime on two cores: 0.59 s and 1.85 s in the median over 400 sessions of networks of 3 ms."""
 RUNS = {"latency": 22, "layers": 50}
 """Inferences of a slow network in a session: warm-up, samples, and in a layers pass those of two live sessions."""
+PROBE_S, PROBE_SHARE = 20.0, 0.1
+"""Device time that the probe of the device's ceilings takes at most, about, and the share of a budget from which it is
+left out: a short budget is for networks."""
 Tell = Callable[[str], None]
 
 
@@ -163,6 +167,7 @@ def measure(
         f"of device time" + (f", {len(chosen.dropped)} left out" if chosen.dropped else "")
     )
     run = _Run(target, store, cache, campaign.conditions(target, cache), progress, tell, budget_s)
+    run.probe()
     run.batch(chosen.networks[:BATCH], PASSES, 0)
     rate = rate_of(gather(store, target).examples)  # what is known now decides how many more there are
     networks = plan(families, budget_s, rate=rate, twice=twice).networks
@@ -209,6 +214,20 @@ class _Run:
         self.left_s -= spent_s
         self.tell(f"{len(fitting)} networks measured, {units.seconds(spent_s, 3)} of device time")
 
+    def probe(self) -> None:
+        """Measure the device's ceilings, where they take no more than their share of the budget."""
+        if PROBE_SHARE * self.left_s < PROBE_S:
+            return
+        id = json_sha256(["predictor", "ceilings", PRESET, str(self.target), self.conditions])[:16]
+        request = Request((catalog.resolve(ceilings.NAME),), (self.target,), find_preset(PRESET), ("layers",))
+        (result,) = campaign.run(request, self.store, id=id, cache=self.cache, progress=self.progress)
+        if isinstance(result, Failure):
+            self.tell(f"the device's ceilings could not be probed: {result.error.message}")
+            return
+        spent_s = sum(session.device_time_s for session in _of(result, id))
+        self.left_s -= spent_s
+        self.tell(f"the device's ceilings probed, {units.seconds(spent_s, 3)} of device time")
+
     def _fail(self, failure: Failure) -> None:
         self.failed.append(f"{failure.model.name}: {failure.error.message}")
         self.tell(f"left out: {failure.model.name}: {failure.error.message}")
@@ -233,7 +252,7 @@ def learn(target: Target, *, store: Store, families: Sequence[str] = (), seed: i
     found = gather(store, target)
     examples = chosen(found.examples, families)
     about = {**found.device, "left_out": dict(found.left_out), "anchor_slope": found.slope.value}
-    return Predictor.train(examples, seed=seed, about=about)
+    return Predictor.train(examples, seed=seed, about=about, ceilings=found.ceilings)
 
 
 def chosen(examples: Sequence[Example], families: Sequence[str] = ()) -> list[Example]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .. import __version__
@@ -28,6 +28,7 @@ def embedded(
     opened: set[str],
     compared: across.Across | None,
     panels: Sequence[Panel],
+    roofs: Mapping[str, model.Roof],
 ) -> dict[str, Any]:
     """Everything the script draws from.
 
@@ -39,6 +40,7 @@ def embedded(
         opened: identifiers of the results that have a section of their own.
         compared: the targets against each other; None when there is nothing to compare.
         panels: tables, validations and evaluations.
+        roofs: measured ceilings by target.
     """
     return {
         "schema": SCHEMA,
@@ -48,6 +50,7 @@ def embedded(
         "results": [_result(row, row.id in opened) for row in rows],
         "errors": [{"model": f.model, "target": f.target, "type": f.type} for f in failures],
         "ceilings": {t: [c.macs_per_s, c.bytes_per_s] for t, c in model.ceilings(rows).items()},
+        "roofs": {t: [r.macs_per_s, r.near_bytes_per_s, r.far_bytes_per_s] for t, r in roofs.items()},
         "across": None if compared is None else across.data(compared),
         "scatters": [panel.data for panel in panels if panel.points],
     }

@@ -19,8 +19,9 @@ def predicted(points: Iterable[Mapping[str, Any]], target: str, *, source: str =
     """Result objects of predicted points, each marked as predicted.
 
     Args:
-        points: ``model`` and ``latency_s``; ``low_s``, ``high_s``, ``top1``, ``family``, ``macs`` and ``params`` where
-            they are known. ``target`` in a point goes before the argument.
+        points: ``model`` and ``latency_s``; ``low_s``, ``high_s``, ``energy`` (an object of ``energy_j``, ``low_j`` and
+            ``high_j``, or why there is none), ``top1``, ``family``, ``macs`` and ``params`` where they are known.
+            ``target`` in a point goes before the argument.
         target: canonical text of the target.
         source: what predicted them, for the caveat's sentence.
     """
@@ -43,12 +44,22 @@ def predicted(points: Iterable[Mapping[str, Any]], target: str, *, source: str =
                 "input_size": point.get("input_size") or "as given",
                 "top1_input_size": point.get("top1_input_size") or point.get("input_size") or "as given",
                 "latency_s": {"median": latency, "low": low, "high": high},
+                **_energy(mapping(point.get("energy"))),
                 "macs": point.get("macs"),
                 "params": point.get("params"),
                 "caveats": [caveat],
             }
         )
     return found
+
+
+def _energy(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A predicted energy as a measured one stands in a result; nothing where it is not above zero."""
+    joules = number(told.get("energy_j"))
+    if joules is None or joules <= 0:
+        return {}
+    ends = {key: number(told.get(key)) for key in ("low_j", "high_j")}
+    return {"energy": {"net_j": joules, **ends, "method": text(told.get("method")) or "predicted"}}
 
 
 def read_accuracy(path: Path) -> dict[str, float]:

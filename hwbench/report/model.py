@@ -51,6 +51,15 @@ class Ceiling:
     layers: int
 
 
+@dataclass(frozen=True, slots=True)
+class Roof:
+    """What a probe of a target measured: the best arithmetic, and memory at its nearest and furthest."""
+
+    macs_per_s: float
+    near_bytes_per_s: float
+    far_bytes_per_s: float
+
+
 def closure(row: Row) -> list[Fact]:
     """How the layers add up to the whole; empty when the layers pass did not run."""
     source = mapping(row.source.get("closure"))
@@ -193,8 +202,24 @@ def ceilings(rows: Sequence[Row]) -> dict[str, Ceiling]:
                 continue
             known = best.get(row.target, Ceiling(0.0, 0.0, 0))
             best[row.target] = Ceiling(
-                max(known.macs_per_s, (macs or 0.0) / time_s),
+                known.macs_per_s if macs is None else max(known.macs_per_s, macs / time_s),
                 max(known.bytes_per_s, sum(v or 0.0 for v in moved) / time_s),
                 known.layers + 1,
             )
     return {t: c for t, c in best.items() if c.layers >= FEWEST_LAYERS and min(c.macs_per_s, c.bytes_per_s) > 0}
+
+
+def roofs(probed: Mapping[str, Any]) -> dict[str, Roof]:
+    """Measured ceilings by target, from what predictors' probes found; a target that lacks one of them has no roof.
+
+    Args:
+        probed: target → as :meth:`hwbench.predict.ceilings.Ceilings.as_dict` gives them.
+    """
+    found = {}
+    for target, told in probed.items():
+        peaks = [rate for value in mapping(mapping(told).get("peaks")).values() if (rate := number(value))]
+        pairs = [pair for pair in mapping(told).get("bandwidths") or () if isinstance(pair, list | tuple)]
+        rates = [rate for pair in pairs if len(pair) == 2 and (rate := number(pair[1]))]
+        if peaks and rates and min(*peaks, *rates, 1.0) > 0:
+            found[text(target)] = Roof(max(peaks), max(rates), rates[-1])
+    return found

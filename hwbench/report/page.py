@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, units
@@ -35,6 +36,9 @@ _TARGET_COLOURS = 8  # of page.css
 _QUANTISED = re.compile(r":(u?int|w)[0-9]")  # precisions at which the published accuracy does not hold
 
 
+NO_PROBES: Mapping[str, Any] = MappingProxyType({})
+
+
 def render(
     results: Iterable[Any],
     *,
@@ -43,6 +47,7 @@ def render(
     lookup_tables: Sequence[Mapping[str, Any]] = (),
     validations: Sequence[Mapping[str, Any]] = (),
     evaluations: Sequence[Mapping[str, Any]] = (),
+    probed: Mapping[str, Any] = NO_PROBES,
     command: str = "",
 ) -> str:
     """The report as the text of one HTML document. The same arguments give the same text.
@@ -54,6 +59,7 @@ def render(
         lookup_tables: tables as :func:`hwbench.report.of_table` gives them.
         validations: as ``lut validate --json`` prints them.
         evaluations: as ``predictor evaluate --json`` prints them.
+        probed: target → the ceilings that were measured there, as ``predictor show --json`` has them.
         command: the command line that makes this report again from the store.
 
     Raises:
@@ -71,7 +77,8 @@ def render(
     drawn = any(not row.left_out or row.layers or row.series for row in rows) or any(p.points for p in panels)
     library = _javascript(_plotly()) if drawn else ""
     script = _javascript("\n".join(_resource(name) for name in _SCRIPTS))
-    data = embedded(rows, failures, targets, made_at, opened, compared, panels)
+    roofs = model.roofs(probed)
+    data = embedded(rows, failures, targets, made_at, opened, compared, panels, roofs)
     template = _environment().get_template("page.html.j2")
     return template.render(
         **_about(rows),
@@ -87,6 +94,7 @@ def render(
         panels=panels,
         repeat=method.commands(rows, text(command)),
         model=model,
+        roofs=roofs,
         method=method,
         css=_markup(_resource("page.css")),
         library=_markup(library),

@@ -3,7 +3,7 @@
 The island half is a *session module* that travels to the device (``Runtime.session``). It is self-contained (standard
 library, numpy and the runtime under test) and offers::
 
-    probe() -> dict                        {"versions": {...}, "profiler": bool, "why": str, ...}
+    probe() -> dict                        {"versions": {...}, "profiler": bool, "why": str, "precisions": [...], ...}
     open(model, settings, profile) -> session
         model      {"kind", "path", "spec", "inputs": [{"name", "shape", "dtype"}]}
         settings   {"threads", "precision", "batch", "unit", "options": {...}}
@@ -18,20 +18,24 @@ library, numpy and the runtime under test) and offers::
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .. import plugins
 from ..cache import Cache
-from ..errors import UsageError, did_you_mean
+from ..errors import MissingDependency, UsageError, did_you_mean
 from ..kernel import Layer
-from ..plugins import load
 from ..target import Target
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
+
+MACHINES_64_BIT = frozenset({"x86_64", "aarch64", "arm64", "AMD64"})
+"""Names under which 64-bit systems go: Linux, Linux, macOS, Windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,37 @@ class Place:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What ``doctor --install`` gives pip so that a runtime runs on a device.
+
+    Attributes:
+        packages: as pip takes them, which picks the newest that a Python there can have; the runtime's own comes last.
+        oldest: Python that has wheels of them at all.
+        newest: the last Python that has; ``None`` while they are kept up.
+        machines: that have wheels.
+        instead: what a system without such wheels may take in their place, with its own limits; ``None`` when nothing.
+        why_not: of a machine that has wheels which are of no use, by machine.
+        stands_for: module that these packages bring → module with the same interface that the runtime ``needs``.
+        usual: whether it is installed where nobody says what to install.
+    """
+
+    packages: tuple[str, ...]
+    oldest: tuple[int, int] = (3, 8)
+    newest: tuple[int, int] | None = None
+    machines: frozenset[str] = MACHINES_64_BIT
+    instead: Recipe | None = None
+    why_not: Mapping[str, str] = field(default_factory=dict)
+    stands_for: Mapping[str, str] = field(default_factory=dict)
+    usual: bool = False
+
+    def ways(self) -> Iterator[Recipe]:
+        """This recipe and what may be taken in its place, the best first."""
+        yield self
+        if self.instead is not None:
+            yield from self.instead.ways()
+
+
 class Runtime(Protocol):
     """Host half of a runtime; a module-level ``RUNTIME`` is registered under ``hwbench.runtimes``."""
 
@@ -82,10 +117,13 @@ class Runtime(Protocol):
     needs: frozenset[str]  # what a device must offer, e.g. {"python:onnxruntime"}
     session: Path  # the island module
 
-    # Three more are optional. ``places`` is a tuple of Place, for people. ``check_device(target, device)`` raises
-    # UsageError where this device cannot give the target (fp16 on a CPU). ``worker(channel, device, runtime, target,
-    # cache, *, cpus, seed)`` opens what answers a worker's verbs when the runtime is no Python package but a binary on
-    # the device.
+    # More are optional. ``places`` is a tuple of Place, for people. ``recipe`` is a Recipe, for ``doctor --install``.
+    # ``check_device(target, device)`` raises UsageError where this device cannot give the target (fp16 on a CPU).
+    # ``probed`` names the precisions that some devices have and others lack, of which only the device can tell: its
+    # session's ``probe`` lists under ``"precisions"`` those that it has, and is asked before anything is prepared.
+    # ``unit_anchor(target, unit, cache)`` is the anchor of a compute unit that is no CPU. ``worker(channel, device,
+    # runtime, target, cache, *, cpus, seed)`` opens what answers a worker's verbs when the runtime is no Python package
+    # but a binary on the device.
 
     def check(self, target: Target) -> None:
         """Raise UsageError for options, threads or batch that the runtime cannot give."""
@@ -135,8 +173,17 @@ def export_key(runtime: str, revision: int, model: Model, target: Target, packag
 
 def find(name: str) -> Runtime:
     """The runtime of that name. Raises UsageError or MissingDependency."""
-    runtime: Runtime = load("hwbench.runtimes", name)
+    runtime: Runtime = plugins.load("hwbench.runtimes", name)
     return runtime
+
+
+def known() -> dict[str, Runtime]:
+    """Every runtime whose host half can be imported, outside packages' included, by name."""
+    found = {}
+    for name in plugins.names("hwbench.runtimes"):
+        with suppress(MissingDependency):
+            found[name] = find(name)
+    return found
 
 
 def check(target: Target) -> Runtime:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..kernel import Kernel, Layer
+from ..kernel import UNTOLD, Kernel, Layer
 from .benchmark_model_merged import calls, joined, merged, spread, untold
 from .tflite_graph import Graph, Operator, module_of
 from .tflite_layers import layers as operator_layers
@@ -126,13 +126,14 @@ def _partition(graph: Graph, row: int, node: Mapping[str, Any], indices: Sequenc
     outside = {v for op in graph.operators if op.index not in set(indices) for v in op.inputs} | set(graph.outputs)
     written = [v for op in operators for v in op.outputs if v in outside]
     name = graph.values[written[-1]].name if written else ""
+    macs, _ = macs_and_params(_part(graph, operators))
     kernel = Kernel(
         "litert",
         str(node["tag"]),
         "other",
         tuple(graph.values[v].tensor for v in read),
         tuple(graph.values[v].tensor for v in written),
-        (("macs", macs_and_params(_part(graph, operators))[0]), ("operators", len(operators))),
+        (("macs", UNTOLD if macs is None else macs), ("operators", len(operators))),
         "",
         "nhwc",
     )

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..kernel import Attribute, Kernel, Layer
+from ..kernel import UNTOLD, Attribute, Kernel, Layer, total_macs
 from .tflite_align import BUILTIN_EVENT, Event, execution_order
 from .tflite_graph import Graph
 
@@ -92,18 +92,21 @@ def _fits(graph: Graph, partition: Sequence[int], node: Node) -> bool:
 
 
 def joined(layers: Sequence[Layer]) -> Layer:
-    """One layer for several whose time is known only as a sum: all their tensors, and the sum of their MACs."""
+    """One layer for several whose time is known only as a sum: all their tensors, and the sum of their MACs.
+
+    Where one of them does not tell its MACs, neither does the sum.
+    """
     if len(layers) == 1:
         return layers[0]
     ops = list(dict.fromkeys(layer.kernel.op for layer in layers))
-    macs = sum(layer.kernel.cost().macs for layer in layers)
+    macs = total_macs(layer.kernel for layer in layers)
     kernel = Kernel(
         "litert",
         "+".join(ops),
         "other",
         tuple(tensor for layer in layers for tensor in layer.kernel.inputs),
         tuple(tensor for layer in layers for tensor in layer.kernel.outputs),
-        (("macs", macs), ("operators", len(layers))),
+        (("macs", UNTOLD if macs is None else macs), ("operators", len(layers))),
         "",
         layers[0].kernel.layout,
     )
@@ -118,8 +121,13 @@ def joined(layers: Sequence[Layer]) -> Layer:
 
 
 def untold(layer: Layer, count: int) -> Layer:
-    """A layer for a row of ``count`` nodes of which only the first is known: its work is not told, and not a part."""
+    """A layer for a row of ``count`` nodes of which only the first is known: its work is not told, and not a part.
+
+    Nodes that do not multiply have no MACs wherever they ran: the tag of all is that of the first.
+    """
     fixed: tuple[tuple[str, Attribute], ...] = (("operators", count),)
+    if layer.kernel.cost().macs != 0:
+        fixed = (("macs", UNTOLD), *fixed)
     kernel = dataclasses.replace(layer.kernel, kind="other", attributes=fixed, activation="")
     return dataclasses.replace(layer, name=f"{layer.name} and {count - 1} more", kernel=kernel)
 

@@ -71,7 +71,8 @@ def _cluster(asked: str, device: Device, environment: Mapping[str, Any]) -> list
     if len(found) < 2 or any(clock is None for clock, _ in found):
         told = environment.get("clusters")
         rows = [row for row in told if isinstance(row, dict)] if isinstance(told, list) else []
-        found = [(row.get("capacity") or row.get("max_hz"), row.get("cpus") or []) for row in rows]
+        key = "capacity" if all(row.get("capacity") for row in rows) else "max_hz"  # never one against the other
+        found = [(row.get(key), row.get("cpus") or []) for row in rows]
     ranked = sorted((float(rank), cpus) for rank, cpus in found if isinstance(rank, int | float) and _are_cpus(cpus))
     if len(ranked) < 2 or ranked[0][0] == ranked[-1][0]:
         raise UsageError(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache, json_sha256
-from ..kernel import Kernel, Layer, Tensor
+from ..kernel import Kernel, Layer, Tensor, total_macs
 from ..target import Target
 from . import Artifact
 
@@ -68,7 +68,7 @@ class FakeRuntime:
         spec["work_j"] = sum(_work_j(kernel) for kernel in kernels)
         if target.option("fault-model") == model.name:
             spec["fault"] = target.option("fault")
-        spec["macs"] = sum(kernel.cost().macs for kernel in kernels)
+        spec["macs"] = total_macs(kernels)
         spec["params"] = spec["macs"] // 62  # networks that follow the anchor one to one (anchored.sensitivity)
         inputs = tuple((name, (target.batch * shape[0], *shape[1:]), dtype) for name, shape, dtype in model.inputs)
         return _artifact(costs, inputs, weights_bytes=4 * spec["params"], **spec)
@@ -136,7 +136,7 @@ def _kernel(macs: int, depth: int) -> Kernel:
 
 def _work_j(kernel: Kernel) -> float:
     cost = kernel.cost()
-    return J_PER_MAC * cost.macs + J_PER_BYTE * cost.moved_bytes
+    return J_PER_MAC * cost.known_macs + J_PER_BYTE * cost.moved_bytes
 
 
 RUNTIME = FakeRuntime()

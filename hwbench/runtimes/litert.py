@@ -19,7 +19,7 @@ from ..cache import Cache, file_sha256
 from ..errors import HwbenchError, MissingDependency, UsageError, WorkerError
 from ..kernel import Layer
 from ..target import Target
-from . import Artifact, Place, export_key
+from . import MACHINES_64_BIT, Artifact, Place, Recipe, export_key
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
@@ -42,6 +42,19 @@ class LiteRt:
     arities = (2, 4)
     needs = frozenset({"python:ai_edge_litert"})
     places = (Place("cpu", note="layers where the wheel's profiler works"),)
+    recipe = Recipe(  # Source: the files of both packages on their index, in 2026
+        ("numpy>=1.23", "ai-edge-litert>=2.1,<3"),
+        oldest=(3, 10),
+        # tflite-runtime ended in 2023, with the Pythons and the numpy of then. Source of the module that stands for
+        # the other: LiteRT's migration guide.
+        instead=Recipe(
+            ("numpy<2", "tflite-runtime>=2.13,<3"),
+            newest=(3, 11),
+            machines=MACHINES_64_BIT | {"armv7l"},
+            stands_for={"tflite_runtime": "ai_edge_litert"},
+        ),
+        usual=True,
+    )
     session = Path(__file__).parent.parent / "worker" / "sessions" / "litert.py"
 
     def check(self, target: Target) -> None:

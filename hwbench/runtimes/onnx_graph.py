@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WorkerError
-from ..kernel import Attribute, Kernel, Layer, Tensor
-from .onnx_totals import CONVS, MATMULS, contraction, strip
+from ..kernel import UNTOLD, Attribute, Kernel, Layer, Tensor
+from .onnx_totals import CONVS, MATMULS, PRODUCTS, contraction, strip
 
 STRUCTURE = "structure.onnx"
 _DTYPES = {"float": "float32", "double": "float64"}
@@ -299,10 +299,11 @@ def _tensors(shapes: Sequence[Mapping[str, Sequence[int]]] | None) -> list[Tenso
 
 
 def _bare_kernel(row: Mapping[str, Any]) -> Kernel:
+    """A kernel of which only the profile is known: without its attributes nobody can tell what a product multiplies."""
     op = str(row.get("op"))
-    return Kernel(
-        "onnxruntime", op, KIND_OF.get(op, "other"), tuple(_tensors(row["inputs"])), tuple(_tensors(row["outputs"]))
-    )
+    kind, attributes = ("other", (("macs", UNTOLD),)) if op in PRODUCTS else (KIND_OF.get(op, "other"), ())
+    inputs, outputs = (tuple(_tensors(row[side])) for side in ("inputs", "outputs"))
+    return Kernel("onnxruntime", op, kind, inputs, outputs, attributes)
 
 
 def attributes_of(node: Any) -> dict[str, Attribute]:
@@ -340,6 +341,8 @@ def _kernel(
     elif outputs and (k := contraction(node.op_type, attributes, [t.shape for t in inputs])) is not None:
         kind, attributes["k"] = "matmul", k
     activation = str(attributes.pop("activation", ""))
+    if kind == "other" and node.op_type in PRODUCTS:
+        attributes["macs"] = UNTOLD
     return Kernel(
         runtime="onnxruntime",
         op=node.op_type,

@@ -19,7 +19,7 @@ MATMULS = {
     "Gemm": (0, 1), "FusedGemm": (0, 1), "MatMul": (0, 1), "FusedMatMul": (0, 1), "MatMulInteger": (0, 1),
     "QLinearMatMul": (0, 3), "QGemm": (0, 3), "DynamicQuantizeMatMul": (0, 1), "MatMulIntegerToFloat": (0, 1),
 }  # fmt: skip
-_HEAVY = {*CONVS, *MATMULS, "ConvTranspose", "Einsum", "Attention", "MultiHeadAttention"}
+PRODUCTS = {*CONVS, *MATMULS, "ConvTranspose", "Einsum", "Attention", "MultiHeadAttention"}
 _FLOATS = {1: "fp32", 10: "fp16", 11: "fp64", 16: "bf16"}  # Source: onnx.proto, TensorProto.DataType
 _INTEGERS = {2: "int8", 3: "int8", 21: "int4", 22: "int4"}  # the unsigned kinds too
 _QUANTISED = {"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
@@ -122,7 +122,7 @@ def _macs(graph: Any) -> dict[str, int | None]:
         kind = value.type.tensor_type
         if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim):
             known.setdefault(value.name, tuple(dim.dim_value for dim in kind.shape.dim))
-    return {node.output[0]: _node_macs(node, known) for node in graph.node if node.op_type in _HEAVY}
+    return {node.output[0]: _node_macs(node, known) for node in graph.node if node.op_type in PRODUCTS}
 
 
 def _node_macs(node: Any, known: Mapping[str, tuple[int, ...]]) -> int | None:

@@ -12,7 +12,7 @@ from ..cache import Cache
 from ..errors import UsageError, WorkerError
 from ..kernel import Layer
 from ..target import Target
-from . import Artifact, Place, onnx_files
+from . import Artifact, Place, Recipe, onnx_files
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
@@ -38,6 +38,7 @@ class OnnxRuntime:
         Place("cpu"),
         Place("cuda", ("latency", "memory", "energy"), ("fp32", "tf32"), "the CUDA provider"),
     )
+    recipe = Recipe(("numpy>=1.21", "onnxruntime>=1.16"), usual=True)  # Source: its files on the index, in 2026
     session = Path(__file__).parent.parent / "worker" / "sessions" / "onnxruntime.py"
 
     def check(self, target: Target) -> None:

@@ -10,7 +10,7 @@ from ..cache import Cache
 from ..errors import UsageError, WorkerError
 from ..kernel import Layer
 from ..target import Target
-from . import Artifact, Place, onnx_files
+from . import Artifact, Place, Recipe, onnx_files
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
@@ -31,13 +31,15 @@ class OpenVino:
     arities = (2,)  # its counters read the clock twice, however many inputs and outputs a node has
     needs = frozenset({"python:openvino"})
     places = (Place("cpu", precisions=("fp32", "bf16", "fp16"), note="bf16 and fp16 where the CPU has them"),)
+    probed = ("bf16", "fp16")
+    recipe = Recipe(("numpy>=1.21", "openvino>=2025.0"), oldest=(3, 10))  # Source: its files on the index, in 2026
     session = Path(__file__).parent.parent / "worker" / "sessions" / "openvino.py"
 
     def check(self, target: Target) -> None:
         """Nothing beyond precision and options, which are declared."""
 
     def check_device(self, target: Target, device: Device) -> None:
-        """CPUs only; which of them has bf16 or fp16 is seen there.
+        """CPUs only; which of them has bf16 or fp16 is asked there (``probed``).
 
         Raises:
             UsageError: the device's unit is another one.

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..kernel import Attribute, Kernel, Layer, Tensor
+from ..kernel import UNTOLD, Attribute, Kernel, Layer, Tensor
 from .onnx_graph import KIND_OF, SourceGraph, attributes_of, inherit
 from .onnx_totals import CONVS, MATMULS
 
@@ -161,7 +161,7 @@ def _kernel(origin: _Source, graph: Sequence[Any], at: int, held: Sequence[Any],
     attributes: dict[str, Attribute] = dict(attributes_of(origin.proto(main))) if main in held and main else {}
     rest = [part.op for part in held if part is not main and part.op not in _SILENT]
     kind, inputs, extra = _shape_of_work(node["type"], inputs, outputs, attributes)
-    if kind == "elementwise":
+    if kind == "elementwise" or (kind == "other" and any(part.op in _HEAVY for part in held)):
         kind, extra = _fused(origin, held, outputs)
         rest = [] if kind == "other" else rest
     return Kernel(
@@ -200,7 +200,7 @@ def _shape_of_work(
         return "matmul", inputs, {"k": inputs[0].shape[-1]}
     if layer == "MatMul" and len(inputs) > 1 and outputs:
         return "matmul", inputs, {"k": _contracted(inputs[0].shape, inputs[1].shape, outputs[0].shape)}
-    return _KIND_OF.get(layer, "other"), inputs, {}
+    return _KIND_OF.get(layer, "other"), inputs, {"macs": UNTOLD} if layer in _PRODUCTS else {}
 
 
 def _contracted(left: Sequence[int], right: Sequence[int], out: Sequence[int]) -> int:
@@ -215,6 +215,8 @@ def _fused(origin: _Source, held: Sequence[Any], outputs: Sequence[Tensor]) -> t
     """Kind of a node that OpenVINO generated from several operators; attention's products may be among them."""
     products = [origin.macs.get(part.outputs[0]) for part in held if part.op in _HEAVY]
     if products:
-        return "other", {"macs": sum(macs or 0 for macs in products), "ops": "+".join(part.op for part in held)}
+        told = [macs for macs in products if macs is not None]
+        macs: Attribute = sum(told) if len(told) == len(products) else UNTOLD
+        return "other", {"macs": macs, "ops": "+".join(part.op for part in held)}
     kinds = {KIND_OF.get(part.op, "other") for part in held}
     return (kinds.pop() if len(kinds) == 1 else "elementwise"), {}

@@ -132,8 +132,8 @@ def _skip_cost(operator: Operator, builtin: frozenset[int]) -> float:
     return _SKIP_WEIGHTED if operator.name in _WEIGHTED else _SKIP_OTHER
 
 
-def _extra_cost(event: Event, before: Operator | None, after: Operator | None) -> float:
-    """Cost of an event that has no operator of its own, between two operators."""
+def _extra_cost(event: Event, before: Operator | None) -> float:
+    """Cost of an event that has no operator of its own, behind an operator."""
     if event.builtin is not None:
         return _IMPOSSIBLE
     head = event.head.lower()
@@ -186,7 +186,7 @@ def _path(order: Sequence[Operator], events: Sequence[Event], builtin: frozenset
                 continue
             if j < columns:
                 before, after = order[i - 1] if i else None, order[i] if i < rows else None
-                offer(at, (i, j + 1), _extra_cost(events[j], before, after))
+                offer(at, (i, j + 1), _extra_cost(events[j], before))
                 if after is not None and events[j].runs(after):
                     offer(at, (i + 1, j + 1), 0.0)
             if i < rows:

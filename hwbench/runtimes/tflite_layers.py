@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..kernel import Attribute, Kernel, Layer, Tensor
+from ..kernel import UNTOLD, Attribute, Kernel, Layer, Tensor, total_macs
 from .tflite_align import Run, align
 from .tflite_graph import Graph, Operator, module_of, sources
 
-_CONVS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D"})
 _KINDS = {
     "conv": "CONV_2D DEPTHWISE_CONV_2D",
     "conv_transpose": "TRANSPOSE_CONV",
@@ -28,6 +27,7 @@ _KINDS = {
     "resize": "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR",
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
+_PRODUCTS = frozenset({"conv", "conv_transpose", "matmul"})
 _EXTRA_KINDS = {"clamp": "activation", "convert": "elementwise"}  # the rest of what XNNPACK adds moves data
 _SETTINGS = {"TRANSPOSE": "perm", "PAD": "pads", **dict.fromkeys(_KINDS["reduce"].split(), "axes")}
 _NOT_COST = frozenset({"potScaleInt16", "padding", "strideH", "strideW", "filterHeight", "filterWidth"})
@@ -163,6 +163,12 @@ def _plain(view: _View, op: Operator) -> tuple[list[Tensor], list[Tensor], dict[
     return [view.tensor(v) for v in values], [view.tensor(v) for v in op.outputs], fixed
 
 
+def _untold(view: _View, op: Operator) -> tuple[list[Tensor], list[Tensor], dict[str, Attribute]]:
+    """A product whose shapes do not say how much it multiplies."""
+    inputs, outputs, fixed = _plain(view, op)
+    return inputs, outputs, {**fixed, "macs": UNTOLD}
+
+
 def kernel(view: _View, op: Operator, tag: str, activation: str) -> Kernel:
     """An operator in neutral terms. ``tag`` names the implementation that ran it, e.g. GEMM or IGEMM."""
     kind = _KIND_OF.get(op.name, "other")
@@ -174,20 +180,24 @@ def kernel(view: _View, op: Operator, tag: str, activation: str) -> Kernel:
             inputs, outputs, fixed = _conv_transpose(view, op)
         elif kind == "matmul":
             inputs, outputs, fixed = _matmul(view, op)
+        elif kind == "conv":
+            kind, (inputs, outputs, fixed) = "other", _untold(view, op)
         else:
-            kind = "other" if kind == "conv" else kind
             inputs, outputs, fixed = _plain(view, op)
     except (ValueError, IndexError, ZeroDivisionError):  # shapes that the schema allows and the operator does not
-        kind, (inputs, outputs, fixed) = "other", _plain(view, op)
+        kind, (inputs, outputs, fixed) = "other", (_untold if kind in _PRODUCTS else _plain)(view, op)
     if tag:
         fixed["implementation"] = tag
     return Kernel("litert", op.name, kind, tuple(inputs), tuple(outputs), tuple(fixed.items()), activation, _LAYOUT)
 
 
-def macs_and_params(graph: Graph) -> tuple[int, int]:
-    """Multiply-accumulates of one run, and elements of the weights, each constant once."""
+def macs_and_params(graph: Graph) -> tuple[int | None, int]:
+    """Multiply-accumulates of one run (``None`` when an operator does not tell), and elements of the weights.
+
+    Each constant counts once.
+    """
     view = _View(graph, (op.index for op in graph.operators))
-    macs = sum(kernel(view, op, "", op.activation).cost().macs for op in graph.operators)
+    macs = total_macs(kernel(view, op, "", op.activation) for op in graph.operators)
     weights = {
         v for op in graph.operators for v in op.inputs
         if graph.values[v].tensor.constant and graph.values[v].tensor.dtype not in ("int32", "int64", "bool")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ..cache import Cache, json_sha256
 from ..catalog.operators import describe, op_name
 from ..errors import MissingDependency, UsageError, WorkerError
-from ..kernel import Kernel, Layer, Tensor
+from ..kernel import UNTOLD, Kernel, Layer, Tensor, total_macs
 from ..target import Target
-from . import Artifact, Place, versions
+from . import Artifact, Place, Recipe, versions
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
@@ -44,6 +44,13 @@ class TorchRuntime:
     places = (
         Place("cpu"),
         Place("cuda", precisions=("fp32", "tf32", "fp16", "bf16"), note="CUDA graphs, cold caches"),
+    )
+    recipe = Recipe(  # Source: its files on the index, in 2026
+        ("numpy>=1.26", "torch>=2.4"),
+        oldest=(3, 9),
+        why_not={
+            "aarch64": "its wheel for aarch64 is a CUDA build of 484 MB; export on this machine and run litert there"
+        },
     )
     session = Path(__file__).parent.parent / "worker" / "sessions" / "torch.py"
 
@@ -82,7 +89,7 @@ class TorchRuntime:
         spec = {**model.builder, "versions": versions(*_PACKAGES)}
         identity = {"spec": spec, "inputs": [[n, list(s), d] for n, s, d in inputs]}
         rows = _cast(rows, _DTYPES.get(target.precision))
-        macs = sum(row.kernel.cost().macs for row in rows)
+        macs = total_macs(row.kernel for row in rows)
         params = sum(p.numel() for p in module.parameters())
         facts = {"macs": macs, "params": params, "rows": rows}
         return Artifact("builder", json_sha256(identity), inputs, spec=spec, facts=facts)
@@ -183,9 +190,9 @@ def _described(node: Mapping[str, Any], hidden: Sequence[Layer]) -> Layer:
         known["groups"] = max(1, channels[1] // max(1, inputs[1].shape[1]))
     try:
         kernel = describe(op, inputs, known, outputs)
-    except (UsageError, IndexError):
-        kernel = Kernel("torch", op, "other", inputs, outputs)
-    macs = sum(row.kernel.cost().macs for row in hidden)
+    except (UsageError, IndexError):  # a product, but which one its shapes do not say
+        kernel = Kernel("torch", op, "other", inputs, outputs, (("macs", UNTOLD),))
+    macs = total_macs(row.kernel for row in hidden)
     if macs and kernel.kind == "other" and outputs and outputs[0].numel:
         per_element = round(macs / outputs[0].numel)
         kernel = Kernel("torch", op, "matmul", inputs, outputs, (("k", per_element),))

@@ -115,19 +115,6 @@ class Store:
         with self._database.read() as connection:
             return [Campaign(**row._mapping) for row in connection.execute(sa.select(CAMPAIGNS).order_by(*order))]
 
-    def latest_campaign(self, model: str | ModelKey, target: str | Target, pass_: str | None = None) -> Campaign | None:
-        """The campaign of the newest session of a model on a target (in one pass)."""
-        query = (
-            sa.select(CAMPAIGNS)
-            .join(SESSIONS, SESSIONS.c.campaign == CAMPAIGNS.c.id)
-            .where(*conditions(model, target, pass_))
-            .order_by(SESSIONS.c.started_s.desc(), SESSIONS.c.id.desc())
-            .limit(1)
-        )
-        with self._database.read() as connection:
-            row = connection.execute(query).first()
-        return Campaign(**row._mapping) if row else None
-
     def add(self, session: Session) -> bool:
         """Commit one session. Returns False, and changes nothing, when that item of the campaign is there already.
 
@@ -279,14 +266,6 @@ class Store:
     def noise_floor(self, target: str | Target, environment: Mapping[str, Any]) -> Finding | None:
         """The newest noise floor of a target in that environment."""
         return self._finding("noise_floor", {"target": target_text(target), "environment": plain(environment)})
-
-    def add_calibration(self, target: str | Target, runtime_version: str, data: Mapping[str, Any]) -> None:
-        """Keep the profiler's own cost on a target, e.g. ``{"b0_s": 8e-7, "b1_s": 5e-8, …}``."""
-        self._add_finding("calibration", {"target": target_text(target), "runtime_version": runtime_version}, data)
-
-    def calibration(self, target: str | Target, runtime_version: str) -> Finding | None:
-        """The newest calibration of the profiler on a target with that version of the runtime."""
-        return self._finding("calibration", {"target": target_text(target), "runtime_version": runtime_version})
 
     def add_comparison(self, key: Mapping[str, Any], verdict: Mapping[str, Any]) -> None:
         """Keep a verdict; ``key`` says what was compared, e.g. ``{"a", "b", "target"}``."""

@@ -49,7 +49,7 @@ class AnchorReference:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something found out that later measurements rely on (noise floor, calibration), or a comparison's verdict."""
+    """Something found out that later measurements rely on (a noise floor), or a comparison's verdict."""
 
     key: dict[str, Any]
     data: dict[str, Any]

@@ -80,7 +80,7 @@ def describe(
     temp_c = thermal.temperature(sysfs)
     return {
         "device": {
-            "cpu_model": _cpu_model(cpuinfo, sysfs, procfs),
+            "cpu_model": _cpu_model(cpuinfo, procfs),
             "product": read_text(os.path.join(procfs, "device-tree", "model"))
             or read_text(os.path.join(sysfs, "class", "dmi", "id", "product_name")),
             "cores": _cores(sysfs, cpuinfo),
@@ -208,7 +208,7 @@ def _field(cpuinfo: str, name: str) -> Optional[str]:
     return found.group(1).strip() if found else None
 
 
-def _cpu_model(cpuinfo: str, sysfs: str, procfs: str) -> Optional[str]:
+def _cpu_model(cpuinfo: str, procfs: str) -> Optional[str]:
     """x86: "model name". ARM: its cores by Main ID Register, "4x Cortex-A55 + 4x Cortex-A76"."""
     cores = arm_cores(cpuinfo)
     if cores:

@@ -69,9 +69,10 @@ function rooflineChart(result) {
     }).filter((p) => p.bytes > 0);
     const longest = points.reduce((most, p) => Math.max(most, p.time), 0);
     const [peak, bandwidth] = data.ceilings[result.target] || [0, 0];
-    const { factor, unit } = axisUnit([peak, ...points.map((p) => p.y)], COUNTS);
-    const xs = points.map((p) => p.x).concat(peak && bandwidth ? [peak / bandwidth] : []);
-    const ys = points.map((p) => p.y / factor).concat(peak ? [peak / factor] : []);
+    const [roof, near, far] = data.roofs[result.target] || [0, 0, 0];
+    const { factor, unit } = axisUnit([peak, roof, ...points.map((p) => p.y)], COUNTS);
+    const xs = points.map((p) => p.x).concat(peak && bandwidth ? [peak / bandwidth] : [], roof ? [roof / near, roof / far] : []);
+    const ys = points.map((p) => p.y / factor).concat(peak ? [peak / factor] : [], roof ? [roof / factor] : []);
     const [left, right] = [Math.min(...xs) / 2, Math.max(...xs) * 2];
     const traces = [...new Set(points.map((p) => p.kind))].map((kind) => {
       const mine = points.filter((p) => p.kind === kind);
@@ -84,6 +85,12 @@ function rooflineChart(result) {
         y: [left * bandwidth / factor, peak / factor, peak / factor], line: { color: t.rule, width: 1.5, dash: "dash" },
         hovertext: [`${format.size(bandwidth)}/s at best`, `${format.count(peak)} MACs/s at best`, `${format.count(peak)} MACs/s at best`] });
       ys.push(left * bandwidth / factor);
+    }
+    for (const [name, rate] of roof ? [["probed, beside the core", near], ["probed, from memory", far]] : []) {
+      traces.unshift({ type: "scatter", mode: "lines", name, hoverinfo: "text", x: [left, roof / rate, right],
+        y: [left * rate / factor, roof / factor, roof / factor], line: { color: t.rule, width: rate === far ? 2 : 1 },
+        hovertext: [`${format.size(rate)}/s`, `${format.count(roof)} MACs/s`, `${format.count(roof)} MACs/s`] });
+      ys.push(left * rate / factor);
     }
     return { traces, layout: layout(t, {
       height: 340, dragmode: false, showlegend: true, legend: LEGEND, margin: { l: 62, r: 12, t: 44, b: 48 },

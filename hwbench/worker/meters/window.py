@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from .meter import Meter, MeterError
 
@@ -62,6 +63,40 @@ def interval(values: Sequence[float]) -> Tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+@dataclass(frozen=True)
+class Window:
+    """One window between two idle periods.
+
+    Attributes:
+        joules: per rail.
+        idle_w: power per rail of the idle periods around it, of the rails that both knew.
+        inferences: how many ran.
+        duration_s: how long it took.
+    """
+
+    joules: Mapping[str, float]
+    idle_w: Mapping[str, float]
+    inferences: int
+    duration_s: float
+
+    @classmethod
+    def between(
+        cls,
+        before_w: Mapping[str, float],
+        joules: Mapping[str, float],
+        after_w: Mapping[str, float],
+        inferences: int,
+        duration_s: float,
+    ) -> Window:
+        """A window whose idle power is the mean of what was drawn before and after."""
+        idle_w = {rail: 0.5 * (watts + after_w[rail]) for rail, watts in before_w.items() if rail in after_w}
+        return cls(joules, idle_w, inferences, duration_s)
+
+    def net_j(self, rail: str) -> float:
+        """J above idle."""
+        return self.joules[rail] - self.idle_w.get(rail, 0.0) * self.duration_s
+
+
 def measure_energy(
     meter: Meter,
     run_once: Callable[[], object],
@@ -103,10 +138,14 @@ def measure_energy(
         course.settle()
         for _ in range(windows):
             before = course.idle(idle_s)
-            window = course.window(run_once, window_s)
+            joules, inferences, duration_s = course.window(run_once, window_s)
             course.settle()
-            taken.append((before, window, course.idle(idle_s)))
-        return _summary(meter, taken, sampler_w)
+            taken.append(Window.between(before, joules, course.idle(idle_s), inferences, duration_s))
+        if not all(window.joules[meter.rail] > 0 for window in taken):
+            raise MeterError(
+                f"{meter.name} did not move during a window", "A counter that stands still measures nothing."
+            )
+        return summary(meter.method, meter.name, meter.rail, taken, sampler_w)
     except MeterError as error:
         return {"unavailable": error.reason, "remedy": error.remedy}
 
@@ -196,7 +235,7 @@ class _Course:
         self._meter.pace(1.0)
         return (self.idle(duration_s)[self._meter.rail] - slow) / (1.0 - 1.0 / SLOW_PACE)
 
-    def window(self, run_once: Callable[[], object], window_s: float) -> Dict[str, Any]:
+    def window(self, run_once: Callable[[], object], window_s: float) -> Tuple[Dict[str, float], int, float]:
         """Run for a window that begins and ends at updates: its joules per rail, inferences and duration."""
         begun_s, first = self._edge()
         done, now_s = 0, begun_s
@@ -210,11 +249,7 @@ class _Course:
             if now_s - begun_s >= window_s:
                 break
         ended_s, last, more = self._last_update(run_once, now_s - before_s)
-        return {
-            "joules": {rail: last[rail] - first[rail] for rail in first},
-            "inferences": done + more,
-            "duration_s": ended_s - begun_s,
-        }
+        return {rail: last[rail] - first[rail] for rail in first}, done + more, ended_s - begun_s
 
     def _last_update(self, run_once: Callable[[], object], latency_s: float) -> Tuple[float, Dict[str, float], int]:
         """The reading of the window's end, and how many inferences it took to get there.
@@ -236,51 +271,49 @@ class _Course:
         return ended_s, last, more
 
 
-def _summary(
-    meter: Meter,
-    taken: List[Tuple[Dict[str, float], Dict[str, Any], Dict[str, float]]],
-    sampler_w: Optional[float],
+def summary(
+    method: str, meter: str, rail: str, taken: Sequence[Window], sampler_w: Optional[float] = None
 ) -> Dict[str, Any]:
-    rails: Dict[str, List[Tuple[float, float, float]]] = {rail: [] for rail in taken[0][0]}
-    for before, window, after in taken:
-        for rail, values in rails.items():
-            gross_j, idle_w = window["joules"][rail], 0.5 * (before[rail] + after[rail])
-            values.append((gross_j, gross_j - idle_w * window["duration_s"], idle_w))
-    quoted = rails.pop(meter.rail)
-    counts = [window["inferences"] for _, window, _ in taken]
-    if not all(gross_j > 0 for gross_j, _, _ in quoted):
-        raise MeterError(f"{meter.name} did not move during a window", "A counter that stands still measures nothing.")
-    gross_j, gross_low_j, gross_high_j = interval([value[0] / n for value, n in zip(quoted, counts)])
-    net_j, low_j, high_j = interval([value[1] / n for value, n in zip(quoted, counts)])
+    """What windows add up to, as :func:`measure_energy` gives it.
+
+    Args:
+        method: how the joules came about.
+        meter: the name of what read them.
+        rail: the one that is quoted; the others that every window has stand in ``"rails"``.
+        taken: two windows or more.
+        sampler_w: what sampling itself draws.
+    """
+    gross_j, gross_low_j, gross_high_j = interval([window.joules[rail] / window.inferences for window in taken])
+    net_j, low_j, high_j = interval([window.net_j(rail) / window.inferences for window in taken])
+    others = [other for other in taken[0].joules if other != rail and all(other in window.joules for window in taken)]
     return {
-        "method": meter.method,
-        "meter": meter.name,
-        "rail": meter.rail,
+        "method": method,
+        "meter": meter,
+        "rail": rail,
         "gross_j": gross_j,
         "gross_low_j": gross_low_j,
         "gross_high_j": gross_high_j,
         "net_j": net_j,
         "low_j": low_j,
         "high_j": high_j,
-        "idle_w": statistics.fmean(value[2] for value in quoted),
+        "idle_w": statistics.fmean(window.idle_w[rail] for window in taken),
         "sampler_w": sampler_w,
-        "rails": {rail: _per_inference(values, counts) for rail, values in rails.items()},
+        "rails": {
+            other: {
+                "gross_j": statistics.fmean(window.joules[other] / window.inferences for window in taken),
+                "net_j": statistics.fmean(window.net_j(other) / window.inferences for window in taken),
+            }
+            for other in others
+        },
         "windows": [
             {
-                "gross_j": value[0],
-                "net_j": value[1],
-                "idle_w": value[2],
-                "inferences": window["inferences"],
-                "duration_s": window["duration_s"],
+                "gross_j": window.joules[rail],
+                "net_j": window.net_j(rail),
+                "idle_w": window.idle_w[rail],
+                "inferences": window.inferences,
+                "duration_s": window.duration_s,
             }
-            for value, (_, window, _) in zip(quoted, taken)
+            for window in taken
         ],
         "layers": [],
-    }
-
-
-def _per_inference(values: List[Tuple[float, float, float]], counts: List[int]) -> Dict[str, float]:
-    return {
-        "gross_j": statistics.fmean(value[0] / n for value, n in zip(values, counts)),
-        "net_j": statistics.fmean(value[1] / n for value, n in zip(values, counts)),
     }

@@ -39,7 +39,7 @@ def probe() -> Dict[str, Any]:
     capabilities = [str(text) for text in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
     return {
         "versions": {"openvino": openvino.__version__.partition("-")[0], "numpy": numpy.__version__},
-        "capabilities": capabilities,
+        "precisions": ["fp32"] + [name for name, needs in _CAPABILITIES.items() if needs in capabilities],
         "profiler": True,
     }
 
@@ -102,7 +102,7 @@ class Session:
     def __init__(self, model: Dict[str, Any], settings: Dict[str, Any], profile: bool) -> None:
         self._configuration = _configuration(settings, profile)
         wanted = settings.get("precision", "fp32")
-        if wanted in _CAPABILITIES and _CAPABILITIES[wanted] not in probe()["capabilities"]:
+        if wanted not in probe()["precisions"]:
             raise RuntimeError("this CPU has no instructions for %s, and OpenVINO would run fp32 instead" % wanted)
         self._model = _static(core().read_model(model["path"]), model["inputs"])
         self._tensors = [_bound(port) for port in self._model.inputs]

@@ -1,0 +1,227 @@
+"""Single kernels drawn at random, without regard to any network: every kind in sizes and settings that few have.
+
+Networks say what is common. A cubic resize, a transpose of five axes, an average pool of stride one or a depthwise
+convolution of 90 channels is in one family alone, and where that is held out, or a stranger's network has one, nothing
+near it was ever measured: of the five worst networks under leave-one-family-out (ONNX Runtime, 118 networks) each had
+most of its error in one such kernel. A few of them are measured together, as in :mod:`.sampling`, but for nobody's
+sake, so that they are learnt from in every fold.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+from collections.abc import Callable, Sequence
+
+from ..catalog.spaces.kernels import ACTIVATIONS, BINARY, UNARY, Fields, Part, Work, name_of
+from ..errors import UsageError
+
+NETWORKS, TOGETHER = 36, 8
+KERNEL_MACS, KERNEL_ELEMENTS = 6e7, 1 << 20
+"""Most that one kernel may cost: a made network then takes as long as a small network of the catalog."""
+TRIES = 200  # draws of a kernel; one that cannot be, or is too large, is drawn anew
+WIDTHS = (3, 8, 12, 16, 20, 24, 30, 32, 40, 45, 48, 64, 72, 80, 90, 96, 112, 128, 160, 192, 240, 256, 320, 384, 512,
+          768)  # fmt: skip
+SIDES = (4, 5, 7, 8, 10, 12, 14, 16, 19, 20, 24, 28, 32, 38, 40, 48, 56, 64, 76, 80, 96, 112, 128, 160)
+TOKENS = (1, 16, 49, 50, 64, 65, 100, 144, 145, 196, 197, 256, 257, 400, 401, 576, 784, 1024, 3136)
+HEADS, HEAD_WIDTHS = (1, 2, 3, 4, 6, 8, 12), (12, 16, 21, 24, 32, 48, 64)
+
+Draw = Callable[[random.Random], tuple[str, Fields]]
+
+
+def _image(draw: random.Random, widths: Sequence[int] = WIDTHS) -> tuple[int, int, int, int]:
+    side = draw.choice(SIDES)
+    return 1, draw.choice(widths), side, side
+
+
+def _conv(draw: random.Random, shape: tuple[int, ...], out: int, kernel: tuple[int, int], groups: int
+          ) -> tuple[str, Fields]:  # fmt: skip
+    stride, dilation = draw.choice((1, 1, 1, 2)), draw.choice((1, 1, 1, 1, 1, 2))
+    rows, columns = (dilation * (size - 1) // 2 for size in kernel)
+    fields = (shape, (out,), kernel, (stride, stride), (rows, columns, rows, columns), (dilation, dilation))
+    word = draw.choice(("none", "relu", draw.choice(ACTIVATIONS)))
+    return word, (*fields, (groups, 1, int(draw.random() < 0.15)))
+
+
+def _square(draw: random.Random, sizes: Sequence[int]) -> tuple[int, int]:
+    size = draw.choice(sizes)
+    return size, size
+
+
+def _depthwise(draw: random.Random) -> tuple[str, Fields]:
+    shape = _image(draw, WIDTHS[1:])
+    return _conv(draw, shape, shape[1], _square(draw, (3, 3, 5, 7, 9, 11)), shape[1])
+
+
+def _grouped(draw: random.Random) -> tuple[str, Fields]:
+    groups, each = draw.choice((2, 3, 4, 8, 16, 32)), draw.choice((2, 4, 6, 8, 16, 24, 32))
+    shape = _image(draw, (groups * each,))
+    return _conv(draw, shape, groups * draw.choice((each, 2 * each)), _square(draw, (1, 3, 3, 5)), groups)
+
+
+def _dense(draw: random.Random) -> tuple[str, Fields]:
+    kernel = draw.choice(((2, 2), (3, 3), (3, 3), (5, 5), (1, 7), (7, 1), (1, 3), (3, 1)))
+    return _conv(draw, _image(draw), draw.choice(WIDTHS), kernel, 1)
+
+
+def _pointwise(draw: random.Random) -> tuple[str, Fields]:
+    return _conv(draw, _image(draw), draw.choice(WIDTHS), (1, 1), 1)
+
+
+def _patches(draw: random.Random) -> tuple[str, Fields]:
+    """A convolution whose windows do not overlap, as it cuts an image into tokens."""
+    size = draw.choice((2, 4, 7, 8, 14, 16, 32))
+    side = size * draw.choice((4, 7, 8, 14, 16, 28))
+    fields = ((1, draw.choice((3, 3, 24, 64, 96)), side, side), (draw.choice(WIDTHS[6:]),), (size, size), (size, size))
+    return "none", (*fields, (0, 0, 0, 0), (1, 1), (1, 1, 0))
+
+
+def _stem(draw: random.Random) -> tuple[str, Fields]:
+    side = draw.choice((96, 112, 128, 152, 160, 192, 224, 240, 256, 288))
+    word, (_, *rest) = _conv(draw, (1, 3, side, side), draw.choice(WIDTHS[1:12]), _square(draw, (3, 5, 7)), 1)
+    rest[2] = (2, 2)
+    return word, ((1, 3, side, side), *rest)
+
+
+def _linear(draw: random.Random) -> tuple[str, Fields]:
+    shape = (1, draw.choice(TOKENS), draw.choice(WIDTHS[3:]))
+    word = draw.choice(("none", "none", "gelu", "relu"))
+    return word, (shape if draw.random() < 0.7 else shape[1:], (draw.choice((*WIDTHS[3:], 1000, 1536)), 1))
+
+
+def _heads(draw: random.Random) -> tuple[int, int, int, int]:
+    return draw.choice((1, 1, 1, 4, 16, 64)), draw.choice(HEADS), draw.choice(TOKENS), draw.choice(HEAD_WIDTHS)
+
+
+def _product(draw: random.Random) -> tuple[str, Fields]:
+    batch, heads, rows, depth = _heads(draw)
+    columns = draw.choice((rows, rows, depth, draw.choice(TOKENS)))
+    transposed = draw.randint(0, 1)
+    two = (columns, depth) if transposed else (depth, columns)
+    return "none", ((batch, heads, rows, depth), (batch, heads, *two), (transposed,))
+
+
+def _attention(draw: random.Random) -> tuple[str, Fields]:
+    batch, heads, rows, depth = _heads(draw)
+    keys = draw.choice((rows, rows, draw.choice(TOKENS)))
+    return "none", ((batch, heads, rows, depth), (batch, heads, keys, depth), (batch, heads, keys, depth))
+
+
+def _transpose(draw: random.Random) -> tuple[str, Fields]:
+    """Axes of one among them, as attention has where it parts heads from queries, keys and values."""
+    shape = [draw.choice((1, 2, 3, 4, 6, 8, 16, 24, 32, 49, 64, 96, 196, 256)) for _ in range(draw.randint(2, 5))]
+    order = list(range(len(shape)))
+    draw.shuffle(order)
+    return "none", (tuple(shape), tuple(order))
+
+
+def _tokens(draw: random.Random) -> tuple[int, ...]:
+    return 1, draw.choice(TOKENS), draw.choice(WIDTHS[3:])
+
+
+def _any(draw: random.Random) -> tuple[int, ...]:
+    return draw.choice((_image, _tokens))(draw)
+
+
+def _softmax(draw: random.Random) -> tuple[str, Fields]:
+    batch, heads, rows, _ = _heads(draw)
+    shape = (batch, heads, rows, draw.choice((rows, rows, draw.choice(TOKENS[1:]))))
+    return "none", (shape, (draw.choice((3, 3, 3, 2)),))
+
+
+def _norm(draw: random.Random) -> tuple[str, Fields]:
+    word = draw.choice(("layer", "layer", "layer", "batch", "instance", "group"))
+    if word != "layer":
+        return word, (_image(draw), (draw.choice((1, 4, 8, 16)),))
+    _, width, side, _ = _image(draw, WIDTHS[3:])
+    return word, (draw.choice((_tokens(draw), (1, side, side, width))), (1,))
+
+
+def _reduce(draw: random.Random) -> tuple[str, Fields]:
+    shape = _any(draw)
+    axes = draw.choice(((2, 3), (1,), (3,), (2,)) if len(shape) == 4 else ((1,), (2,)))
+    return draw.choice(("mean", "mean", "sum", "amax", "amin")), (shape, axes, (draw.randint(0, 1),))
+
+
+def _pool(draw: random.Random) -> tuple[str, Fields]:
+    size = draw.choice((2, 3, 3, 3, 5, 7))
+    stride = draw.choice((1, 2, size))
+    pad = draw.choice((0, size // 2))
+    return draw.choice(("max", "average")), (_image(draw), (size, size), (stride, stride), (pad, pad))
+
+
+def _globally(draw: random.Random) -> tuple[str, Fields]:
+    return draw.choice(("max", "average", "average")), (_image(draw),)
+
+
+def _binary(draw: random.Random) -> tuple[str, Fields]:
+    shape = _any(draw)
+    one = (1, shape[1], 1, 1) if len(shape) == 4 else (1, 1, shape[-1])
+    two = draw.choice((shape, one, (1,) * len(shape)))
+    constant = two != shape and draw.random() < 0.6
+    return draw.choice(("add", "mul", "add", "mul", *BINARY)), (shape, two, (int(constant),))
+
+
+def _unary(draw: random.Random) -> tuple[str, Fields]:
+    return draw.choice(UNARY), (_any(draw),)
+
+
+def _concat(draw: random.Random) -> tuple[str, Fields]:
+    shape = _any(draw)
+    axis = draw.choice((1, 1, len(shape) - 1))
+    others = [(*shape[:axis], draw.choice(WIDTHS), *shape[axis + 1 :]) for _ in range(draw.randint(1, 3))]
+    return "none", ((axis,), shape, *others)
+
+
+def _resize(draw: random.Random, words: Sequence[str] = ("nearest", "bilinear")) -> tuple[str, Fields]:
+    shape = _image(draw, WIDTHS[:20])
+    size = draw.choice((2 * shape[2], 2 * shape[2], 4 * shape[2], max(1, shape[2] // 2), draw.choice(SIDES)))
+    return draw.choice(words), (shape, (size, size))
+
+
+def _cubic(draw: random.Random) -> tuple[str, Fields]:
+    return _resize(draw, ("bicubic",))
+
+
+KINDS: Sequence[tuple[str, Draw]] = (
+    ("conv", _depthwise), ("transpose", _transpose), ("pool", _pool), ("linear", _linear), ("resize", _cubic),
+    ("norm", _norm), ("conv", _pointwise), ("binary", _binary), ("softmax", _softmax), ("conv", _grouped),
+    ("concat", _concat), ("product", _product), ("conv", _dense), ("unary", _unary), ("reduce", _reduce),
+    ("conv", _stem), ("transpose", _transpose), ("resize", _resize), ("conv", _depthwise), ("attention", _attention),
+    ("global", _globally), ("conv", _patches), ("norm", _norm),
+)  # fmt: skip
+"""Form and draw, in turn; as many that none divides :data:`TOGETHER`, so that kinds meet others in each network."""
+
+
+_SERIES = "single kernels 1"  # what a number names depends on all of this module: changing it makes another series
+
+
+@functools.lru_cache(4096)
+def kernel(number: int) -> Part:
+    """The kernel of that number, the same on every machine."""
+    form, drawn = KINDS[number % len(KINDS)]
+    draw = random.Random(f"{_SERIES} {number}")
+    for _ in range(TRIES):
+        word, fields = drawn(draw)
+        part = Part(form, word, fields)
+        try:
+            work = part.work
+        except UsageError:
+            continue
+        if work.macs <= KERNEL_MACS and _elements(work) <= KERNEL_ELEMENTS:
+            return part
+    raise AssertionError(f"no kernel of form {form} fits")
+
+
+def _elements(work: Work) -> int:
+    return sum(math.prod(shape) for shape in (*work.data, *work.weights, work.output))
+
+
+def networks() -> list[tuple[str, float]]:
+    """Names of the made networks, a few kernels in each, and their multiply-accumulates."""
+    found = []
+    for start in range(0, NETWORKS * TOGETHER, TOGETHER):
+        parts = list(dict.fromkeys(kernel(number) for number in range(start, start + TOGETHER)))
+        found.append((name_of(parts), float(sum(part.work.macs for part in parts))))
+    return found

@@ -1,0 +1,60 @@
+"""Single kernels drawn at random: the same everywhere, small, of every kind, and networks that can be built."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from hwbench.catalog.spaces.kernels import FORMS, parts_of
+from hwbench.predict import drawn
+from hwbench.predict.networks import PROBE, candidates, family_of
+from hwbench.predict.train import plan
+
+NUMBERS = range(drawn.NETWORKS * drawn.TOGETHER)
+
+
+def test_a_number_names_the_same_kernel_everywhere() -> None:
+    """What a store measured under a name has to be found again; a new draw needs a new series."""
+    texts = [drawn.kernel(number).text for number in (0, 1, 4, 25)]
+    assert texts == [
+        "conv_none_1x30x10x10_30_9x9_1x1_4x4x4x4_1x1_30x1x0",
+        "transpose_none_256x8x1x3_2x0x1x3",
+        "resize_bicubic_1x20x56x56_40x40",
+        "pool_average_1x80x32x32_3x3_1x1_1x1",
+    ]
+
+
+def test_every_form_is_there_in_many_sizes_and_none_is_large() -> None:
+    parts = [drawn.kernel(number) for number in NUMBERS]
+    assert set(Counter(part.form for part in parts)) == set(FORMS)
+    assert len(set(parts)) > 0.95 * len(parts)
+    assert max(part.work.macs for part in parts) <= drawn.KERNEL_MACS
+    depthwise = [part.fields for part in parts if part.form == "conv" and part.fields[6][0] == part.fields[0][1] > 1]
+    assert any(fields[1][0] % 8 for fields in depthwise)
+    assert any(fields[2] == (9, 9) for fields in depthwise)
+    assert any(part.word == "bicubic" for part in parts if part.form == "resize")
+    assert any(len(part.fields[0]) == 5 for part in parts if part.form == "transpose")
+
+
+def test_their_networks_are_learnt_from_in_every_fold_and_planned_with_the_probes() -> None:
+    made = drawn.networks()
+    assert len(made) == drawn.NETWORKS
+    assert [part for name, _ in made for part in parts_of(name)]
+    assert {family_of(name) for name, _ in made} == {PROBE}
+    assert {name for name, _ in made} <= {name for name, family, _ in candidates() if family == PROBE}
+    first = {one.name for one in plan(budget_s=900.0).networks}
+    assert 3 <= len(first & {name for name, _ in made}) < drawn.NETWORKS  # a short budget holds some, not only them
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_a_made_network_can_be_built_and_gives_what_its_kernels_give(number: int) -> None:
+    torch = pytest.importorskip("torch")
+    from hwbench.catalog.spaces.kernels import stretches
+    from hwbench.catalog.spaces.kernels_layers import network
+
+    parts = parts_of(drawn.networks()[number][0])
+    length, _ = stretches(parts)
+    with torch.no_grad():
+        outputs = network(parts)(torch.rand(1, length))
+    assert [tuple(value.shape) for value in outputs] == [part.work.output for part in parts]
