@@ -23,9 +23,10 @@ from hwbench.estimate import preset
 from hwbench.kernel import UNTOLD, Kernel, Tensor
 from hwbench.predict import graph, train
 from hwbench.predict.examples import Example, below_resolution, gather
-from hwbench.predict.features import GROUPS, describe, describe_network, group_of
+from hwbench.predict.features import GROUPS, WORK, describe, describe_network, group_of
 from hwbench.predict.fit import correct, fit
 from hwbench.predict.graph import Graph, graph_of
+from hwbench.predict.model import UNSEEN_SD
 from hwbench.predict.networks import PROBE, PROBE_SPACE, candidates, family_of
 from hwbench.predict.predictor import Predictor
 from hwbench.store import Store
@@ -58,6 +59,36 @@ def test_kernels_fall_into_groups_by_how_they_compute() -> None:
     both = (Tensor((4, 8)), Tensor((8, 16)))
     assert group_of(Kernel("r", "MatMul", "matmul", both, (Tensor((4, 16)),), (("k", 8),))) == "product"
     assert group_of(plain("Foo", "other", 3)) == "other"
+
+
+def one_to_one(op: str, kind: str, before: tuple[int, ...], after: tuple[int, ...], layout: str = "", **told: object
+               ) -> Kernel:  # fmt: skip
+    return Kernel("r", op, kind, (Tensor(before),), (Tensor(after),), tuple(sorted(told.items())), layout=layout)
+
+
+def test_what_is_slow_for_its_bytes_is_a_group_of_its_own_and_tells_its_steps() -> None:
+    """Each told of by what its inner loop is short of: one price a step is what shapes have in common there."""
+    pool = {"kernel_shape": (3, 3), "strides": (2, 2)}
+    image, half = (1, 24, 56, 56), (1, 24, 28, 28)
+    cases = [
+        (one_to_one("AveragePool", "pool", image, half, **pool), "window", 24 * 28 * 28 * 9),
+        (one_to_one("AveragePool", "pool", image, half, "nchwc", **pool), "pool", 24 * 28 * 28 * 9),
+        (one_to_one("GlobalAveragePool", "pool", image, (1, 24, 1, 1)), "window", 24 * 56 * 56),
+        # Heads parted from queries, keys and values: with its axes of one it moves more than one axis.
+        (one_to_one("Transpose", "layout", (1, 196, 1, 4, 32), (1, 1, 4, 32, 196), perm=(2, 0, 3, 4, 1)), "transpose",
+         4 * 32 * 196),
+        (one_to_one("Transpose", "layout", (6, 2, 16, 8), (2, 6, 16, 8), perm=(1, 0, 2, 3)), "layout", 0),
+        (one_to_one("Transpose", "layout", (6, 2, 4, 5, 8), (2, 6, 5, 4, 8), perm=(1, 0, 3, 2, 4)), "transpose",
+         6 * 2 * 4 * 5),
+        (one_to_one("LayerNormalization", "norm", (1, 3136, 32), (1, 3136, 32)), "norm", 3136),
+        (one_to_one("Softmax", "activation", (1, 3, 49, 64), (1, 3, 49, 64)), "activation", 3 * 49),
+        (one_to_one("Relu", "activation", (1, 3, 49, 64), (1, 3, 49, 64)), "activation", 0),
+        (one_to_one("ReduceMean", "reduce", (1, 8, 64), (1, 8, 1)), "reduce", 8),
+    ]  # fmt: skip
+    for kernel, group, steps in cases:
+        described = describe(kernel)
+        assert (described.group, described.steps) == (group, pytest.approx(steps)), kernel.op
+        assert describe_network([kernel]).work[0, WORK.index("steps")] == pytest.approx(steps)
 
 
 tensors = st.builds(Tensor, st.lists(st.integers(0, 300), max_size=5).map(tuple), st.sampled_from(["float32", "odd"]))
@@ -234,8 +265,18 @@ def test_a_network_with_a_kernel_that_does_not_tell_its_macs_is_left_out_and_say
     found = gather(store, FAKE)
     assert not found.examples
     assert "does not tell how much it multiplies" in next(iter(found.left_out.values()))
-    with pytest.raises(UsageError, match="does not tell"):
-        describe(silent)
+
+
+def test_a_kernel_that_does_not_tell_its_macs_is_a_guess_and_widens_the_interval(
+    predictor: Predictor, examples: list[Example]
+) -> None:
+    known = examples[0].kernels[0]
+    silent = Kernel("r", known.op, "other", known.inputs, known.outputs, (("macs", UNTOLD),))
+    network = [silent, *examples[0].kernels[1:]]
+    guess = predictor.fitted.guess(network, describe_network(network))
+    assert (guess.how[0], guess.how[1]) == ("unseen", "found")
+    assert guess.sd[0] >= UNSEEN_SD
+    assert guess.kernel_s[0] > 0
 
 
 def test_layers_that_do_not_add_up_are_left_out(store: Store, cache: Cache, workers: type[InProcessWorker]) -> None:

@@ -53,7 +53,8 @@ class Guess:
     Attributes:
         kernel_s: what each takes.
         sd: of the log of each.
-        how: ``"found"`` (measured itself), ``"interpolated"`` or ``"unseen"`` (no example holds its op).
+        how: ``"found"`` (measured itself), ``"interpolated"`` or ``"unseen"`` (no example holds its op, or it does not
+            tell how much it multiplies).
     """
 
     kernel_s: FloatArray
@@ -189,18 +190,19 @@ class Fitted:
         priced_s = self.roofline.latency_s(described)
         ratio = self.trees.ratio(self.trees.table(described, priced_s))
         known = set(self.trees.labels[0])
+        close = [kernel.op in known and d.told for kernel, d in zip(kernels, described.descriptions, strict=True)]
         rows = [self.own.get(kernel) for kernel in kernels]
         distance = self.reach.distance(described, np.array([row is not None for row in rows], dtype=bool))
         sd = self.spread(described.groups, distance)
         how = []
-        for i, (kernel, seen) in enumerate(zip(kernels, rows, strict=True)):
+        for i, seen in enumerate(rows):
             if seen is not None:
                 weight = sd[i] ** 2 / (sd[i] ** 2 + CONTEXT_SD**2 / seen[1])  # what its own rows are worth
                 ratio[i] += weight * seen[0]
                 sd[i] = math.hypot(CONTEXT_SD, math.sqrt(1.0 - weight) * sd[i])
-            elif kernel.op not in known:
+            elif not close[i]:
                 sd[i] = max(sd[i], UNSEEN_SD)
-            how.append(FOUND if seen else INTERPOLATED if kernel.op in known else UNSEEN)
+            how.append(FOUND if seen else INTERPOLATED if close[i] else UNSEEN)
         return Guess(priced_s * np.exp(ratio), sd, tuple(how))
 
     def spread(self, groups: npt.NDArray[np.str_], distance: FloatArray) -> FloatArray:

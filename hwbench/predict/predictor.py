@@ -35,7 +35,7 @@ FAR_OUTSIDE = 3.0  # times the largest or the smallest network that it learnt fr
 
 SENTENCES: Mapping[str, tuple[str, str]] = {
     "unseen_ops": (
-        "No network that this predictor learnt from runs {ops}: {share} of the latency is a guess from sizes alone.",
+        "This predictor learnt from no network with such {ops}: {share} of the latency is a guess from sizes alone.",
         "Measure the network, or one with these operators, and train again.",
     ),
     "stand_in": (

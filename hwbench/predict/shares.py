@@ -14,7 +14,14 @@ from ..kernel import Kernel
 from . import features
 
 _COARSE: Mapping[str, str] = MappingProxyType(
-    {"stem": "dense", "transposed": "dense", "grouped": "depthwise", "pool": "reduce"}
+    {
+        "stem": "dense",
+        "transposed": "dense",
+        "grouped": "depthwise",
+        "pool": "reduce",
+        "window": "reduce",
+        "transpose": "layout",
+    }
 )
 """Groups that ten networks cannot tell apart: a stem runs once in each."""
 
