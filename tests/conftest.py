@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,16 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("hwbench")
+
+
+@pytest.fixture(autouse=True)
+def _all_cpus() -> Iterator[None]:
+    """A worker keeps to its CPUs. A test whose worker is this process would leave it pinned for all that come after,
+    which ask for threads (or ask the system how many CPUs there are, as OpenVINO does)."""
+    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    yield
+    if mine and os.sched_getaffinity(0) != mine:
+        os.sched_setaffinity(0, mine)
 
 
 @pytest.fixture
