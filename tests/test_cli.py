@@ -351,6 +351,9 @@ def test_report_writes_a_page_and_pictures(run: Run, tmp_path: Path) -> None:
     assert "mobilenetv2_100" in (tmp_path / "page" / "index.html").read_text()
     assert run("report", "resnet18", "-o", str(tmp_path / "pics"), "--format", "svg", "--on", FAKE)[0] == 0
     assert list((tmp_path / "pics").glob("*.svg"))
+    assert run("report", "-o", str(tmp_path / "one"), "--models", "resnet18", "--on", FAKE)[0] == 0
+    assert "resnet18" in (page := (tmp_path / "one" / "index.html").read_text())
+    assert "mobilenetv2_100" not in page
     code, _, err = run("report", "-o", str(tmp_path), "--format", "gif")
     assert code == 2
     assert "html, png, svg, pdf" in err

@@ -53,6 +53,7 @@ _SUFFIX = {"json": "jsonl", "perfetto": "perfetto.json", "pyperf": "pyperf.json"
     "-o", "--output", "path", type=_WHERE, metavar="DIR_OR_FILE", required=True,
     help="A folder (gets index.html, or the pictures), or a file that ends in .html.",
 )  # fmt: skip
+@click.option("--models", "listed", metavar="A,B", help="These models only; as naming them one by one.")
 @click.option("--format", "fmt", default="html", show_default=True, metavar="FORMAT", help="html, png, svg or pdf.")
 @click.option(
     "--front", "fronts", type=_WHERE, metavar="FILE", multiple=True,
@@ -76,7 +77,9 @@ _SUFFIX = {"json": "jsonl", "perfetto": "perfetto.json", "pyperf": "pyperf.json"
     help="A predictor: what it says of the models that were not measured on its target.",
 )  # fmt: skip
 @options.on(required=False)
-def report(models: tuple[str, ...], path: Path, fmt: str, on: tuple[Target, ...], **files: Any) -> None:
+def report(
+    models: tuple[str, ...], listed: str | None, path: Path, fmt: str, on: tuple[Target, ...], **files: Any
+) -> None:
     """Write the newest results of the store as one self-contained HTML page, or as pictures.
 
     \b
@@ -98,6 +101,7 @@ def report(models: tuple[str, ...], path: Path, fmt: str, on: tuple[Target, ...]
     if fmt not in formats:
         hint = did_you_mean(fmt, formats)
         raise UsageError(f"There is no report format '{fmt}'. {hint}".strip(), remedy=f"Known: {', '.join(formats)}.")
+    models = (*models, *(name.strip() for name in (listed or "").split(",") if name.strip()))
     beside = _beside(files)
     with Store.open() as store:
         found: list[Any] = results.as_dicts(results.of_all(store, models, on, lenient=bool(files["predictors"])))
