@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -20,7 +21,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, as hex."""
+    """sha256 of a file's bytes, as hex; of a file that has not changed since it was last asked for, the same again."""
+    now = path.stat()
+    return _digest(path, now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+
+
+@functools.lru_cache(256)
+def _digest(path: Path, *_state: int) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

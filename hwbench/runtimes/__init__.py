@@ -17,6 +17,7 @@ library, numpy and the runtime under test) and offers::
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -146,13 +147,16 @@ class Runtime(Protocol):
 
 def versions(*packages: str) -> dict[str, str]:
     """Installed versions, ``"absent"`` for what is not there; nothing is imported."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+    return {package: _installed(package) for package in packages}
+
+
+@functools.lru_cache(64)
+def _installed(package: str) -> str:
+    """Read once: a package of this process does not change, and its metadata takes a millisecond to parse."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def export_key(runtime: str, revision: int, model: Model, target: Target, packages: Sequence[str]) -> dict[str, Any]:
