@@ -8,12 +8,12 @@ import numpy as np
 
 from hwbench.kernel import Kernel, Tensor
 from hwbench.predict.examples import Example
-from hwbench.predict.shares import group_of
+from hwbench.predict.features import group_of
 
 Device = Callable[[Kernel], float]
 
 FACTORS = {
-    "dense": 1.0, "pointwise": 1.3, "depthwise": 3.0, "gate": 2.0, "linear": 1.2, "product": 1.6,
+    "stem": 1.0, "dense": 1.0, "pointwise": 1.3, "depthwise": 3.0, "linear": 1.2, "product": 1.6,
     "elementwise": 1.0, "activation": 1.4, "norm": 2.5, "reduce": 1.0, "layout": 1.0,
 }  # fmt: skip
 

@@ -26,15 +26,14 @@ from hwbench.errors import UsageError
 from hwbench.estimate import preset
 from hwbench.kernel import Kernel
 from hwbench.predict import file, nn_meter
+from hwbench.predict.adapt import adapted_to
 from hwbench.predict.adapted import AdaptedPredictor
-from hwbench.predict.evaluate import Evaluation, Guess, evaluate
+from hwbench.predict.evaluate import Evaluation, Guess, Own, evaluate
 from hwbench.predict.examples import Example, gather
 from hwbench.predict.joules import EnergyEstimate, NoEnergy, features_of, learn
 from hwbench.predict.joules_evaluation import EnergyEvaluation, EnergyFolds
 from hwbench.predict.nn_meter import FORESTS
 from hwbench.predict.predictor import LEVEL, Predictor
-from hwbench.predict.shares import Sample, Shares
-from hwbench.predict.transfer import Adaptation
 from hwbench.report import predicted
 from hwbench.results import energy_fit
 from hwbench.runtimes import fake
@@ -276,11 +275,9 @@ def test_energy_below_idle_is_none(examples: list[Example]) -> None:
 
 
 def test_an_adapted_predictor_knows_no_energy_of_its_target(predictor: Predictor) -> None:
-    samples = []
-    for one in predictor.examples[:6]:
-        shares = Shares.of(one.identity, one.latency_s, one.kernels, one.kernel_s)
-        samples.append(Sample(shares, 3.0 * one.latency_s, {}))
-    found = AdaptedPredictor(predictor, "pi5/onnxruntime:fp32@4x1", Adaptation(samples)).of_kernels(kernels_of(0, 5))
+    target = "pi5/onnxruntime:fp32@4x1"
+    samples = [replace(each, target=target) for each in predictor.examples[:6]]
+    found = AdaptedPredictor(predictor, target, adapted_to(Own(predictor), samples)).of_kernels(kernels_of(0, 5))
     assert isinstance(found.energy, NoEnergy)
     assert "pi5" in found.energy.remedy
 

@@ -167,6 +167,7 @@ def adapt(
       hwbench predictor adapt cpu.hwp --on pi5/onnxruntime --samples 10 -o pi5.hwp
       hwbench predictor adapt cpu.hwp --on local-cpu/litert --samples 10 --evaluate --repeats 20
     """
+    from ..predict.examples import gather
     from ..predict.predictor import Predictor
     from ..store import Store
     from . import terminal
@@ -175,7 +176,6 @@ def adapt(
     context["target"] = str(on)
     with Store.open() as store:
         if judge:
-            from ..predict.examples import gather
             from ..predict.transferred import evaluate_transfer
 
             found = evaluate_transfer(
@@ -187,10 +187,12 @@ def adapt(
                 _show_transfer(found)
             return
         adapted = _adapt(predictor, on, store, samples, precision, preset)
+        versions = gather(store, on, [example.name for example in adapted.examples]).device.get("versions")
     made = output or path.with_name(f"{path.stem}-{on.device}.hwp")
     from ..predict.adapted import AdaptedPredictor
 
-    AdaptedPredictor(predictor, str(on), adapted.adaptation, adapted.as_dict()).write(made)
+    about = {**adapted.as_dict(), "versions": versions}
+    AdaptedPredictor(predictor, str(on), adapted.adaptation, about).write(made)
     if as_json:
         terminal.json_line({"target": str(on), "file": str(made), **adapted.as_dict()})
         return

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DeviceError, UsageError
-from .evaluate import Fitted
+from .evaluate import Fitted, Guess
 from .examples import Example, gather
 from .networks import PROBE
-from .shares import Sample, Shares
 from .transfer import FEWEST, MOST, Adaptation, choose, enough
-from .transferred import sample, trivial
+from .transferred import trivial
 
 if TYPE_CHECKING:
     from ..campaign import Progress
@@ -33,8 +32,8 @@ class Adapted:
     """A predictor of a new target.
 
     Attributes:
-        adaptation: what turns source figures into the target's.
-        examples: what was measured on the target, in the order chosen.
+        adaptation: what turns the source's figures into the target's; its samples are what was measured, in the order
+            chosen.
         half_widths: cross-validated half-width of the 90 % interval after each batch.
         missing: chosen networks that could not be measured.
         left_out_error: mean relative error of each network as the others foretell it.
@@ -42,11 +41,15 @@ class Adapted:
     """
 
     adaptation: Adaptation
-    examples: tuple[Example, ...]
     half_widths: tuple[float, ...]
     missing: tuple[str, ...]
     left_out_error: float
     baselines: Mapping[str, float]
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """What was measured on the target, in the order chosen."""
+        return self.adaptation.samples
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -86,65 +89,60 @@ def adapt(
             remedy=f"Give --samples {min(max(samples, FEWEST), MOST)}.",
         )
     pool = {example.identity: example for example in candidates if example.family != PROBE}
-    shares = {identity: shares_of(source, example) for identity, example in pool.items()}
+    guesses = {identity: source.guess(example.kernels) for identity, example in pool.items()}
     found: list[Example] = []
     missing: list[str] = []
     half_widths: list[float] = []
     while len(found) < samples and not enough(half_widths, precision):
-        wanted = _next(shares, [each.identity for each in found], missing, samples - len(found))
+        wanted = _next(pool, guesses, [each.identity for each in found], missing, samples - len(found))
         if not wanted:
             break
         answered = {each.identity: each for each in measure([pool[identity].name for identity in wanted])}
         found += [answered[identity] for identity in wanted if identity in answered]
         missing += [identity for identity in wanted if identity not in answered]
         if len(found) >= FEWEST:
-            half_widths.append(_fitted(found, shares, pool).half_width)
-    adaptation = _fitted(found, shares, pool)
+            half_widths.append(adapted_to(source, found).half_width)
+    adaptation = adapted_to(source, found)
     return Adapted(
         adaptation=adaptation,
-        examples=tuple(found),
         half_widths=tuple(half_widths),
         missing=tuple(missing),
         left_out_error=float(np.mean(np.abs(np.expm1(-adaptation.residuals)))),
-        baselines=_trivial_errors(found, shares, pool),
+        baselines=_trivial_errors(found, pool, guesses),
     )
 
 
-def shares_of(source: Fitted, example: Example) -> Shares:
-    """A network's shares as the source predictor puts them."""
-    guess = source.guess(example.kernels)
-    return Shares.of(example.identity, guess.latency_s, example.kernels, guess.kernel_s)
+def adapted_to(source: Fitted, samples: Sequence[Example]) -> Adaptation:
+    """The adaptation of a source to networks measured on a target. Raises UsageError as :class:`Adaptation` does."""
+    return Adaptation(samples, [source.guess(each.kernels).kernel_s for each in samples])
 
 
-def _next(shares: Mapping[str, Shares], found: Sequence[str], missing: Sequence[str], left: int) -> list[str]:
+def _next(
+    pool: Mapping[str, Example], guesses: Mapping[str, Guess], found: Sequence[str], missing: Sequence[str], left: int
+) -> list[str]:
     """The networks to measure next: enough for a first fit, then a few at a time."""
-    open_ = [identity for identity in shares if identity not in missing]
+    open_ = [identity for identity in pool if identity not in missing]
     if len(open_) == len(found):
         return []
     count = min(left, max(BATCH, FEWEST - len(found)))
-    chosen = choose([shares[name] for name in open_], len(found) + count, [open_.index(name) for name in found])
+    chosen = choose(
+        [pool[name].kernels for name in open_], [guesses[name].kernel_s for name in open_], len(found) + count,
+        [open_.index(name) for name in found],
+    )  # fmt: skip
     return [open_[index] for index in chosen[len(found) :]]
 
 
-def _fitted(found: Sequence[Example], shares: Mapping[str, Shares], pool: Mapping[str, Example]) -> Adaptation:
-    return Adaptation(_samples(found, shares, pool))
-
-
-def _samples(found: Sequence[Example], shares: Mapping[str, Shares], pool: Mapping[str, Example]) -> list[Sample]:
-    return [sample(shares[each.identity], each, pool[each.identity].kernels) for each in found]
-
-
 def _trivial_errors(
-    found: Sequence[Example], shares: Mapping[str, Shares], pool: Mapping[str, Example]
+    found: Sequence[Example], pool: Mapping[str, Example], guesses: Mapping[str, Guess]
 ) -> dict[str, float]:
     """Mean relative error of the trivial ways, each network foretold by the others."""
     sources = [pool[each.identity] for each in found]
-    known = [shares[each.identity] for each in found]
+    source_s = np.array([guesses[each.identity].latency_s for each in found])
     measured = np.array([each.latency_s for each in found])
     errors: dict[str, list[float]] = {}
     for i in range(len(found)):
         others = [j for j in range(len(found)) if j != i]
-        for name, predicted in trivial(sources, known, measured, others, [i]).items():
+        for name, predicted in trivial(sources, source_s, measured, others, [i]).items():
             errors.setdefault(name, []).append(abs(float(predicted[0] / measured[i]) - 1.0))
     return {name: float(np.mean(values)) for name, values in errors.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +13,11 @@ from ..caveats import Caveat
 from ..errors import UsageError
 from ..kernel import Kernel
 from ..target import Target
+from .adapt import adapted_to
+from .evaluate import Own
+from .graph import graph_of
 from .joules import NoEnergy
-from .predictor import NetworkEstimate, Predictor
-from .shares import Shares, group_of
+from .predictor import NetworkEstimate, Predictor, doubts_of_figures, doubts_of_graph
 from .transfer import Adaptation
 
 KEY = "adaptation"
@@ -25,13 +28,14 @@ KEY = "adaptation"
 class AdaptedPredictor:
     """A predictor of a new target, made from another target's and few networks.
 
-    Kernels are those that the source's runtime makes of a network; the new target need not be reached.
+    Kernels are those that the new target's runtime makes of a network; this machine's stands in for a device that
+    cannot be reached.
 
     Attributes:
         source: what it starts from.
         target: what it speaks of, canonical text.
         adaptation: what turns the source's figures into the target's.
-        about: how it was made: networks, cross-validated errors beside the trivial ways', device time.
+        about: how it was made: networks, cross-validated errors beside the trivial ways', versions, device time.
     """
 
     source: Predictor
@@ -52,32 +56,31 @@ class AdaptedPredictor:
                 f"The predictor is of {self.target}; it knows nothing of {on}.",
                 remedy=f"hwbench predictor adapt FILE --on {on}.",
             )
-        from .graph import graph_of
-
         if isinstance(model, tuple) and len(model) == 2 and inputs is None:
             model, inputs = model
-        graph = graph_of(model, Target.parse(self.source.target), inputs=inputs, cache=cache)
-        kernels = [layer.kernel for layer in graph.layers]
-        return self._adapted(kernels, self.source.of_graph(graph))
+        graph = graph_of(model, Target.parse(self.target), inputs=inputs, cache=cache)
+        widen, caveats = doubts_of_graph(graph, self.target, self.about.get("versions") or {})
+        there = self.source.of_graph(replace(graph, precision="", versions={}, stand_in=""))
+        return self._adapted([layer.kernel for layer in graph.layers], there, widen, caveats)
 
     def of_kernels(self, kernels: Sequence[Kernel], name: str = "") -> NetworkEstimate:
-        """The latency of the source's kernels that run one after another as one network."""
-        return self._adapted(kernels, self.source.of_kernels(kernels, name))
+        """The latency of kernels of the target that run one after another as one network."""
+        return self._adapted(kernels, self.source.of_kernels(kernels, name), 1.0, [])
 
-    def _adapted(self, kernels: Sequence[Kernel], there: NetworkEstimate) -> NetworkEstimate:
-        """The source's estimate turned into the target's; layers follow their groups and add up as the source's do."""
-        shares = Shares.of(there.model, there.latency_s, kernels, [layer.latency_s for layer in there.layers])
-        latency_s, low_s, high_s = (float(value) for value in self.adaptation.predict([shares])[0])
-        factors = self.adaptation.factors
-        weighed = [
-            layer.latency_s * factors.get(group_of(kernel), 1.0)
-            for kernel, layer in zip(kernels, there.layers, strict=True)
-        ]
-        scale = latency_s * sum(layer.latency_s for layer in there.layers) / there.latency_s / (sum(weighed) or 1.0)
-        layers = tuple(replace(layer, latency_s=s * scale) for layer, s in zip(there.layers, weighed, strict=True))
+    def _adapted(
+        self, kernels: Sequence[Kernel], there: NetworkEstimate, widen: float, caveats: list[Caveat]
+    ) -> NetworkEstimate:
+        """The source's estimate of the target's kernels turned into the target's own."""
+        found = self.adaptation.predict(kernels, [layer.latency_s for layer in there.layers])
+        layers = tuple(
+            replace(layer, latency_s=float(took_s), sd=float(sd), how=how)
+            for layer, took_s, sd, how in zip(there.layers, found.kernel_s, found.sd, found.how, strict=True)
+        )
+        reach = widen * math.log(found.high_s / found.latency_s)
+        samples = self.adaptation.samples
         doubt = Caveat(
             "adapted",
-            f"Adapted from {self.source.target} with {len(self.adaptation.samples)} networks, whose kernels it keeps.",
+            f"Adapted from {self.source.target} with {len(samples)} networks.",
             "Measure the network, or train a predictor of the target itself.",
         )
         energy = NoEnergy(
@@ -85,14 +88,19 @@ class AdaptedPredictor:
             f"hwbench predictor train --on {self.target}, with networks whose energy was measured there.",
         )
         return replace(
-            there, target=self.target, latency_s=latency_s, low_s=low_s, high_s=high_s, layers=layers, energy=energy,
-            caveats=(doubt, *there.caveats),
+            there, target=self.target, latency_s=found.latency_s, low_s=found.latency_s * math.exp(-reach),
+            high_s=found.latency_s * math.exp(reach), layers=layers, energy=energy,
+            caveats=(
+                doubt, *caveats,
+                *doubts_of_figures(found.latency_s, layers, [each.latency_s for each in samples]),
+            ),
         )  # fmt: skip
 
     def write(self, path: Path | str) -> None:
         """Write the source's file, which then says so. Raises UsageError where it cannot be written."""
-        told = {"target": self.target, "adapted_from": self.source.target, **self.adaptation.as_dict(), **self.about}
-        replace(self.source, about={**self.source.about, KEY: told}).write(path)
+        told = {"target": self.target, "adapted_from": self.source.target, **self.about}
+        about = {**self.source.about, KEY: told}
+        replace(self.source, about=about, samples=self.adaptation.samples).write(path)
 
     @classmethod
     def of(cls, predictor: Predictor) -> AdaptedPredictor:
@@ -107,9 +115,16 @@ class AdaptedPredictor:
                 f"The predictor of {predictor.target} was not adapted to another target.",
                 remedy="hwbench predictor adapt FILE --on TARGET -o OUT makes one that is.",
             )
-        about = {name: value for name, value in told.items() if name not in ("target", "adapted_from", "samples")}
-        source = replace(predictor, about={name: value for name, value in predictor.about.items() if name != KEY})
-        return cls(source, str(Target.parse(told["target"])), Adaptation.parse(told), about)
+        target = str(Target.parse(told["target"]))
+        if not predictor.samples or any(sample.target != target for sample in predictor.samples):
+            raise UsageError(
+                f"The file holds no networks measured on {target} to adapt with.",
+                remedy=f"Adapt anew: hwbench predictor adapt FILE --on {target}.",
+            )
+        about = {name: value for name, value in told.items() if name not in ("target", "adapted_from")}
+        own = {name: value for name, value in predictor.about.items() if name != KEY}
+        source = replace(predictor, about=own, samples=())
+        return cls(source, target, adapted_to(Own(source), predictor.samples), about)
 
 
 def opened(path: Path | str) -> Predictor | AdaptedPredictor:

@@ -86,6 +86,14 @@ class Described:
     def groups(self) -> npt.NDArray[np.str_]:
         return np.array([each.group for each in self.descriptions], dtype=np.str_)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Described]) -> Described:
+        """The kernels of several networks, one after another, each in the company of its own."""
+        return cls(
+            tuple(each for part in parts for each in part.descriptions),
+            *(np.vstack([getattr(part, name) for part in parts]) for name in ("traits", "macs", "work", "company")),
+        )
+
 
 def describe_network(kernels: Sequence[Kernel]) -> Described:
     """The kernels of one network. What its weights weigh together decides how far away each of them is."""
@@ -166,7 +174,7 @@ def group_of(kernel: Kernel) -> str:
     if kernel.kind == "conv":
         groups, channels = _ints(kernel, "groups", 1)[0], _ints(kernel, "in_channels", 1)[0]
         if groups > 1:
-            return "depthwise" if groups == channels else "grouped"
+            return "depthwise" if groups == channels and not _by_products(kernel) else "grouped"
         if channels <= STEM_CHANNELS:
             return "stem"
         return "pointwise" if math.prod(_ints(kernel, "kernel_shape", 1)) == 1 else "dense"
@@ -181,6 +189,14 @@ def group_of(kernel: Kernel) -> str:
     if kernel.attribute("perm") is not None and not _transposition(kernel).get("one_axis", 1.0):
         return "transpose"
     return kernel.kind
+
+
+def _by_products(kernel: Kernel) -> bool:
+    """Whether the runtime says that it runs a convolution as matrix products, one for each group of channels.
+
+    XNNPACK has depthwise kernels for small windows only (seen: up to 5x5); one of 7x7 takes 6 to 18 times as long.
+    """
+    return "GEMM" in str(kernel.attribute("implementation") or "")
 
 
 def _steps(kernel: Kernel, group: str, out: Tensor) -> float:

@@ -1,8 +1,9 @@
 """The file of a predictor: one zip archive of JSON, Parquet and LightGBM's own text, and nothing that runs.
 
 ``predictor.json`` describes it and holds a sha256 of every other member. ``kernels.parquet`` has a row a distinct
-kernel, ``examples.parquet`` one for each network. Trees are checked line by line before LightGBM sees them: its parser
-trusts its input.
+kernel, ``examples.parquet`` one for each network, and ``samples.parquet``, where the predictor was adapted, one for
+each network of the other target. Trees are checked line by line before LightGBM sees them: its parser trusts its
+input.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 FORMAT, OLDEST = 2, 1
 """Version of the members and columns, raised whenever a reader of an older one would go wrong; and the oldest that is
 read. In version 1 no example was generated for others."""
-HEAD, KERNELS, EXAMPLES = "predictor.json", "kernels.parquet", "examples.parquet"
+HEAD, KERNELS, EXAMPLES, SAMPLES = "predictor.json", "kernels.parquet", "examples.parquet", "samples.parquet"
 MOST_BYTES, MOST_HEAD_BYTES, MOST_TREES = 512 << 20, 16 << 20, 32
 MOST_J = 1e12  # of one inference; no network draws as much, nor as little as one over it
 _AGAIN = "Train it again (hwbench predictor train), or copy it again from where it came."
@@ -59,10 +60,13 @@ _EXAMPLE_LISTS = {
 def write(predictor: Predictor, path: Path) -> None:
     """Write a predictor beside its place and then move it there. Raises UsageError."""
     fitted = predictor.fitted
-    kernels = list(dict.fromkeys(kernel for example in predictor.examples for kernel in example.kernels))
+    measured = (*predictor.examples, *predictor.samples)
+    kernels = list(dict.fromkeys(kernel for example in measured for kernel in example.kernels))
+    places = {kernel: place for place, kernel in enumerate(kernels)}
     members = {
         KERNELS: _kernels_table(kernels, fitted),
-        EXAMPLES: _examples_table(predictor.examples, {kernel: place for place, kernel in enumerate(kernels)}),
+        EXAMPLES: _examples_table(predictor.examples, places),
+        **({SAMPLES: _examples_table(predictor.samples, places)} if predictor.samples else {}),
         **{f"trees-{place}.txt": text.encode() for place, text in enumerate(fitted.trees.texts)},
     }
     head = {
@@ -147,9 +151,13 @@ def read(path: Path) -> Predictor:
         head, members = _members(path)
         target = Target.parse(head["target"])
         kernels, own = _read_kernels(members[KERNELS], path)
-        examples = _read_examples(members[EXAMPLES], kernels, str(target), path)
-        fitted = _fitted(head, members, kernels, own)
-        return Predictor(str(target), examples, fitted, dict(head["about"]))
+        examples = _read_examples(members[EXAMPLES], kernels, path)
+        samples = _read_examples(members[SAMPLES], kernels, path) if SAMPLES in members else ()
+        if any(example.target != str(target) for example in examples):
+            raise UsageError(f"{path} holds networks of another target than {target}.", remedy=_AGAIN)
+        learnt = list(dict.fromkeys(kernel for example in examples for kernel in example.kernels))
+        fitted = _fitted(head, members, learnt, own)
+        return Predictor(str(target), examples, fitted, dict(head["about"]), samples)
     except FileNotFoundError:
         raise UsageError(
             f"There is no predictor at {path}.", remedy="hwbench predictor train -o FILE makes one."
@@ -170,7 +178,7 @@ def _members(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
         if HEAD not in sizes:
             raise UsageError(f"{path} is an archive, but no predictor of hwbench.", remedy=_AGAIN)
-        if sum(sizes.values()) > MOST_BYTES or sizes[HEAD] > MOST_HEAD_BYTES or len(sizes) > MOST_TREES + 3:
+        if sum(sizes.values()) > MOST_BYTES or sizes[HEAD] > MOST_HEAD_BYTES or len(sizes) > MOST_TREES + 4:
             raise UsageError(
                 f"{path} would unpack to {units.size(sum(sizes.values()))} in {len(sizes)} parts, more than any has.",
                 remedy=f"At most {units.size(MOST_BYTES)} are read.",
@@ -230,7 +238,7 @@ def _read_kernels(data: bytes, path: Path) -> tuple[list[Kernel], dict[Kernel, t
     return kernels, own
 
 
-def _read_examples(data: bytes, kernels: list[Kernel], target: str, path: Path) -> tuple[Example, ...]:
+def _read_examples(data: bytes, kernels: list[Kernel], path: Path) -> tuple[Example, ...]:
     table = _table(data, EXAMPLES, path)
     count = len(table["identity"])
     table.setdefault("generated_for", [()] * count)  # format 1
@@ -250,14 +258,14 @@ def _read_examples(data: bytes, kernels: list[Kernel], target: str, path: Path) 
             arena_peak_bytes=int(table["arena_peak_bytes"][i] or 0),
             **row,
         )
-        _check_example(example, target, path)
+        _check_example(example, path)
         found.append(example)
     if not found:
         raise UsageError(f"{path} holds no networks.", remedy=_AGAIN)
     return tuple(found)
 
 
-def _check_example(example: Example, target: str, path: Path) -> None:
+def _check_example(example: Example, path: Path) -> None:
     times = (*example.totals_s, *example.kernel_s, *example.beta_s, example.weight)
     counts = {len(example.kernels), len(example.kernel_s), len(example.beta_s)}
     if (
@@ -266,7 +274,6 @@ def _check_example(example: Example, target: str, path: Path) -> None:
         or not all(math.isfinite(value) for value in times)
         or min(example.totals_s) <= 0
         or example.weight <= 0
-        or example.target != target
         or not _can_be_energy(example)
     ):
         raise UsageError(f"{path}: what it says of network {example.identity[:80]} cannot be.", remedy=_AGAIN)

@@ -10,8 +10,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import __version__
 from ..cache import Cache
 from ..catalog.spaces.kernels import parts_of
@@ -191,12 +189,14 @@ class Predictor:
         examples: what it learnt from; it can be evaluated and fitted again from them.
         fitted: the model.
         about: where and when the examples are from: device, versions, date, what was left out and why.
+        samples: networks of another target that it was adapted with; empty where it was not.
     """
 
     target: str
     examples: tuple[Example, ...]
     fitted: Fitted
     about: Mapping[str, Any] = field(default_factory=dict)
+    samples: tuple[Example, ...] = ()
     _energy: list[EnergyModel | NoEnergy] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
@@ -207,6 +207,7 @@ class Predictor:
         seed: int = 0,
         about: Mapping[str, Any] | None = None,
         ceilings: Ceilings | None = None,
+        doubted: bool = True,
     ) -> Predictor:
         """Learn from measured networks.
 
@@ -215,12 +216,13 @@ class Predictor:
             seed: of the fit.
             about: where they are from.
             ceilings: what a probe of the target measured.
+            doubted: whether its intervals are to mean anything; without, it is made in a fifth of the time.
 
         Raises:
             UsageError: too few of them, or of several targets.
             MissingDependency: lightgbm is not installed.
         """
-        fitted = fit(examples, seed=seed)
+        fitted = fit(examples, seed=seed, doubted=doubted)
         if ceilings is not None:
             fitted = replace(fitted, roofline=fitted.roofline.under(ceilings))
         told = {
@@ -281,23 +283,7 @@ class Predictor:
 
     def of_graph(self, graph: Graph) -> NetworkEstimate:
         """The latency of a network whose kernels are known. Raises UsageError for another precision."""
-        target = Target.parse(self.target)
-        if graph.precision and graph.precision != target.precision and _quantised(graph.precision, target.precision):
-            raise UsageError(
-                f"{graph.name} computes in {graph.precision}; the predictor is of {target.precision} networks.",
-                remedy=f"Measure it (hwbench profile … --on {target.device}/{target.runtime}), or predict the "
-                f"{target.precision} model.",
-            )
-        widen, caveats = 1.0, []
-        if graph.stand_in:
-            widen *= STAND_IN_WIDENS
-            caveats.append(_caveat("stand_in", why=graph.stand_in))
-        known = self.about.get("versions") or {}
-        runtime = next(iter(known), "")
-        if graph.versions and runtime and graph.versions.get(runtime) != known.get(runtime):
-            widen *= VERSION_WIDENS
-            found = f"{runtime} {graph.versions.get(runtime)}"
-            caveats.append(_caveat("other_version", found=found, known=f"{runtime} {known.get(runtime)}"))
+        widen, caveats = doubts_of_graph(graph, self.target, self.about.get("versions") or {})
         return self._estimate(graph.name, graph.layers, widen, caveats)
 
     def of_kernels(self, kernels: Sequence[Kernel], name: str = "") -> NetworkEstimate:
@@ -340,14 +326,7 @@ class Predictor:
         )
 
     def _doubts(self, latency_s: float, rows: Sequence[LayerEstimate]) -> list[Caveat]:
-        found = []
-        unseen_s = sum(row.latency_s for row in rows if row.how == UNSEEN)
-        if unseen_s > UNSEEN_SHARE * latency_s:
-            ops = ", ".join(sorted({row.op for row in rows if row.how == UNSEEN}))
-            found.append(_caveat("unseen_ops", ops=ops, share=f"{unseen_s / latency_s:.0%}"))
-        seen_s = np.array([example.latency_s for example in self.examples if not example.generated_for])
-        if not seen_s.min() / FAR_OUTSIDE <= latency_s <= seen_s.max() * FAR_OUTSIDE:
-            found.append(_caveat("outside", latency=latency_s, low=float(seen_s.min()), high=float(seen_s.max())))
+        found = doubts_of_figures(latency_s, rows, [e.latency_s for e in self.examples if not e.generated_for])
         if len(self.fitted.scores) < 1.0 / (1.0 - LEVEL):
             networks = len(self.examples) - len(self.generated_for)
             found.append(_caveat("few_networks", networks=networks, families=len(self.families)))
@@ -387,6 +366,49 @@ class Predictor:
         from .file import read
 
         return read(Path(path))
+
+
+def doubts_of_graph(graph: Graph, target: str, known: Mapping[str, Any]) -> tuple[float, list[Caveat]]:
+    """What a graph's origin multiplies an interval by, and why.
+
+    Args:
+        graph: of the network.
+        target: that the predictor speaks of.
+        known: versions of the runtime that it learnt from, the runtime's own first; empty where nothing is known.
+
+    Raises:
+        UsageError: the network computes in another precision.
+    """
+    meant = Target.parse(target)
+    if graph.precision and graph.precision != meant.precision and _quantised(graph.precision, meant.precision):
+        raise UsageError(
+            f"{graph.name} computes in {graph.precision}; the predictor is of {meant.precision} networks.",
+            remedy=f"Measure it (hwbench profile … --on {meant.device}/{meant.runtime}), or predict the "
+            f"{meant.precision} model.",
+        )
+    widen, caveats = 1.0, []
+    if graph.stand_in:
+        widen *= STAND_IN_WIDENS
+        caveats.append(_caveat("stand_in", why=graph.stand_in))
+    runtime = next(iter(known), "")
+    if graph.versions and runtime and graph.versions.get(runtime) != known.get(runtime):
+        widen *= VERSION_WIDENS
+        found = f"{runtime} {graph.versions.get(runtime)}"
+        caveats.append(_caveat("other_version", found=found, known=f"{runtime} {known.get(runtime)}"))
+    return widen, caveats
+
+
+def doubts_of_figures(latency_s: float, rows: Sequence[LayerEstimate], seen_s: Sequence[float]) -> list[Caveat]:
+    """Caveats of a prediction: operators without data, and a network far from all that were learnt from."""
+    found = []
+    unseen_s = sum(row.latency_s for row in rows if row.how == UNSEEN)
+    if unseen_s > UNSEEN_SHARE * latency_s:
+        ops = ", ".join(sorted({row.op for row in rows if row.how == UNSEEN}))
+        found.append(_caveat("unseen_ops", ops=ops, share=f"{unseen_s / latency_s:.0%}"))
+    low, high = min(seen_s), max(seen_s)
+    if not low / FAR_OUTSIDE <= latency_s <= high * FAR_OUTSIDE:
+        found.append(_caveat("outside", latency=latency_s, low=float(low), high=float(high)))
+    return found
 
 
 def _caveat(code: str, **values: Any) -> Caveat:

@@ -1,20 +1,20 @@
-"""From a predictor of one target to another target, with the latencies of a few networks.
+"""From a predictor of one target to another target, with few networks that were measured there.
 
-A network's time on the source, divided by what its kernels do (``group_of``), is a vector that any source predictor
-can give without measuring. On the new target each group is faster or slower by a factor of its own:
+The source foretells what the *target's* own kernels would take, and so does a roofline of the target itself, fitted to
+the few networks; what the target's profile says of each kernel, over the geometric mean of the two, is learnt by a
+Gaussian process (*Source*: Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapter 2):
 
-    log(target latency / source latency) = m + log Σ share_g · exp(d_g) + size and launch terms
+    log(seconds on the target / price) = m + size + group + op + fused + shape within group and op + network + noise
 
-``m`` is free, each ``d_g`` is drawn to 0 (a global scale) by a normal prior; how strongly, how noisy the totals are,
-and how far the target's own profile can be believed, is averaged over a grid by the evidence of each (*Source*:
-MacKay, "Bayesian interpolation", Neural Computation 4, 1992), with the sum linearised at its mode. With ten networks
-that is what the data can carry; a tree or a network per target cannot be fitted from so few.
+Ten networks hold several hundred distinct kernels. Their totals alone, ten numbers, cannot tell which groups of kernels
+are slow: on the same data a regression of totals on shares of time, which this replaced, was 23 % off towards LiteRT,
+17 % towards eager torch and 8 % towards two threads, the process 8, 9 and 8 % (2026-11-21, 28 to 40 networks, no kernel
+of a judged network's family known to the source).
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,187 +22,192 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from .shares import Sample, Shares
+from ..kernel import Kernel
+from . import roofline
+from .examples import Example
+from .features import Described, describe_network
+from .fit import LEAST_SHARE, correct
+from .model import FOUND, INTERPOLATED, NETWORK_SD, UNSEEN, Correction
+from .roofline import SHORTEST_S
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 FEWEST, MOST = 5, 50
-"""Networks to adapt with: below, the scatter of the new target cannot be told from the groups' factors."""
+"""Networks to adapt with: below, the scatter of the new target cannot be told from what its kernels differ by."""
 LEVEL = 0.90
-SHRINKAGE = (0.05, 0.1, 0.2, 0.4, 0.8)  # prior sd of a group's log factor
-NOISE = (0.01, 0.02, 0.04, 0.08, 0.16)  # sd of a log total around its prediction
-TRUST = (0.2, 0.5, 2.0)  # sd of a profiled group's log factor in one network
-SLOPE = 0.3  # of SHRINKAGE, for the size and launch terms: per unit of the log, of which networks span two or three
-HOPELESS = 1e-5  # weight of a point of the grid from which it changes no figure
-STEPS = 8  # of Gauss-Newton: the sum of a dozen exponentials is nearly linear where the prior holds them
-FREE = 10.0  # prior sd of the global scale's logarithm: none
-DESIGN = (0.3, 0.05)  # shrinkage and noise that the choice of networks expects
-SMALLEST_S, SMALLEST_SHARE = 20e-6, 0.02  # of a group in a network, for its profiled factor to say anything
+SCALE, SIZE = 2.0, 0.1  # prior sd of the global factor's log (none), and of what it changes by with the size
+GROUP, OP, FUSED, SHAPE = 0.5, 0.6, 0.1, 0.6
+"""Prior sd of the log factor of a group, of an op (with the implementation that ran it) and of a fused activation in
+it, and of kernels of one group that differ in shape; half of the latter's variance more for those of one op. Halving
+or doubling any of them moved the mean error by less than 0.7 % (2026-11-21, three targets)."""
+REACH = 3.0  # distance of two shapes, in traits' own spreads, from which they say little of each other
+NOISE, TICK_S, NETWORK = 0.1, 1e-6, 0.03
+"""Sd of a kernel's log around the process, what a profiler may be off by in any kernel (a microsecond: LiteRT cuts to
+it, the corrections of the others are as large), and sd of what all kernels of a network share."""
+SAME = 0.1  # sd of what an equal kernel of another network shares beyond its likes
+TYPICAL_LOG_S = -8.7  # log of a kernel's seconds in the middle of their range
+MOST_ROWS = 2500  # kernels of all samples that are learnt from, the longest; their cube is what fitting takes
+LANDMARKS = 250  # kernels of the pool by which the choice of networks sees all others
 PATIENCE, GAIN = 3, 0.05
 """Measuring stops when the last three networks together narrowed the interval by less than a twentieth."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Design:
-    """How shares become a row of the regression; the centre is that of the networks it was fitted on."""
+class _Rows:
+    """Kernels as the process sees them, (n,).
 
-    groups: tuple[str, ...]
-    centre: tuple[float, float]
-
-    @classmethod
-    def of(cls, shares: Sequence[Shares]) -> _Design:
-        groups = tuple(sorted({group for each in shares for group in each.group_s}))
-        terms = np.array([_terms(each) for each in shares])
-        return cls(groups, (float(terms[:, 0].mean()), float(terms[:, 1].mean())))
-
-    def rows(self, shares: Sequence[Shares]) -> FloatArray:
-        """One row for each network: 1, share of each group, size, launches, (n, 3 + groups)."""
-        found = np.zeros((len(shares), 3 + len(self.groups)))
-        for row, each in zip(found, shares, strict=True):
-            total = sum(each.group_s.values())
-            row[0] = 1.0
-            row[1:-2] = [each.group_s.get(group, 0.0) / total for group in self.groups]
-            row[-2:] = np.array(_terms(each)) - self.centre
-        return found
-
-    def group_row(self, row: FloatArray, group: str) -> FloatArray:
-        """The row of one group of a network alone."""
-        found = row.copy()
-        found[1:-2] = 0.0
-        found[1 + self.groups.index(group)] = 1.0
-        return found
-
-    def spread(self, shrinkage: float) -> FloatArray:
-        """Prior sd of each coefficient."""
-        return np.array([FREE, *[shrinkage] * len(self.groups), SLOPE * shrinkage, SLOPE * shrinkage])
-
-
-def _terms(shares: Shares) -> tuple[float, float]:
-    """Size, and kernels for each second: what a launch costs on the target weighs by it."""
-    return float(np.log(shares.latency_s)), float(np.log(shares.kernels / shares.latency_s))
-
-
-def _linearised(rows: FloatArray, at: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Log ratios that coefficients ``at`` give, (n,), and their derivatives, (n, d).
-
-    Shares of groups that the design does not know keep the global scale.
+    Attributes:
+        codes: (n, 4) numbers of group, op, fused activation and the kernel itself.
+        traits: (n, traits) in units of their own spread.
+        size: (n,) log of the price, around :data:`TYPICAL_LOG_S`.
     """
-    shares = rows[:, 1:-2]
-    scaled = shares * np.exp(at[1:-2])
-    total = scaled.sum(axis=1) + np.maximum(1.0 - shares.sum(axis=1), 0.0)
-    slopes = rows.copy()
-    slopes[:, 1:-2] = scaled / total[:, None]
-    return at[0] + np.log(total) + rows[:, -2:] @ at[-2:], slopes
+
+    codes: IntArray
+    traits: FloatArray
+    size: FloatArray
+
+    def __getitem__(self, which: npt.NDArray[Any]) -> _Rows:
+        return _Rows(self.codes[which], self.traits[which], self.size[which])
+
+    def covariance(self, other: _Rows, scale: float = SCALE) -> FloatArray:
+        """Of log factors before anything is measured, (n, m), without noise and network."""
+        alike = [self.codes[:, [place]] == other.codes[:, place] for place in range(4)]
+        squares = (self.traits**2).sum(1)[:, None] + (other.traits**2).sum(1) - 2.0 * self.traits @ other.traits.T
+        near = np.exp(-0.5 * np.maximum(squares, 0.0) / REACH**2)
+        found = scale**2 + SIZE**2 * self.size[:, None] * other.size + alike[0] * (GROUP**2 + SHAPE**2 * near)
+        found += alike[1] * (OP**2 + 0.5 * SHAPE**2 * near) + (alike[1] & alike[2]) * FUSED**2
+        return np.asarray(found + SAME**2 * alike[3], dtype=float)
+
+
+class _Vocabulary:
+    """Numbers for names; a name gets the same one again."""
+
+    def __init__(self, scale: FloatArray) -> None:
+        self.scale = scale
+        self.numbers: dict[object, int] = {}
+
+    def rows(self, kernels: Sequence[Kernel], described: Described, price_s: FloatArray) -> _Rows:
+        codes = []
+        for kernel, each in zip(kernels, described.descriptions, strict=True):
+            op = _op(kernel)
+            names = (each.group, (each.group, op), (each.group, op, kernel.activation), kernel)
+            codes.append([self.numbers.setdefault(name, len(self.numbers)) for name in names])
+        size = (np.log(price_s) - TYPICAL_LOG_S) / 2.0
+        return _Rows(np.array(codes, dtype=np.int64).reshape(-1, 4), described.traits / self.scale, size)
+
+
+def _op(kernel: Kernel) -> tuple[str, str]:
+    """An op and, where the runtime tells, what ran it: LiteRT runs one op by implementations ten times apart."""
+    return kernel.op, str(kernel.attribute("implementation") or "")
 
 
 @dataclass(frozen=True, slots=True)
-class _Component:
-    """One point of the grid, solved.
+class Adapted:
+    """What an adaptation says about one network.
 
     Attributes:
-        evidence: its logarithm.
-        mode: coefficients, (d,).
-        precision: of the coefficients, (d, d).
-        weights: of the observations: one over their variance, (n,).
-        shrinkage: the prior's sd of a group.
-        noise: sd of a log total.
+        latency_s: of the network, un-profiled.
+        low_s: of the 90 % interval.
+        high_s: of the 90 % interval.
+        kernel_s: (n,) what each kernel takes.
+        sd: (n,) of the log of each.
+        how: ``"found"``, ``"interpolated"`` or ``"unseen"`` among the networks measured on the target.
     """
 
-    evidence: float
-    mode: FloatArray
-    precision: FloatArray
-    weights: FloatArray
-    shrinkage: float
-    noise: float
-
-
-def _solve(rows: FloatArray, values: FloatArray, spread: FloatArray, sd: FloatArray, point: tuple[float, float]
-           ) -> _Component:  # fmt: skip
-    """Gauss-Newton to the mode, and Laplace's evidence there."""
-    prior, weights = spread**-2.0, sd**-2.0
-    at = np.zeros(rows.shape[1])
-    for _ in range(STEPS):
-        given, slopes = _linearised(rows, at)
-        precision = np.diag(prior) + (slopes.T * weights) @ slopes
-        step = np.linalg.solve(precision, (slopes.T * weights) @ (values - given) - prior * at)
-        at = at + np.clip(step, -1.0, 1.0)
-    given, slopes = _linearised(rows, at)
-    precision = np.diag(prior) + (slopes.T * weights) @ slopes
-    misfit = float(weights @ (values - given) ** 2 + prior @ at**2)
-    _, logdet = np.linalg.slogdet(precision)
-    evidence = -0.5 * (misfit + float(logdet) - float(np.log(prior).sum()) - float(np.log(weights).sum()))
-    return _Component(evidence, at, precision, weights, *point)
+    latency_s: float
+    low_s: float
+    high_s: float
+    kernel_s: FloatArray
+    sd: FloatArray
+    how: tuple[str, ...]
 
 
 class Adaptation:
-    """From a network's shares on the source to its latency on the target.
+    """From what a source foretells of a network's kernels to its latency on the target.
 
     Args:
         samples: networks measured on the target, five or more.
+        price_s: what the source foretells of the kernels of each, (kernels,).
 
     Raises:
         UsageError: too few, or figures that are no latencies.
     """
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
+    def __init__(self, samples: Sequence[Example], price_s: Sequence[Sequence[float] | FloatArray]) -> None:
         _check(samples)
         self.samples = tuple(samples)
-        self._design = _Design.of([sample.shares for sample in samples])
-        self._rows, self._values, self._owner = self._observations()
-        self._offset = float(np.median(self._values[: len(samples)]))
-        self._components, self._weights = self._fit()
-        mean, sd = self._left_out()
-        self.residuals = self._values[: len(samples)] - mean
-        self._inflation = max(1.0, float(np.sqrt(np.mean((self.residuals / sd) ** 2))))
-        self.score = float(np.sum(-0.5 * (self.residuals / sd) ** 2 - np.log(sd)))
+        described = [describe_network(each.kernels) for each in samples]
+        self._roofline = _roofline(samples, described)
+        self._vocabulary = _Vocabulary(np.maximum(np.vstack([each.traits for each in described]).std(axis=0), 0.1))
+        self._known = {kernel for each in samples for kernel in each.kernels}
+        self._ops = {_op(kernel) for kernel in self._known}
+        price = [self._price_s(each, priced) for each, priced in zip(described, price_s, strict=True)]
+        self._learn(described, price)
+        totals = np.array([each.latency_s for each in samples])
+        sums = np.array([sum(each.kernel_s) for each in samples])
+        counts = np.array([len(each.kernels) for each in samples], dtype=float)
+        self._correction = correct(sums, counts, totals, np.ones(len(totals)))
+        self.residuals, sds = self._left_out(sums, counts, totals)
+        self._inflation = max(1.0, float(np.sqrt(np.mean((self.residuals / sds) ** 2))))
 
-    def _observations(self) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
-        """Rows of the totals, then of profiled groups; their log ratios; and which sample each is of."""
-        totals = self._design.rows([sample.shares for sample in self.samples])
-        rows, values = list(totals), [np.log(s.measured_s / s.shares.latency_s) for s in self.samples]
-        owner = list(range(len(self.samples)))
-        for number, (row, sample) in enumerate(zip(totals, self.samples, strict=True)):
-            for group, seconds in sample.group_s.items():
-                there_s = sample.shares.group_s.get(group, 0.0)
-                if _tells(seconds, sample.measured_s) and _tells(there_s, sample.shares.latency_s):
-                    rows.append(self._design.group_row(row, group))
-                    values.append(np.log(seconds / there_s))
-                    owner.append(number)
-        return np.array(rows), np.array(values), np.array(owner)
+    def _price_s(self, described: Described, source_s: Sequence[float] | FloatArray) -> FloatArray:
+        """What is learnt around: the source knows the shapes, the target's own roofline what a call costs there."""
+        source = np.maximum(np.asarray(source_s, dtype=float), SHORTEST_S)
+        return np.asarray(np.sqrt(source * self._roofline.latency_s(described)), dtype=float)
 
-    def _fit(self) -> tuple[list[_Component], FloatArray]:
-        """The points of the grid with their shares of the evidence; hopeless ones are dropped."""
-        n, values = len(self.samples), self._values - self._offset
-        profiled = np.arange(len(values)) >= n
-        found = []
-        for shrinkage, noise, trust in itertools.product(SHRINKAGE, NOISE, TRUST if profiled.any() else TRUST[:1]):
-            sd = np.where(profiled, np.hypot(noise, trust), noise)
-            found.append(_solve(self._rows, values, self._design.spread(shrinkage), sd, (shrinkage, noise)))
-        best = max(component.evidence for component in found)
-        found = [component for component in found if component.evidence > best + np.log(HOPELESS)]
-        weights = np.exp(np.array([component.evidence - best for component in found]))
-        return found, weights / weights.sum()
+    def _learn(self, described: Sequence[Described], price_s: Sequence[FloatArray]) -> None:
+        """One row for each distinct kernel of each sample, the mean over its places."""
+        parts, took, owner, price = [], [], [], []
+        for number, (each, seen, priced) in enumerate(zip(self.samples, described, price_s, strict=True)):
+            first, place, count = _distinct(each.kernels)
+            rows = self._vocabulary.rows(each.kernels, seen, priced)
+            parts.append(rows[first])
+            took.append(np.bincount(place, each.kernel_s) / count)
+            owner.append(np.full(len(first), number))
+            price.append(priced[first])
+        joined = _Rows(
+            np.vstack([each.codes for each in parts]), np.vstack([each.traits for each in parts]),
+            np.concatenate([each.size for each in parts]),
+        )  # fmt: skip
+        seconds = np.maximum(np.concatenate(took), SHORTEST_S)
+        kept = np.sort(np.argsort(-seconds, kind="stable")[:MOST_ROWS])
+        self._rows, self._owner = joined[kept], np.concatenate(owner)[kept]
+        values = np.log(seconds[kept] / np.concatenate(price)[kept])
+        self._offset = float(np.median(values))
+        covariance = self._rows.covariance(self._rows) + NETWORK**2 * (self._owner[:, None] == self._owner)
+        covariance[np.diag_indices_from(covariance)] += NOISE**2 + (TICK_S / seconds[kept]) ** 2
+        self._precision = np.linalg.inv(covariance)
+        self._weights = self._precision @ (values - self._offset)
+        self._values, self._seconds = values - self._offset, seconds[kept]
+        self._prices = np.concatenate(price)[kept]
 
-    def _mixed(self, means: FloatArray, variances: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Mean and sd of the mixture of components, each (components, n)."""
-        mean = self._weights @ means
-        return mean, np.sqrt(self._weights @ (variances + (means - mean) ** 2))
+    def _left_out(self, sums: FloatArray, counts: FloatArray, totals: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Log of each sample's latency over what the others foretell, and the sd that they expect.
 
-    def _left_out(self) -> tuple[FloatArray, FloatArray]:
-        """Each sample's log ratio as the others foretell it, and its sd; its own profile is left out with its total."""
-        shape = (len(self._components), len(self.samples))
-        means, variances = np.zeros(shape), np.zeros(shape)
-        for number, each in enumerate(self._components):
-            given, slopes = _linearised(self._rows, each.mode)
-            residual = self._values - self._offset - given
-            for i in range(len(self.samples)):
-                mine = self._owner == i
-                taken = slopes[mine].T * each.weights[mine]
-                rest = np.linalg.inv(each.precision - taken @ slopes[mine])
-                means[number, i] = given[i] - slopes[i] @ rest @ taken @ residual[mine]
-                variances[number, i] = slopes[i] @ rest @ slopes[i] + each.noise**2
-        mean, sd = self._mixed(means, variances)
-        return mean + self._offset, sd
+        Source: Rasmussen and Williams, section 5.4.2, for a block of rows instead of one.
+        """
+        errors, sds = [], []
+        for number, each in enumerate(self.samples):
+            mine = np.flatnonzero(self._owner == number)
+            block = np.linalg.inv(self._precision[np.ix_(mine, mine)])
+            foretold = self._values[mine] - block @ self._weights[mine]
+            # What repeats, repeats in both: the sums are compared over the distinct kernels, weighed by their count.
+            count = _distinct(each.kernels)[2]
+            weight = count[: len(mine)] if len(mine) == len(count) else np.ones(len(mine))
+            seconds = self._prices[mine] * np.exp(foretold + self._offset) * weight
+            ratio = float(seconds.sum() / (self._seconds[mine] * weight).sum())
+            others = np.arange(len(totals)) != number
+            fitted = correct(sums[others], counts[others], totals[others], np.ones(int(others.sum())))
+            errors.append(float(np.log(totals[number] / fitted.total_s(ratio * sums[number], int(counts[number])))))
+            share = seconds / seconds.sum()
+            sds.append(float(np.sqrt(share @ block @ share + NETWORK_SD**2)))
+        return np.array(errors), np.array(sds)
+
+    @property
+    def correction(self) -> Correction:
+        """From sums of kernels to totals."""
+        return self._correction
 
     @property
     def quantile(self) -> float:
@@ -219,90 +224,141 @@ class Adaptation:
         spread = float(np.sqrt(np.mean(self.residuals**2)))
         return float(np.expm1(spread * stats.t.ppf(0.5 + 0.5 * LEVEL, len(self.samples) - 1)))
 
-    def predict(self, shares: Sequence[Shares]) -> FloatArray:
-        """Latency with its 90 % interval for each network, (n, 3): latency, low, high (s)."""
-        rows = self._design.rows(shares)
-        unknown = np.maximum(1.0 - rows[:, 1:-2].sum(axis=1), 0.0)
-        means, variances = [], []
-        for each in self._components:
-            given, slopes = _linearised(rows, each.mode)
-            explained = np.einsum("ij,ij->i", slopes, np.linalg.solve(each.precision, slopes.T).T)
-            means.append(given)
-            variances.append(explained + (unknown * each.shrinkage) ** 2 + each.noise**2)
-        mean, sd = self._mixed(np.array(means), np.array(variances))
-        centre = np.log([each.latency_s for each in shares]) + self._offset + mean
-        reach = self.quantile * sd
-        found: FloatArray = np.exp(np.stack([centre, centre - reach, centre + reach], axis=1))
-        return found
+    def predict(self, kernels: Sequence[Kernel], source_s: Sequence[float] | FloatArray) -> Adapted:
+        """A network's latency on the target.
 
-    @property
-    def factors(self) -> dict[str, float]:
-        """How much slower each group is on the target than the global scale says."""
-        logs = self._weights @ np.array([each.mode[1:-2] for each in self._components])
-        return {group: float(np.exp(value)) for group, value in zip(self._design.groups, logs, strict=True)}
-
-    def as_dict(self) -> dict[str, Any]:
-        """The samples: all else follows from them."""
-        return {"samples": [sample.as_dict() for sample in self.samples]}
-
-    @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> Adaptation:
-        """Inverse of :meth:`as_dict`. Raises UsageError for anything else."""
-        told = data.get("samples")
-        if not isinstance(told, list) or not all(isinstance(item, Mapping) for item in told):
-            raise UsageError("The adaptation holds no list of samples.", remedy="Adapt anew: hwbench predictor adapt.")
-        return cls([Sample.parse(item) for item in told])
+        Args:
+            kernels: as the target's runtime runs them.
+            source_s: what the source foretells of each (s).
+        """
+        described = describe_network(kernels)
+        price_s = self._price_s(described, source_s)
+        first, place, _ = _distinct(kernels)
+        rows = self._vocabulary.rows(kernels, described, price_s)[first]
+        cross = rows.covariance(self._rows)
+        kernel_s = price_s * np.exp(self._offset + (cross @ self._weights))[place]
+        known = cross @ self._precision
+        share = np.bincount(place, kernel_s)
+        longest = np.argsort(-share, kind="stable")[:MOST_ROWS]
+        heavy = share[longest] / share.sum()
+        covariance = rows[longest].covariance(rows[longest]) - known[longest] @ cross[longest].T
+        variance = float(heavy @ covariance @ heavy) + NETWORK**2 + NETWORK_SD**2
+        own = SCALE**2 + SIZE**2 * rows.size**2 + GROUP**2 + 1.5 * SHAPE**2 + OP**2 + FUSED**2 + SAME**2
+        sd = np.sqrt(np.maximum(own - np.einsum("ij,ij->i", known, cross), 0.0) + NOISE**2)[place]
+        latency_s = self._correction.total_s(float(kernel_s.sum()), len(kernels))
+        reach = float(np.exp(self.quantile * np.sqrt(max(variance, 0.0))))
+        how = tuple(
+            FOUND if kernel in self._known else INTERPOLATED if _op(kernel) in self._ops else UNSEEN
+            for kernel in kernels
+        )
+        return Adapted(latency_s, latency_s / reach, latency_s * reach, kernel_s, sd, how)
 
 
-def _tells(seconds: float, total_s: float) -> bool:
-    return seconds >= max(SMALLEST_S, SMALLEST_SHARE * total_s)
+def _distinct(kernels: Sequence[Kernel]) -> tuple[IntArray, IntArray, IntArray]:
+    """First place of each distinct kernel, which of them each is, and how often each runs."""
+    numbers: dict[Kernel, int] = {}
+    place = np.array([numbers.setdefault(kernel, len(numbers)) for kernel in kernels], dtype=np.int64)
+    _, first = np.unique(place, return_index=True)
+    return first, place, np.bincount(place)
 
 
-def _check(samples: Sequence[Sample]) -> None:
+def _roofline(samples: Sequence[Example], described: Sequence[Described]) -> roofline.Roofline:
+    """Of the target, from the samples' kernels; a kernel counts by the root of its share, as in a fit."""
+    joined = Described.joined(described)
+    took = [np.maximum(np.array(each.kernel_s), SHORTEST_S) for each in samples]
+    weight = np.concatenate([np.sqrt(each / each.sum()) + LEAST_SHARE for each in took])
+    return roofline.fit(joined.groups, joined.work, joined.macs, np.concatenate(took), weight)
+
+
+def _check(samples: Sequence[Example]) -> None:
     if len(samples) < FEWEST:
         raise UsageError(
             f"{len(samples)} networks were measured on the new target; adapting takes at least {FEWEST}.",
             remedy=f"Measure more: --samples {2 * FEWEST}.",
         )
-    for sample in samples:
-        figures = (sample.measured_s, sample.shares.latency_s, sum(sample.shares.group_s.values()))
-        if not all(np.isfinite(figure) and figure > 0 for figure in figures) or sample.shares.kernels < 1:
+    for each in samples:
+        if not all(np.isfinite(total) and total > 0 for total in each.totals_s) or not sum(each.kernel_s) > 0:
             raise UsageError(
-                f"{sample.shares.identity} has no latency to adapt with: {sample.measured_s!r} s on the new target, "
-                f"{sample.shares.latency_s!r} s on the source.",
+                f"{each.identity} has no latency to adapt with: {each.totals_s} s on the new target.",
                 remedy="Measure it anew, or leave it out with --models.",
             )
-    if len(samples) > 1 and len({sample.measured_s for sample in samples}) == 1:
+    if len({each.latency_s for each in samples}) == 1:
         raise UsageError(
-            f"All {len(samples)} networks took the same {samples[0].measured_s:g} s on the new target.",
+            f"All {len(samples)} networks took the same {samples[0].latency_s:g} s on the new target.",
             remedy="Networks of different size cannot: check the device with hwbench doctor.",
         )
 
 
-def choose(pool: Sequence[Shares], samples: int, chosen: Sequence[int] = ()) -> list[int]:
+def choose(
+    pool: Sequence[Sequence[Kernel]], kernel_s: Sequence[Sequence[float] | FloatArray], samples: int,
+    chosen: Sequence[int] = (),
+) -> list[int]:  # fmt: skip
     """Which networks to measure, the most telling first: indices into the pool, those already chosen in front.
 
-    Each is the one that lowers the mean variance over the whole pool most (*Source*: Cohn, "Neural network exploration
-    using optimal experiment design", 1996), so that what is typical of the pool is measured before what is odd.
+    Each is the one whose kernels, once known, leave the least doubt of the totals of the whole pool, in the mean
+    (*Source*: Cohn, "Neural network exploration using optimal experiment design", 1996). Doubt is the process's own,
+    over kernels of the source: nothing is known of the target yet.
+
+    Args:
+        pool: kernels of each network, as the source runs them.
+        kernel_s: what each takes there.
+        samples: how many to choose.
+        chosen: some that are settled.
     """
-    design = _Design.of(pool)
-    shrinkage, noise = DESIGN
-    spread = design.spread(shrinkage)
-    spread[0] = 1.0
-    scaled = design.rows(pool) * spread
-    covariance = scaled @ scaled.T
+    described = [describe_network(kernels) for kernels in pool]
+    vocabulary = _Vocabulary(np.maximum(np.vstack([each.traits for each in described]).std(axis=0), 0.1))
+    parts, shares, noise, owner = [], [], [], []
+    for number, (kernels, seen, seconds) in enumerate(zip(pool, described, kernel_s, strict=True)):
+        took = np.maximum(np.asarray(seconds, dtype=float), SHORTEST_S)
+        first, place, count = _distinct(kernels)
+        parts.append(vocabulary.rows(kernels, seen, took)[first])
+        share = np.bincount(place, took)
+        shares.append(share / share.sum())
+        noise.append(NOISE**2 + (TICK_S / (share / count)) ** 2)
+        owner.append(np.full(len(first), number))
+    rows = _Rows(
+        np.vstack([each.codes for each in parts]), np.vstack([each.traits for each in parts]),
+        np.concatenate([each.size for each in parts]),
+    )  # fmt: skip
+    features = _landmarks(rows, np.concatenate(shares))
+    networks = np.split(features, np.cumsum([len(share) for share in shares])[:-1])
+    totals = np.array([share @ each for share, each in zip(shares, networks, strict=True)])
+    covariance = np.eye(features.shape[1])
     found: list[int] = []
     for number in range(min(samples, len(pool))):
         if number < len(chosen):
             best = chosen[number]
         else:
-            gain = (covariance**2).sum(axis=0) / (noise**2 + np.diag(covariance))
-            gain[found] = -np.inf
-            best = int(np.argmax(gain))
+            doubts = [
+                np.inf if i in found else float(np.sqrt(_left(covariance, totals, each, noise[i])).mean())
+                for i, each in enumerate(networks)
+            ]
+            best = int(np.argmin(doubts))
         found.append(best)
-        column = covariance[:, best]
-        covariance = covariance - np.outer(column, column) / (noise**2 + column[best])
+        told = networks[best] @ covariance
+        covariance = covariance - told.T @ np.linalg.solve(told @ networks[best].T + np.diag(noise[best]), told)
     return found
+
+
+def _landmarks(rows: _Rows, weight: FloatArray) -> FloatArray:
+    """Features whose products are the prior's covariance as far as some rows carry it, (n, landmarks).
+
+    Source: Williams and Seeger, "Using the Nyström method to speed up kernel machines", NIPS 2000. The rows are drawn
+    by their share of time.
+    """
+    random = np.random.default_rng(0)
+    some = random.choice(len(weight), min(LANDMARKS, len(weight)), replace=False, p=weight / weight.sum())
+    core = rows[some].covariance(rows[some], scale=GROUP) + 1e-6 * np.eye(len(some))
+    return np.asarray(np.linalg.solve(np.linalg.cholesky(core), rows[some].covariance(rows, scale=GROUP)).T)
+
+
+def _left(covariance: FloatArray, totals: FloatArray, network: FloatArray, noise: FloatArray) -> FloatArray:
+    """Variance of all totals once the kernels of one network are known, (networks,)."""
+    before = np.einsum("ij,jk,ik->i", totals, covariance, totals, optimize=True)
+    told = network @ covariance
+    seen = told @ totals.T
+    gain = np.einsum("ij,ij->j", seen, np.linalg.solve(told @ network.T + np.diag(noise), seen))
+    return np.asarray(np.maximum(before - gain, 0.0), dtype=float)
 
 
 def enough(half_widths: Sequence[float], precision: float | None = None) -> bool:
@@ -317,23 +373,3 @@ def enough(half_widths: Sequence[float], precision: float | None = None) -> bool
     if len(half_widths) <= PATIENCE:
         return False
     return min(half_widths[-PATIENCE:]) > (1.0 - GAIN) * min(half_widths[:-PATIENCE])
-
-
-class Several:
-    """Adaptations from several sources: each counts by how well it foretells the samples that it left out."""
-
-    def __init__(self, adaptations: Sequence[Adaptation]) -> None:
-        self.adaptations = tuple(adaptations)
-        scores = np.array([each.score for each in adaptations])
-        weights = np.exp(scores - scores.max())
-        self.weights = weights / weights.sum()
-
-    def predict(self, shares: Sequence[Sequence[Shares]]) -> FloatArray:
-        """As :meth:`Adaptation.predict`, from the networks' shares on each source, (n, 3)."""
-        logs = np.log([one.predict(each) for one, each in zip(self.adaptations, shares, strict=True)])
-        centre = np.einsum("s,sn->n", self.weights, logs[:, :, 0])
-        half = logs[:, :, 2] - logs[:, :, 0]
-        between = np.einsum("s,sn->n", self.weights, (logs[:, :, 0] - centre) ** 2)
-        reach = np.sqrt(np.einsum("s,sn->n", self.weights, half**2) + 1.645**2 * between)
-        found: FloatArray = np.exp(np.stack([centre, centre - reach, centre + reach], axis=1))
-        return found

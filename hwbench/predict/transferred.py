@@ -6,8 +6,10 @@ that nobody has measured anywhere. What adapts and what judges are different net
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from ..kernel import Kernel
 from ..lut.validate import Accuracy
-from .evaluate import Fit, FloatArray, Guess, median_rank, predictor_fit, space_of, trainers
+from .evaluate import Fit, Fitted, FloatArray, Guess, Own, median_rank, space_of, trainers
 from .examples import Example
+from .features import group_of
 from .networks import PROBE
-from .shares import Sample, Shares, group_of, grouped
+from .predictor import Predictor
 from .simple import line
 from .transfer import Adaptation, choose
 
@@ -176,13 +178,16 @@ def evaluate_transfer(
             f"{len(here)} networks are measured on both targets; {samples} to adapt with leave too few to judge by.",
             remedy=f"Measure {samples + JUDGED - len(here)} more networks on the new target, or lower --samples.",
         )
-    guesses = held_out(source_examples, {example.identity for example in here}, fit or predictor_fit, seed, progress)
-    sources = [there[example.identity] for example in here]
-    shares = [
-        Shares.of(e.identity, guesses[e.identity].latency_s, e.kernels, guesses[e.identity].kernel_s) for e in sources
-    ]
+    guesses = held_out(source_examples, here, fit or prices_fit, seed, progress)
+    bed = _Bed(
+        tuple(there[example.identity] for example in here),
+        tuple(here),
+        tuple(guesses[example.identity][0] for example in here),
+        tuple(guesses[example.identity][1] for example in here),
+        samples,
+    )
     random = np.random.default_rng(seed)
-    trials = [_trial(sources, here, shares, samples, np.asarray(random.permutation(len(here)))) for _ in range(repeats)]
+    trials = [bed.trial(np.asarray(random.permutation(len(here)))) for _ in range(repeats)]
     return TransferEvaluation(
         source=source_examples[0].target,
         target=here[0].target,
@@ -195,67 +200,90 @@ def evaluate_transfer(
 
 def held_out(
     examples: Sequence[Example],
-    wanted: set[str],
+    wanted: Sequence[Example],
     fit: Fit,
     seed: int,
     progress: Callable[[str], None] | None = None,
-) -> dict[str, Guess]:
-    """What predictors that never saw a network's family say of it, for the wanted ones."""
+) -> dict[str, tuple[Guess, Guess]]:
+    """What predictors that never saw a network's family say of it: of its kernels on the source and on the target.
+
+    Args:
+        examples: of the source.
+        wanted: of the target; each has its like on the source.
+    """
     families: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         families[example.family].append(example)
-    found = {}
+    targets = {example.identity: example for example in wanted}
     generated_for = {example.identity: example.generated_for for example in examples if example.generated_for}
-    for name, held in families.items():
-        asked = [example for example in held if example.identity in wanted]
-        if not asked:
-            continue
-        if progress is not None:
-            progress(f"source without {name}")
-        fitted = fit(trainers(examples, held, generated_for), seed)
-        found.update({example.identity: fitted.guess(example.kernels) for example in asked})
+    asked = {
+        name: mine
+        for name, held in families.items()
+        if (mine := [example for example in held if example.identity in targets])
+    }
+
+    def fold(name: str) -> dict[str, tuple[Guess, Guess]]:
+        fitted = fit(trainers(examples, families[name], generated_for), seed)
+        return {
+            example.identity: (fitted.guess(example.kernels), fitted.guess(targets[example.identity].kernels))
+            for example in asked[name]
+        }
+
+    found = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # as in evaluation
+        answers = pool.map(fold, asked)
+        for name in asked:
+            if progress is not None:
+                progress(f"source without {name}")
+            found.update(next(answers))
     return found
 
 
-def _trial(
-    sources: Sequence[Example],
-    here: Sequence[Example],
-    shares: Sequence[Shares],
-    samples: int,
-    order: npt.NDArray[np.int64],
-) -> Trial:
-    """One division: networks to choose from and networks to judge by."""
-    size = min(max(samples, round(POOL * len(order))), len(order) - JUDGED)
-    pool, judged = order[:size], order[size:]
-    chosen = pool[choose([shares[i] for i in pool], samples)]
-    measured = np.array([example.latency_s for example in here])
-    adaptation = Adaptation([sample(shares[i], here[i], sources[i].kernels) for i in chosen])
-    return Trial(
-        sampled=tuple(here[i].identity for i in chosen),
-        judged=tuple(here[i].identity for i in judged),
-        predicted_s=adaptation.predict([shares[i] for i in judged]),
-        measured_s=measured[judged],
-        baselines=trivial(sources, shares, measured, chosen, judged),
-    )
+def prices_fit(examples: Sequence[Example], seed: int) -> Fitted:
+    """Fit as ``hwbench predictor train`` does, but without the source's own intervals, which nobody asks for here."""
+    return Own(Predictor.train(examples, seed=seed, doubted=False))
 
 
-def sample(shares: Shares, example: Example, source_kernels: Sequence[Kernel]) -> Sample:
-    """What a network measured on the new target tells: its total and, of the same runtime, its profile scaled to it.
+@dataclass(frozen=True, slots=True)
+class _Bed:
+    """Networks on both targets, and what the source foretells of them, in one order.
 
-    Another runtime fuses and names differently, so that a group there is other work than the group here. Seen on 13
-    to 18 networks: with the profile the error went from 10.7 to 7.0 % between one and two threads of ONNX Runtime,
-    but from 8.3 to 10.4 % towards LiteRT.
+    Attributes:
+        sources: on the source.
+        targets: on the target.
+        guesses: of the kernels that the source runs.
+        prices: of the kernels that the target runs.
+        samples: how many adapt.
     """
-    same = {kernel.runtime for kernel in source_kernels} == {kernel.runtime for kernel in example.kernels}
-    found = grouped(example.kernels, example.kernel_s) if same else {}
-    total = sum(found.values())
-    scaled = {group: seconds / total * example.latency_s for group, seconds in found.items()} if total > 0 else {}
-    return Sample(shares, example.latency_s, scaled)
+
+    sources: tuple[Example, ...]
+    targets: tuple[Example, ...]
+    guesses: tuple[Guess, ...]
+    prices: tuple[Guess, ...]
+    samples: int
+
+    def trial(self, order: npt.NDArray[np.int64]) -> Trial:
+        """One division: networks to choose from and networks to judge by."""
+        size = min(max(self.samples, round(POOL * len(order))), len(order) - JUDGED)
+        pool, judged = order[:size], order[size:]
+        kernel_s = [self.guesses[i].kernel_s for i in pool]
+        chosen = pool[choose([self.sources[i].kernels for i in pool], kernel_s, self.samples)]
+        adaptation = Adaptation([self.targets[i] for i in chosen], [self.prices[i].kernel_s for i in chosen])
+        found = [adaptation.predict(self.targets[i].kernels, self.prices[i].kernel_s) for i in judged]
+        measured = np.array([example.latency_s for example in self.targets])
+        source_s = np.array([guess.latency_s for guess in self.guesses])
+        return Trial(
+            sampled=tuple(self.targets[i].identity for i in chosen),
+            judged=tuple(self.targets[i].identity for i in judged),
+            predicted_s=np.array([(each.latency_s, each.low_s, each.high_s) for each in found]),
+            measured_s=measured[judged],
+            baselines=trivial(self.sources, source_s, measured, chosen, judged),
+        )
 
 
 def trivial(
     sources: Sequence[Example],
-    shares: Sequence[Shares],
+    source_s: FloatArray,
     measured_s: FloatArray,
     chosen: Sequence[int] | npt.NDArray[np.int64],
     judged: Sequence[int] | npt.NDArray[np.int64],
@@ -263,13 +291,19 @@ def trivial(
     """The baselines that need no method, fitted on the chosen networks.
 
     A line through MACs; the source's prediction times one factor; a cost for each kernel of a group, however large.
+
+    Args:
+        sources: networks on the source.
+        source_s: what the source foretells of each, (n,).
+        measured_s: of each on the target, (n,).
+        chosen: which are known.
+        judged: which are asked for.
     """
     from scipy.optimize import nnls
 
     chosen, judged = np.asarray(chosen), np.asarray(judged)
     macs = np.array([float(example.macs) for example in sources])
     a, b = line(macs[chosen], measured_s[chosen])
-    source_s = np.array([each.latency_s for each in shares])
     factor = np.exp(np.mean(np.log(measured_s[chosen] / source_s[chosen])))
     groups = sorted({group_of(kernel) for example in sources for kernel in example.kernels})
     counts = np.array([[sum(group_of(k) == g for k in e.kernels) for g in groups] for e in sources], dtype=float)
