@@ -353,7 +353,7 @@ def test_sessions_count_by_what_their_blocks_and_their_spread_leave_open() -> No
 
 def test_presets_are_those_of_the_table() -> None:
     assert preset("quick").looks == (3,)
-    assert preset("default").looks == (8, 11, 15)
+    assert preset("default").looks == (8, 11, 15, 20)
     assert preset("rigorous").looks[0] == 15
     assert preset("rigorous").looks[-1] == 40
     assert preset("mlperf-mobile").percentile == 0.9

@@ -96,6 +96,8 @@ def test_an_adapted_predictor_survives_its_file(file: Path, tmp_path: Path) -> N
     assert [row.latency_s for row in two.layers] == pytest.approx([row.latency_s for row in one.layers])
     assert again.about["measured"] == len(done.examples)
     assert isinstance(opened(file), Predictor)
+    shown = run("predictor", "show", str(tmp_path / "pi5.hwp"))
+    assert f"adapted to {THERE} with {len(done.examples)} networks" in shown.stdout
 
 
 def test_a_damaged_adaptation_is_refused(file: Path) -> None:

@@ -63,12 +63,12 @@ def width(made: Adaptation, family: int, member: int) -> float:
     return (found.high_s - found.low_s) / found.latency_s
 
 
-def test_a_depthwise_convolution_that_runs_as_products_is_a_grouped_one() -> None:
+def test_a_depthwise_convolution_that_runs_as_products_is_a_group_of_its_own() -> None:
     """XNNPACK has depthwise kernels for small windows; others cost ten times as much."""
     small = conv(8, 8, 14, size=3, groups=8)
     tagged = [replace(small, attributes=(*small.attributes, ("implementation", tag)))
               for tag in ("Convolution (NHWC, F32) DWConv", "Convolution (NHWC, F32) IGEMM")]  # fmt: skip
-    assert [group_of(kernel) for kernel in (small, *tagged)] == ["depthwise", "depthwise", "grouped"]
+    assert [group_of(kernel) for kernel in (small, *tagged)] == ["depthwise", "depthwise", "depthwise_gemm"]
 
 
 def test_ten_networks_beat_every_trivial_way() -> None:

@@ -14,6 +14,7 @@ from . import options
 from .predictor_evaluate import commands
 
 if TYPE_CHECKING:
+    from ..predict.adapted import AdaptedPredictor
     from ..predict.joules import EnergyEstimate, NoEnergy
     from ..predict.predictor import NetworkEstimate, Predictor
     from ..predict.sampling import Sampled
@@ -165,9 +166,10 @@ def show(path: Path, as_json: bool) -> None:
     Example:
       hwbench predictor show cpu.hwp
     """
+    from ..predict.adapted import opened
     from . import terminal
 
-    found = _read(path)
+    found = opened(path)
     if as_json:
         terminal.json_line(found.summary())
         return
@@ -205,12 +207,6 @@ def predict(
         terminal.json_line(found.as_dict())
         return
     _show_estimate(found, everything=layers)
-
-
-def _read(path: Path) -> Predictor:
-    from ..predict.predictor import Predictor
-
-    return Predictor.read(path)
 
 
 def _energy_line(found: EnergyEstimate | NoEnergy) -> str:
@@ -287,11 +283,15 @@ def _energy_learnt(told: dict[str, Any]) -> str:
     return f"{told['networks']} networks by {told['measured_by'] or 'a meter'}: {rates}; {off}"
 
 
-def _show_summary(found: Predictor) -> None:
+def _show_summary(found: Predictor | AdaptedPredictor) -> None:
     from . import terminal
 
     out, told = terminal.console(), found.summary()
-    out.print(terminal.text(f"predictor of {found.target}", "bold"), soft_wrap=True)
+    out.print(terminal.text(f"predictor of {told['target']}", "bold"), soft_wrap=True)
+    if made := told.get("adapted"):
+        off = units.percent(made["left_out_error"])
+        line = f"adapted to {made['target']} with {made['networks']} networks, each {off} off as the others foretell it"
+        out.print(terminal.text(line, "bold"), soft_wrap=True)
     rows = [
         ("networks", f"{told['networks']} of {told['families']} families, {told['kernels']} distinct kernels"),
         ("single kernels", f"{told['generated']} that were generated" if told["generated"] else None),

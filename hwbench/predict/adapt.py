@@ -107,7 +107,7 @@ def adapt(
         adaptation=adaptation,
         half_widths=tuple(half_widths),
         missing=tuple(missing),
-        left_out_error=float(np.mean(np.abs(np.expm1(-adaptation.residuals)))),
+        left_out_error=adaptation.left_out_error,
         baselines=_trivial_errors(found, pool, guesses),
     )
 

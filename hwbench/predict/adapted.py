@@ -96,6 +96,16 @@ class AdaptedPredictor:
             ),
         )  # fmt: skip
 
+    def summary(self) -> dict[str, Any]:
+        """What it is, as ``hwbench predictor show --json`` prints it: the source's, and what was made of it."""
+        made = {
+            "target": self.target,
+            "networks": len(self.adaptation.samples),
+            "left_out_error": self.adaptation.left_out_error,
+            "half_width": self.adaptation.half_width,
+        }
+        return {**self.source.summary(), "adapted": made}
+
     def write(self, path: Path | str) -> None:
         """Write the source's file, which then says so. Raises UsageError where it cannot be written."""
         told = {"target": self.target, "adapted_from": self.source.target, **self.about}

@@ -19,12 +19,15 @@ from ..kernel import Kernel, Tensor
 FloatArray = npt.NDArray[np.float64]
 
 GROUPS = (
-    "stem", "pointwise", "dense", "grouped", "depthwise", "transposed", "linear", "product", "attention",
-    "elementwise", "activation", "norm", "pool", "window", "reduce", "layout", "transpose", "resize", "cubic", "other",
+    "stem", "pointwise", "dense", "grouped", "depthwise", "depthwise_gemm", "transposed", "linear", "product",
+    "attention", "elementwise", "activation", "norm", "pool", "window", "reduce", "layout", "transpose", "resize",
+    "cubic", "other",
 )  # fmt: skip
 """How kernels compute: convolutions by what their inner loop runs over, matrix products by whether one side is a
-weight (``linear``) or both are data (``product``), and the rest by their kind. Three kinds are two groups each, since
-the slow way costs many times the fast one (seen with ONNX Runtime): a cubic resize forty times as much an element as a
+weight (``linear``) or both are data (``product``), and the rest by their kind. Four kinds are two groups each, since
+the slow way costs many times the fast one. With LiteRT: a depthwise convolution that XNNPACK runs as matrix products,
+``depthwise_gemm``, since it has depthwise kernels for small windows only (one of 7x7 takes 13 times as long as with
+ONNX Runtime, one of 3x3 two thirds). With ONNX Runtime: a cubic resize costs forty times as much an element as a
 linear one (65 ns to 1.5 ns); a pool over plain images, ``window``, thirty times as much as over blocks of channels
 (1.0 ns a tap to 0.03 ns); a ``transpose`` of several axes ten times as much as one that moves a single axis."""
 STEM_CHANNELS = 4  # a convolution from so few channels runs over pixels: images, with or without alpha
@@ -174,7 +177,9 @@ def group_of(kernel: Kernel) -> str:
     if kernel.kind == "conv":
         groups, channels = _ints(kernel, "groups", 1)[0], _ints(kernel, "in_channels", 1)[0]
         if groups > 1:
-            return "depthwise" if groups == channels and not _by_products(kernel) else "grouped"
+            if groups != channels:
+                return "grouped"
+            return "depthwise_gemm" if "GEMM" in str(kernel.attribute("implementation") or "") else "depthwise"
         if channels <= STEM_CHANNELS:
             return "stem"
         return "pointwise" if math.prod(_ints(kernel, "kernel_shape", 1)) == 1 else "dense"
@@ -189,14 +194,6 @@ def group_of(kernel: Kernel) -> str:
     if kernel.attribute("perm") is not None and not _transposition(kernel).get("one_axis", 1.0):
         return "transpose"
     return kernel.kind
-
-
-def _by_products(kernel: Kernel) -> bool:
-    """Whether the runtime says that it runs a convolution as matrix products, one for each group of channels.
-
-    XNNPACK has depthwise kernels for small windows only (seen: up to 5x5); one of 7x7 takes 6 to 18 times as long.
-    """
-    return "GEMM" in str(kernel.attribute("implementation") or "")
 
 
 def _steps(kernel: Kernel, group: str, out: Tensor) -> float:

@@ -8,14 +8,15 @@ Gaussian process (*Source*: Rasmussen and Williams, Gaussian Processes for Machi
 
 Ten networks hold several hundred distinct kernels. Their totals alone, ten numbers, cannot tell which groups of kernels
 are slow: on the same data a regression of totals on shares of time, which this replaced, was 23 % off towards LiteRT,
-17 % towards eager torch and 8 % towards two threads, the process 8, 9 and 8 % (2026-11-21, 28 to 40 networks, no kernel
+17 % towards eager torch and 8 % towards two threads, the process 9, 9 and 8 % (2026-11-21, 28 to 40 networks, no kernel
 of a judged network's family known to the source).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,12 @@ class _Rows:
     traits: FloatArray
     size: FloatArray
 
+    @classmethod
+    def joined(cls, parts: Sequence[_Rows]) -> _Rows:
+        """The rows of several networks, one after another."""
+        codes, traits = np.vstack([each.codes for each in parts]), np.vstack([each.traits for each in parts])
+        return cls(codes, traits, np.concatenate([each.size for each in parts]))
+
     def __getitem__(self, which: npt.NDArray[Any]) -> _Rows:
         return _Rows(self.codes[which], self.traits[which], self.size[which])
 
@@ -83,9 +90,13 @@ class _Rows:
 class _Vocabulary:
     """Numbers for names; a name gets the same one again."""
 
-    def __init__(self, scale: FloatArray) -> None:
+    def __init__(self, scale: FloatArray, numbers: Mapping[object, int] = MappingProxyType({})) -> None:
         self.scale = scale
-        self.numbers: dict[object, int] = {}
+        self.numbers = dict(numbers)
+
+    def copy(self) -> _Vocabulary:
+        """One that learns new names without this one's keeping them."""
+        return _Vocabulary(self.scale, self.numbers)
 
     def rows(self, kernels: Sequence[Kernel], described: Described, price_s: FloatArray) -> _Rows:
         codes = []
@@ -166,10 +177,7 @@ class Adaptation:
             took.append(np.bincount(place, each.kernel_s) / count)
             owner.append(np.full(len(first), number))
             price.append(priced[first])
-        joined = _Rows(
-            np.vstack([each.codes for each in parts]), np.vstack([each.traits for each in parts]),
-            np.concatenate([each.size for each in parts]),
-        )  # fmt: skip
+        joined = _Rows.joined(parts)
         seconds = np.maximum(np.concatenate(took), SHORTEST_S)
         kept = np.sort(np.argsort(-seconds, kind="stable")[:MOST_ROWS])
         self._rows, self._owner = joined[kept], np.concatenate(owner)[kept]
@@ -210,6 +218,11 @@ class Adaptation:
         return self._correction
 
     @property
+    def left_out_error(self) -> float:
+        """Mean relative error of each sample as the others foretell it."""
+        return float(np.mean(np.abs(np.expm1(-self.residuals))))
+
+    @property
     def quantile(self) -> float:
         """Half-width of the 90 % interval in standard deviations: Student's, widened where left-out samples ask it."""
         from scipy import stats
@@ -234,7 +247,7 @@ class Adaptation:
         described = describe_network(kernels)
         price_s = self._price_s(described, source_s)
         first, place, _ = _distinct(kernels)
-        rows = self._vocabulary.rows(kernels, described, price_s)[first]
+        rows = self._vocabulary.copy().rows(kernels, described, price_s)[first]
         cross = rows.covariance(self._rows)
         kernel_s = price_s * np.exp(self._offset + (cross @ self._weights))[place]
         known = cross @ self._precision
@@ -316,10 +329,7 @@ def choose(
         shares.append(share / share.sum())
         noise.append(NOISE**2 + (TICK_S / (share / count)) ** 2)
         owner.append(np.full(len(first), number))
-    rows = _Rows(
-        np.vstack([each.codes for each in parts]), np.vstack([each.traits for each in parts]),
-        np.concatenate([each.size for each in parts]),
-    )  # fmt: skip
+    rows = _Rows.joined(parts)
     features = _landmarks(rows, np.concatenate(shares))
     networks = np.split(features, np.cumsum([len(share) for share in shares])[:-1])
     totals = np.array([share @ each for share, each in zip(shares, networks, strict=True)])
