@@ -149,27 +149,19 @@ class Adaptation:
         _check(samples)
         self.samples = tuple(samples)
         described = [describe_network(each.kernels) for each in samples]
-        self._roofline = _roofline(samples, described)
+        self._roofline = _of_target(samples, described)
         self._vocabulary = _Vocabulary(np.maximum(np.vstack([each.traits for each in described]).std(axis=0), 0.1))
         self._known = {kernel for each in samples for kernel in each.kernels}
         self._ops = {_op(kernel) for kernel in self._known}
-        price = [self._price_s(each, priced) for each, priced in zip(described, price_s, strict=True)]
+        price = [_mean(priced, self._roofline, each) for each, priced in zip(described, price_s, strict=True)]
         self._learn(described, price)
-        totals = np.array([each.latency_s for each in samples])
-        sums = np.array([sum(each.kernel_s) for each in samples])
-        counts = np.array([len(each.kernels) for each in samples], dtype=float)
-        self._correction = correct(sums, counts, totals, np.ones(len(totals)))
-        self.residuals, sds = self._left_out(sums, counts, totals)
+        self._correction = _correction(samples)
+        self.residuals, sds = self._left_out(described, price_s)
         self._inflation = max(1.0, float(np.sqrt(np.mean((self.residuals / sds) ** 2))))
-
-    def _price_s(self, described: Described, source_s: Sequence[float] | FloatArray) -> FloatArray:
-        """What is learnt around: the source knows the shapes, the target's own roofline what a call costs there."""
-        source = np.maximum(np.asarray(source_s, dtype=float), SHORTEST_S)
-        return np.asarray(np.sqrt(source * self._roofline.latency_s(described)), dtype=float)
 
     def _learn(self, described: Sequence[Described], price_s: Sequence[FloatArray]) -> None:
         """One row for each distinct kernel of each sample, the mean over its places."""
-        parts, took, owner, price = [], [], [], []
+        parts, took, owner, price, places, counts = [], [], [], [], [], []
         for number, (each, seen, priced) in enumerate(zip(self.samples, described, price_s, strict=True)):
             first, place, count = _distinct(each.kernels)
             rows = self._vocabulary.rows(each.kernels, seen, priced)
@@ -177,6 +169,8 @@ class Adaptation:
             took.append(np.bincount(place, each.kernel_s) / count)
             owner.append(np.full(len(first), number))
             price.append(priced[first])
+            places.append(first)
+            counts.append(count)
         joined = _Rows.joined(parts)
         seconds = np.maximum(np.concatenate(took), SHORTEST_S)
         kept = np.sort(np.argsort(-seconds, kind="stable")[:MOST_ROWS])
@@ -188,26 +182,29 @@ class Adaptation:
         self._precision = np.linalg.inv(covariance)
         self._weights = self._precision @ (values - self._offset)
         self._values, self._seconds = values - self._offset, seconds[kept]
-        self._prices = np.concatenate(price)[kept]
+        self._place, self._count = np.concatenate(places)[kept], np.concatenate(counts)[kept]
 
-    def _left_out(self, sums: FloatArray, counts: FloatArray, totals: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _left_out(
+        self, described: Sequence[Described], price_s: Sequence[Sequence[float] | FloatArray]
+    ) -> tuple[FloatArray, FloatArray]:
         """Log of each sample's latency over what the others foretell, and the sd that they expect.
 
-        Source: Rasmussen and Williams, section 5.4.2, for a block of rows instead of one.
+        The others have a roofline and a correction of their own; the process without a block of rows is had from the
+        whole one (*Source*: Rasmussen and Williams, section 5.4.2, for a block instead of a row).
         """
         errors, sds = [], []
         for number, each in enumerate(self.samples):
+            others = [i for i in range(len(self.samples)) if i != number]
+            known = [self.samples[i] for i in others]
+            theirs = _of_target(known, [described[i] for i in others])
             mine = np.flatnonzero(self._owner == number)
             block = np.linalg.inv(self._precision[np.ix_(mine, mine)])
-            foretold = self._values[mine] - block @ self._weights[mine]
-            # What repeats, repeats in both: the sums are compared over the distinct kernels, weighed by their count.
-            count = _distinct(each.kernels)[2]
-            weight = count[: len(mine)] if len(mine) == len(count) else np.ones(len(mine))
-            seconds = self._prices[mine] * np.exp(foretold + self._offset) * weight
-            ratio = float(seconds.sum() / (self._seconds[mine] * weight).sum())
-            others = np.arange(len(totals)) != number
-            fitted = correct(sums[others], counts[others], totals[others], np.ones(int(others.sum())))
-            errors.append(float(np.log(totals[number] / fitted.total_s(ratio * sums[number], int(counts[number])))))
+            factor = np.exp(self._values[mine] - block @ self._weights[mine] + self._offset)
+            price = _mean(price_s[number], theirs, described[number])[self._place[mine]]
+            seconds = price * factor * self._count[mine]
+            ratio = float(seconds.sum() / (self._seconds[mine] * self._count[mine]).sum())
+            foretold_s = _correction(known).total_s(ratio * sum(each.kernel_s), len(each.kernels))
+            errors.append(float(np.log(each.latency_s / foretold_s)))
             share = seconds / seconds.sum()
             sds.append(float(np.sqrt(share @ block @ share + NETWORK_SD**2)))
         return np.array(errors), np.array(sds)
@@ -245,7 +242,7 @@ class Adaptation:
             source_s: what the source foretells of each (s).
         """
         described = describe_network(kernels)
-        price_s = self._price_s(described, source_s)
+        price_s = _mean(source_s, self._roofline, described)
         first, place, _ = _distinct(kernels)
         rows = self._vocabulary.copy().rows(kernels, described, price_s)[first]
         cross = rows.covariance(self._rows)
@@ -275,8 +272,21 @@ def _distinct(kernels: Sequence[Kernel]) -> tuple[IntArray, IntArray, IntArray]:
     return first, place, np.bincount(place)
 
 
-def _roofline(samples: Sequence[Example], described: Sequence[Described]) -> roofline.Roofline:
-    """Of the target, from the samples' kernels; a kernel counts by the root of its share, as in a fit."""
+def _mean(source_s: Sequence[float] | FloatArray, target: roofline.Roofline, described: Described) -> FloatArray:
+    """What is learnt around, (n,): the source knows the shapes, the target's own roofline what a call costs there."""
+    source = np.maximum(np.asarray(source_s, dtype=float), SHORTEST_S)
+    return np.asarray(np.sqrt(source * target.latency_s(described)), dtype=float)
+
+
+def _correction(samples: Sequence[Example]) -> Correction:
+    """From sums of kernels to totals."""
+    sums = np.array([sum(each.kernel_s) for each in samples])
+    counts = np.array([len(each.kernels) for each in samples], dtype=float)
+    return correct(sums, counts, np.array([each.latency_s for each in samples]), np.ones(len(samples)))
+
+
+def _of_target(samples: Sequence[Example], described: Sequence[Described]) -> roofline.Roofline:
+    """From the samples' kernels; a kernel counts by the root of its share, as in a fit."""
     joined = Described.joined(described)
     took = [np.maximum(np.array(each.kernel_s), SHORTEST_S) for each in samples]
     weight = np.concatenate([np.sqrt(each / each.sum()) + LEAST_SHARE for each in took])
