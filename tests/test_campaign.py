@@ -318,7 +318,7 @@ def test_an_impossible_target_fails_alone(workers: type[InProcessWorker], store:
 
 
 @pytest.mark.parametrize("spread", ["0.0001", "0.02"])
-def test_default_looks_at_8_11_and_15_and_says_what_it_would_have_taken(
+def test_default_looks_four_times_and_says_what_it_would_have_taken(
     workers: type[InProcessWorker], store: Store, cache: Cache, spread: str
 ) -> None:
     (found,) = measured(store, cache, ["one"], [f"{FAKE}+spread={spread}"], ("latency",), "default", id="fixed")
@@ -332,9 +332,9 @@ def test_default_looks_at_8_11_and_15_and_says_what_it_would_have_taken(
         assert half <= 0.01
         assert "precision_not_met" not in doubts
     else:
-        assert len(found.of("latency")) == 15
+        assert len(found.of("latency")) == 20
         assert half > 0.01
-        assert "15 sessions" in doubts["precision_not_met"].text
+        assert "20 sessions" in doubts["precision_not_met"].text
         needed = estimate.sessions_needed(found.latency.anchor.estimate, 0.01)
         assert needed is not None
         assert f"About {needed} sessions" in doubts["precision_not_met"].remedy

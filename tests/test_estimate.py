@@ -390,7 +390,7 @@ def test_what_is_not_precise_says_what_it_would_have_taken() -> None:
     assert budget.needed_sessions is not None
     assert 8 * 2.5 < budget.needed_sessions < 8 * 4.1  # four times the sessions, less what Student's t gains
     assert budget.needed_s == pytest.approx(budget.needed_sessions * 50.0 / 8)
-    last = next_look(default, _estimate(0.012, 15, floor=0.011), 15, 20.0)
+    last = next_look(default, _estimate(0.012, 20, floor=0.011), 20, 20.0)
     assert (last.reason, last.needed_sessions, last.needed_s) == ("precision_not_met", None, None)
 
 
