@@ -12,6 +12,7 @@ from predict_device import Device, conv, device, example, kernels_of, networks, 
 
 from hwbench.errors import UsageError
 from hwbench.kernel import Kernel
+from hwbench.predict import transfer
 from hwbench.predict.adapt import Measure, adapt, adapted_to
 from hwbench.predict.evaluate import Guess
 from hwbench.predict.examples import Example
@@ -150,6 +151,14 @@ def test_a_sample_that_the_others_do_not_foretell_widens_every_interval() -> Non
     plain_, doubtful = adaptation(samples(10)), adaptation(odd)
     assert abs(doubtful.residuals[3]) > 0.3
     assert width(doubtful, 1, 9) > 1.5 * width(plain_, 1, 9)
+
+
+def test_where_kernels_are_too_many_every_network_keeps_those_that_take_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "MOST_ROWS", 40)
+    tiny = example("tiny", "tiny", [conv(8, 8, 4), conv(8, 16, 4)], OTHER, target=THERE)
+    made = adaptation([*samples(12), tiny])
+    assert np.isfinite(made.residuals).all()
+    assert predicted(made, 1, 9).latency_s == pytest.approx(measured(1, 9).latency_s, rel=0.25)
 
 
 def test_it_chooses_different_networks_and_always_the_same() -> None:

@@ -390,6 +390,7 @@ def doubts_of_graph(graph: Graph, target: str, known: Mapping[str, Any]) -> tupl
     if graph.stand_in:
         widen *= STAND_IN_WIDENS
         caveats.append(_caveat("stand_in", why=graph.stand_in))
+    known = known if isinstance(known, Mapping) else {}  # a file may say anything
     runtime = next(iter(known), "")
     if graph.versions and runtime and graph.versions.get(runtime) != known.get(runtime):
         widen *= VERSION_WIDENS

@@ -48,7 +48,9 @@ NOISE, TICK_S, NETWORK = 0.1, 1e-6, 0.03
 it, the corrections of the others are as large), and sd of what all kernels of a network share."""
 SAME = 0.1  # sd of what an equal kernel of another network shares beyond its likes
 TYPICAL_LOG_S = -8.7  # log of a kernel's seconds in the middle of their range
-MOST_ROWS = 2500  # kernels of all samples that are learnt from, the longest; their cube is what fitting takes
+MOST_ROWS = (
+    2500  # kernels that are learnt from, those that take most of their networks; their cube is what fitting takes
+)
 LANDMARKS = 250  # kernels of the pool by which the choice of networks sees all others
 PATIENCE, GAIN = 3, 0.05
 """Measuring stops when the last three networks together narrowed the interval by less than a twentieth."""
@@ -161,7 +163,7 @@ class Adaptation:
 
     def _learn(self, described: Sequence[Described], price_s: Sequence[FloatArray]) -> None:
         """One row for each distinct kernel of each sample, the mean over its places."""
-        parts, took, owner, price, places, counts = [], [], [], [], [], []
+        parts, took, owner, price, places, counts, worth = [], [], [], [], [], [], []
         for number, (each, seen, priced) in enumerate(zip(self.samples, described, price_s, strict=True)):
             first, place, count = _distinct(each.kernels)
             rows = self._vocabulary.rows(each.kernels, seen, priced)
@@ -171,9 +173,11 @@ class Adaptation:
             price.append(priced[first])
             places.append(first)
             counts.append(count)
+            share = np.maximum(took[-1], SHORTEST_S) * count
+            worth.append(share / share.max())  # 1 for the one that takes most, so that every network keeps a row
         joined = _Rows.joined(parts)
         seconds = np.maximum(np.concatenate(took), SHORTEST_S)
-        kept = np.sort(np.argsort(-seconds, kind="stable")[:MOST_ROWS])
+        kept = np.sort(np.argsort(-np.concatenate(worth), kind="stable")[:MOST_ROWS])
         self._rows, self._owner = joined[kept], np.concatenate(owner)[kept]
         values = np.log(seconds[kept] / np.concatenate(price)[kept])
         self._offset = float(np.median(values))
