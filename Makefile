@@ -4,16 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo test coverage notebooks test-adbd test-arm64 lint clean
+.PHONY: env demo test coverage notebooks numbers test-adbd test-arm64 lint clean
 
 env: $(STAMP)
 
 # One call to pip for everything: torch, torchvision and litert-torch pin one another and have to be resolved together.
+# The pip that came with an older Python (23.2 with 3.11) tries versions one by one for minutes: `make notebooks` took it
+# over five, and takes pip 26 less than one.
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "hwbench needs Python 3.10 or newer: make env PYTHON=/path/to/python3"; exit 1; }
 	@echo "Creating $(VENV) with $$($(PYTHON) --version) and installing hwbench[dev] into it (some minutes, about 7 GB)"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --upgrade pip
 	@$(BIN)/python -m pip install -q -e '.[dev]'
 	@touch $(STAMP)
 	@echo "Ready: $(BIN)/hwbench"

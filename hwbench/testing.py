@@ -16,7 +16,7 @@ __all__ = ["check_space"]
 
 LARGEST_SLOT = 1_000_000
 """Combinations of one slot's genes that are still enumerated when a table is compiled."""
-# What a module raises when its layers do not fit together.
+# What somebody's code raises when its parts do not fit together.
 _REFUSALS = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
@@ -84,6 +84,9 @@ def _slots(space: Space) -> Iterator[str]:
         except KeyError as error:
             yield f"slot {slot.name} asks for gene {error}, which it does not name or which may not exist"
             continue
+        except _REFUSALS as error:
+            yield f"slot {slot.name} cannot say what it holds: {type(error).__name__}: {error}"
+            continue
         for block in held:
             yield from _block(slot.name, block)
             if work.setdefault(block.key, (block.macs, block.params)) != (block.macs, block.params):
@@ -130,7 +133,11 @@ def _network(space: Space, row: Rows, seed: int) -> Iterator[str]:
     for _ in range(2):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            built.append(space.build(row))
+            try:
+                built.append(space.build(row))
+            except _REFUSALS as error:
+                yield f"the network cannot be built: {type(error).__name__}: {error}"
+                return
     module, twin = built
     if not isinstance(module, torch.nn.Module):
         yield f"network gives a {type(module).__name__}, not an nn.Module"

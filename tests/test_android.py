@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +32,7 @@ class Told:
     pushed_bytes = 0
 
     def __init__(self, answers: Mapping[str, Callable[[], str]]) -> None:
-        self.answers = answers
+        self.answers = dict(answers)
         self.now_s = 0.0
 
     def clock(self) -> float:
@@ -182,13 +184,13 @@ def test_gauge_power_does_not_depend_on_unit_and_sign(amperes: list[float], sign
     raw = [round(value * (1e6 if micro else 1e3)) * sign for value in amperes]
     samples = power.gauge_samples("".join(f"{value} 4000000\n" for value in raw).encode())
     assert samples.current_unit == ("µA" if micro else "mA")
-    assert samples.power_w == pytest.approx(4.0 * sum(amperes) / len(amperes), rel=0.01)
+    assert samples.power_w() == pytest.approx(4.0 * sum(amperes) / len(amperes), rel=0.01)
 
 
 def test_gauge_that_changes_sign_has_no_power() -> None:
-    assert power.gauge_samples(b"-500000 4000000\n400000 4000000\n").power_w is None
-    assert power.gauge_samples(b"nothing\n").power_w is None
-    assert power.gauge_samples(b"-500000 70\n").power_w is None
+    assert power.gauge_samples(b"-500000 4000000\n400000 4000000\n").power_w() is None
+    assert power.gauge_samples(b"nothing\n").power_w() is None
+    assert power.gauge_samples(b"-500000 70\n").power_w() is None
 
 
 @few
@@ -291,6 +293,42 @@ def test_energy_above_idle_from_the_charge_counter() -> None:
     assert told["idle_w"] == pytest.approx(1.0, rel=0.01)
     assert told["low_j"] <= told["net_j"] <= told["high_j"]
     assert {window["inferences"] for window in told["windows"]} == {300}
+
+
+class GaugedPhone(Phone):
+    """One whose fuel gauge can be read: 15 mA when idle and 900 mA while it works, of 4 V, in µA."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers["current_now"] = lambda: "-15000 4000000\n"
+        self._log: Any = None
+
+    def start(self, command: Sequence[str], env: Any) -> Any:
+        read, write = os.pipe()
+        self._log = os.fdopen(write, "wb", buffering=0)
+        return SimpleNamespace(stdout=os.fdopen(read, "rb"))
+
+    def stop(self, process: Any, grace_s: float = 0.0) -> int:
+        self._log.close()
+        process.stdout.close()
+        return 0
+
+    def sleep(self, duration_s: float) -> None:
+        super().sleep(duration_s)
+        self._log.write(b"-15000 4000000\n" * int(duration_s))
+
+    def work(self, duration_s: float) -> int:
+        self._log.write(b"-900000 4000000\n" * int(duration_s))
+        return super().work(duration_s)
+
+
+def test_the_unit_of_the_current_is_told_under_load_for_the_idle_phone_too() -> None:
+    """15 000 alone could be mA, and 60 W."""
+    told = GaugedPhone().measure()
+    assert (told["meter"], told["rail"]) == ("fuel-gauge", "battery")
+    assert told["idle_w"] == pytest.approx(0.06)
+    assert told["gross_j"] == pytest.approx(0.36)
+    assert told["net_j"] == pytest.approx(0.354)
 
 
 def test_energy_of_rails_comes_first_and_charging_does_not_matter_to_them() -> None:

@@ -74,6 +74,13 @@ def test_every_command_has_help_with_an_example(run: Run, name: str) -> None:
     assert re.search(rf"Examples?:\s+hwbench {name}", out)
 
 
+def test_where_to_run_is_no_filter_of_the_store(run: Run) -> None:
+    for name in ("compare", "selftest", "profile"):
+        assert "Where to run" in run(name, "--help")[1]
+    for name in ("show", "export", "report"):
+        assert "Only what ran there" in run(name, "--help")[1]
+
+
 def test_the_short_help_and_the_long_one_are_of_the_same_commands() -> None:
     context = cli.make_context("hwbench", ["models"])
     for name in COMMANDS:
@@ -191,6 +198,23 @@ def test_show_lists_and_tells(run: Run) -> None:
     assert "stage0.layer0" in out
     assert "more" not in out
     assert "resnet18" not in out
+
+
+@pytest.mark.parametrize(("width", "whole"), [(80, False), (160, True)])
+def test_a_narrow_terminal_gets_fewer_columns_and_no_number_in_pieces(width: int, whole: bool) -> None:
+    latency = {"median": 1.0654e-3, "anchored": 1.0912e-3, "anchored_half_width": 0.018}
+    there = {"identity": "mobilenetv3_small_100@1x3x224x224", "target": "local-cpu/onnxruntime:fp32@1x1"}
+    good = {**there, "latency_s": latency, "macs": 56_500_000, "caveats": [{"code": "not_steady"}, {"code": "drift"}]}
+    bad = {**there, "error": {"message": "It did not load."}}
+    page = io.StringIO()
+    out = Console(file=page, width=width)
+    out.print(result.overview([good, bad], out.width))
+    shown = page.getvalue()
+    assert max(map(len, shown.splitlines())) <= width
+    for cell in ("1.065 ms", "1.091 ms", "± anchored", "1.8 %", "failed"):
+        assert cell in shown
+    assert "It did not load." in " ".join(shown.split())
+    assert ("56.5 M" in shown, "not_steady, drift" in shown) == (whole, whole)
 
 
 @pytest.mark.parametrize(
@@ -357,6 +381,13 @@ def test_report_writes_a_page_and_pictures(run: Run, tmp_path: Path) -> None:
     code, _, err = run("report", "-o", str(tmp_path), "--format", "gif")
     assert code == 2
     assert "html, png, svg, pdf" in err
+
+
+@pytest.mark.parametrize(("name", "fmt"), [("page.pdf", "html"), ("front.svg", "svg"), ("front.html", "svg")])
+def test_report_makes_no_folder_with_the_name_of_a_file(run: Run, tmp_path: Path, name: str, fmt: str) -> None:
+    code, _, err = run("report", "-o", str(tmp_path / name), "--format", fmt)
+    assert (code, "folder" in err) == (2, True)
+    assert not (tmp_path / name).exists()
 
 
 def test_the_demo_measures_once_and_anew_when_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

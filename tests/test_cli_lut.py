@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from build_toy import NAME, SPACE
-from inprocess import in_process
+from inprocess import InProcessWorker, in_process
 from lut_toy import toy_space, toy_table
 
 from hwbench.__main__ import main
@@ -103,6 +106,7 @@ def test_a_budget_too_short_is_usage_and_writes_nothing(run: Run, folder: Path) 
         (["--space", NAME, "--on", ON, "-o", "nowhere/x.parquet"], "no such folder"),
         (["--space", NAME, "--on", ON, "-o", "x.parquet", "--metrics", "latancy"], "Did you mean latency"),
         (["--space", NAME, "--on", ON, "-o", "x.parquet", "--error", "some"], "not a share"),
+        (["--models", "all", "--on", ON, "-o", "x.parquet", "--budget", "5m"], "measures nothing"),
         (["--space", "python:build_toy:NOTHING", "--on", ON, "-o", "x.parquet"], "cannot be imported"),
         (["--space", NAME, "--on", "local-cpu/fakes", "-o", "x.parquet"], "fake"),
     ],
@@ -184,9 +188,26 @@ def test_what_is_no_architecture_is_usage(run: Run, toy: Path, arch: str) -> Non
     assert "next:" in err
 
 
-def test_a_block_without_an_entry_ends_with_5_and_names_the_nearest(run: Run, folder: Path) -> None:
-    from dataclasses import replace
+def test_what_a_table_does_not_know_beside_the_latency_is_left_out(run: Run, folder: Path) -> None:
+    whole, row = toy_table(), SPACE.sample(1, 0)[0]
+    first = SPACE.blocks(row)[0].key
+    entry = replace(whole.entries[first], activation_bytes=math.nan, energy_j=math.nan)
+    path = folder / "unknown.parquet"
+    replace(whole, entries={**whole.entries, first: entry}).write(path)
+    words = ("lut", "query", path, "--arch", SPACE.text(row), "--space", NAME)
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "anchored, on" in out
+    assert "memory" not in out
+    told = last_json(run(*words, "--json")[1])
+    assert not {"memory_bytes", "energy_j"} & told.keys()
+    whole.write(path)
+    told = last_json(run(*words, "--json")[1])
+    assert told["memory_bytes"] == pytest.approx(whole.memory_bytes(row))
+    assert told["energy_j"] == pytest.approx(whole.energy_j(row))
 
+
+def test_a_block_without_an_entry_ends_with_5_and_names_the_nearest(run: Run, folder: Path) -> None:
     table, path = toy_table(), folder / "gap.parquet"
     row = SPACE.encode({"resolution": 16, "depth": 1, "cell0.kernel": 3, "cell0.expand": 2})
     head = {key: entry for key, entry in table.entries.items() if not key.startswith("linear")}
@@ -213,6 +234,29 @@ def test_validate_prints_the_table_beside_its_baselines_and_draws(run: Run, buil
     assert told["mape"] < 0.02
     assert told["build_device_time_s"] > 0
     assert told["plot"].endswith("other.svg")
+
+
+def test_a_validation_whose_plot_could_not_be_written_measures_nothing(run: Run, built: Path) -> None:
+    started = InProcessWorker.started_count
+    words = ("lut", "validate", built, "--space", NAME, "--networks", 8, "--seed", 7, "--preset", "table")
+    for plot in (built.parent / "nowhere" / "plot.png", built.parent / "plot.jpeg"):
+        code, out, err = run(*words, "--plot", plot)
+        assert (code, out) == (2, "")
+        assert "next: Give --plot a path" in err
+    assert InProcessWorker.started_count == started
+
+
+def test_without_matplotlib_a_validation_has_figures_and_no_plot(
+    run: Run, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    words = ("lut", "validate", built, "--space", NAME, "--networks", 8, "--seed", 7, "--preset", "table", "--json")
+    code, out, _ = run(*words)
+    assert code == 0
+    assert last_json(out)["plot"] is None
+    code, out, _ = run(*words, "--plot", built.parent / "plot.png")
+    assert code == 2
+    assert "pip install 'hwbench[report]'" in last_json(out)["error"]["remedy"]
 
 
 # --- other tools

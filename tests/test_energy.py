@@ -144,6 +144,36 @@ def test_no_coefficient_is_negative_even_where_least_squares_wants_it(networks: 
     assert all(0 <= row.low_j <= row.energy_j <= row.high_j for row in rows)
 
 
+@pytest.mark.parametrize(("count", "told"), [(8, 0.0), (24, 1 / 3)])
+def test_at_the_edge_coefficients_scatter_as_the_networks_do(count: int, told: float) -> None:
+    """Energy is time less MACs, so that all that is not negative leaves MACs out.
+
+    Data as noisy as what is left over, or as the energies themselves are said to be where that is more, give MACs a
+    coefficient in half of the draws: the positive half of a normal one.
+
+    Args:
+        told: standard error of an energy, in units of the root of what is left over.
+    """
+    macs = np.linspace(0.1, 0.8, count)
+    time = 1.0 + macs
+    left = float(np.sum((time * time.sum() / (time @ time) - 1.0) ** 2))
+    spread = math.sqrt(max(left / (count - 3), told**2 * left))
+    assert (spread**2 == pytest.approx(told**2 * left)) == (told > 0)
+    half = 1.959964 * told * math.sqrt(left)
+    made = [
+        NetworkEnergy(f"net{i}", 1.0, 1.0 - half, 1.0 + half, ("all",), np.array([[t, m, 0.0]]))
+        for i, (t, m) in enumerate(zip(time, macs, strict=True))
+    ]
+    fitted = energy.fit(made)
+    assert fitted is not None
+    apart = math.sqrt(1.0 - (time @ macs) ** 2 / (time @ time) / (macs @ macs))
+    drawn = fitted.draws[:, 1] * math.sqrt(macs @ macs)
+    assert len(drawn) == 1000
+    assert (drawn == 0.0).mean() == pytest.approx(0.5, abs=0.06)
+    assert drawn.mean() == pytest.approx(spread / apart / math.sqrt(2 * math.pi), rel=0.12)
+    assert drawn.std() == pytest.approx(spread / apart * math.sqrt(0.5 - 0.5 / math.pi), rel=0.12)
+
+
 def without_macs(result: dict[str, Any], *places: int) -> dict[str, Any]:
     """The result as it would be if these layers did not tell their MACs, with the model's own count beside it."""
     rows = [row | {"macs": None} if at in places else row for at, row in enumerate(result["layers"])]

@@ -22,6 +22,7 @@ from hwbench.anchored import (
 )
 from hwbench.errors import UsageError
 from hwbench.estimate import Estimate, FloatArray, compare, cross_check, next_look, preset, raw
+from hwbench.worker.statistics import MAD_TO_SIGMA
 
 times = st.floats(min_value=1e-6, max_value=1e3)
 
@@ -289,6 +290,18 @@ def test_what_sessions_tell_of_the_slope_between_them() -> None:
     assert found.slope_sd[0] == pytest.approx(_known(information), rel=1e-4)
 
 
+def test_a_session_that_scatters_more_tells_less_of_the_slope() -> None:
+    """Its blocks are ten times as far from the line as the others': Huber's limit over that is their weight."""
+    step, rest, far = 0.01, 0.002, 10.0
+    anchors = step * np.arange(5.0)
+    midpoints = (anchors[1:] + anchors[:-1]) / 2
+    found = _fit(np.array([midpoints + size * rest * BENT for size in (1.0, 1.0, 1.0, far)]), anchors)
+    weight, df = 2.5 * MAD_TO_SIGMA / far, 16 - 4 - 1
+    variance = (12 + 4 * weight * far**2) * rest**2 / df
+    assert found.slope[0] == pytest.approx(1.0)
+    assert found.slope_sd[0] == pytest.approx(_known((df - 2) / df * (3 + weight) * 5 * step**2 / variance))
+
+
 def test_the_anchors_own_noise_is_divided_out_inside_sessions() -> None:
     """The noise is a step squared; of the midpoints' variance, 5/4 of it in a session, 9/32 is noise."""
     step, rest = 0.01, 0.004
@@ -326,6 +339,19 @@ def test_a_session_is_the_weighted_median_of_its_blocks() -> None:
     near, far = 1.0 / (1.4826 * 0.01) ** 2, 1.0 / ((1.4826 * 0.01) ** 2 + (SLOPE_WANDERS * 0.2) ** 2)
     # Half of the weight lies between the middles of the first two blocks.
     assert found.values[0, 0] == pytest.approx(0.01 * ((2 * near + far) / 2 - near / 2) / near)
+
+
+def test_sessions_far_from_the_others_are_held_back() -> None:
+    """Seven sessions, two of them far off on either side; their median distance from the middle is 2."""
+    own, values = 0.001, np.array([-50.0, -2.0, -1.0, 0.0, 1.0, 2.0, 50.0])
+    found = _fit(own * values, np.zeros(5))
+    assert not found.uses[0]
+    limit = 2.5 * MAD_TO_SIGMA * 2.0  # beyond it a session pulls as one at the limit does
+    weight = limit / 50.0
+    worth = (5 + 2 * weight) ** 2 / (5 + 2 * weight**2)
+    variance = own**2 * (10 + 2 * limit**2) / 5**2 * worth / (worth - 1)
+    assert found.centre[0] == pytest.approx(0.0, abs=1e-12)
+    assert found.half[0] == pytest.approx(stats.t.ppf(0.975, worth - 1) * math.sqrt(variance))
 
 
 def test_sessions_count_by_what_their_blocks_and_their_spread_leave_open() -> None:

@@ -342,6 +342,60 @@ def test_the_device_must_be_known(tmp_path: Path) -> None:
     assert to_lookup_table(foreign, SMALL, target="pixel1/litert:int8@4").target == "pixel1/litert:int8@4x1"
 
 
+def test_our_own_csv_says_which_target_it_is_of(tmp_path: Path) -> None:
+    table = dataclasses.replace(table_of(SMALL), target="pi5/litert+delegate=xnnpack:int8@4")
+    write_table(table, tmp_path / "a.csv", "csv")
+    assert to_lookup_table(read_table(tmp_path / "a.csv"), SMALL).target == table.target
+    assert to_lookup_table(read_table(tmp_path / "a.csv"), SMALL, device="pi4").target == "pi4/imported:fp32@1x1"
+
+
+@pytest.mark.parametrize("name", ["vit-small", "nasbench201", "ofa-mbv3"])
+def test_what_only_our_own_blocks_tell_apart_survives_at_another_batch(tmp_path: Path, name: str) -> None:
+    # FBNet's lines hold the batch; rows of blocks that differ in `heads` alone must not stand for each other.
+    space = find_space(name)
+    costs = iter(np.random.default_rng(5).uniform(1e-6, 1e-3, len(space.places.blocks)))
+    table = dataclasses.replace(table_of(space, lambda _: float(next(costs))), target="pi5/litert@4x8")
+    write_table(table, tmp_path / "a.txt", "fbnet", space=space)
+    back = to_lookup_table(read_table(tmp_path / "a.txt"), space)
+    assert back.context["imported"]["rows_unused"] == back.context["imported"]["blocks_missing"] == 0
+    for key, entry in table.entries.items():
+        assert back.entries[key].latency_s == pytest.approx(entry.latency_s, rel=1e-12)
+
+
+def test_a_row_that_contradicts_a_block_is_not_its_cost(tmp_path: Path) -> None:
+    space = find_space("vit-small")
+    block = next(block for block in space.places.blocks if block.op == "attention" and block.get("heads") == 5)
+    shapes = block.key.split()[1]
+    others = {b.get("heads") for b in space.places.blocks if b.key.split()[:2] == ["attention", shapes]}
+    rows = "".join(f"attention {shapes} heads={heads},{heads}.0\n" for heads in sorted(others))
+    (tmp_path / "a.csv").write_text("key,latency_ms\n" + rows)
+    back = to_lookup_table(read_table(tmp_path / "a.csv"), space, device="x")
+    assert len(others) > 1
+    for key, entry in back.entries.items():
+        assert f"heads={entry.latency_s * 1e3:.0f}" in key
+
+
+def test_a_second_row_of_the_same_block_is_listed_and_not_used(tmp_path: Path) -> None:
+    table = table_of(SMALL)
+    write_table(table, tmp_path / "a.csv", "csv")
+    key = next(key for key in table.entries if key.startswith("mbconv"))
+    with (tmp_path / "a.csv").open("a") as file:
+        file.write(f"{key} count=2,123.0,,,,,\n")
+    back = to_lookup_table(read_table(tmp_path / "a.csv"), SMALL)
+    assert back.entries[key].latency_s == table.entries[key].latency_s
+    told = back.context["imported"]
+    assert (told["rows_unused"], told["first_unused"]) == (1, [f"{key} count=2"])
+
+
+def test_whole_networks_are_no_blocks_and_the_message_says_so(tmp_path: Path) -> None:
+    lines = "1 a.onnx 1 4.25 family pi5\n2 b.onnx 1 5.25 family pi5\n"
+    (tmp_path / "gt.txt").write_text(lines)
+    with pytest.raises(UsageError, match="2 of 2 are whole networks") as caught:
+        to_lookup_table(read_table(tmp_path / "gt.txt"), SMALL)
+    assert "without a space" in str(caught.value.remedy)
+    assert len(to_lookup_table(read_table(tmp_path / "gt.txt")).entries) == 2
+
+
 def test_faults_reach_the_entries_and_the_context(tmp_path: Path) -> None:
     table = table_of(SMALL, lambda block: 1.0 if "kernel=3 mid=48" in block.key else 0.1)
     write_table(table, tmp_path / "a.csv", "csv")

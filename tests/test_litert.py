@@ -343,6 +343,66 @@ def test_a_product_of_odd_shapes_does_not_tell_its_macs(tmp_path: Path) -> None:
     assert macs_and_params(odd) == (None, macs_and_params(graph)[1])
 
 
+def _recurrent(op: str, *, input_gate: bool = True, projected: bool = False) -> bytes:
+    """5 steps of 2 samples of 3 values, 4 units, with the inputs numbered as TFLite's kernels number them."""
+    b = Builder()
+    x = b.tensor("x", (2, 5, 3))
+    out = 2 if projected else 4
+
+    def weight(name: str, shape: tuple[int, ...]) -> int:
+        return b.tensor(name, shape, np.full(shape, 0.1))
+
+    if op == "UNIDIRECTIONAL_SEQUENCE_RNN":
+        values = [weight("w", (4, 3)), weight("r", (4, 4)), weight("b", (4,)), b.tensor("state", (2, 4))]
+        options: tuple[str, dict[str, Any]] = ("SequenceRNNOptions", {"fusedActivationFunction": 4})
+    else:
+        gates = "ifco" if input_gate else "fco"
+        values = [-1] * 17
+        for gate in gates:
+            at = "ifco".index(gate)
+            values[at], values[4 + at] = weight(f"w{gate}", (4, 3)), weight(f"r{gate}", (4, out))
+            values[11 + at] = weight(f"b{gate}", (4,))
+        values[15] = weight("projection", (2, 4)) if projected else -1
+        values += [b.tensor("output state", (2, out)), b.tensor("cell state", (2, 4))]
+        options = ("UnidirectionalSequenceLSTMOptions", {"fusedActivationFunction": 4, "timeMajor": False})
+    y = b.tensor("LSTM_tagger/rnn;", (2, 5, out))
+    b.op(op, [x, *values], [y], options[0], **options[1])
+    return b.finish([x], [y])
+
+
+@pytest.mark.parametrize(
+    ("op", "form", "macs"),
+    [
+        ("UNIDIRECTIONAL_SEQUENCE_LSTM", {}, 10 * 4 * 4 * (3 + 4)),
+        ("UNIDIRECTIONAL_SEQUENCE_LSTM", {"input_gate": False}, 10 * 3 * 4 * (3 + 4)),
+        ("UNIDIRECTIONAL_SEQUENCE_LSTM", {"projected": True}, 10 * (4 * 4 * (3 + 2) + 2 * 4)),
+        ("UNIDIRECTIONAL_SEQUENCE_RNN", {}, 10 * 4 * (3 + 4)),
+    ],
+)
+def test_recurrent_operators_are_counted(op: str, form: dict[str, Any], macs: int, tmp_path: Path) -> None:
+    """LiteRT's compiled models take no variable tensors, ``benchmark_model`` does."""
+    graph = read(_file(tmp_path, _recurrent(op, **form)))
+    assert macs_and_params(graph)[0] == macs
+    (layer,) = layers(graph, [{"tag": op, "type": 2, "index": 0}])
+    assert (layer.kernel.op, layer.kernel.kind, layer.kernel.cost().macs) == (op, "other", macs)
+    assert Kernel.parse(layer.kernel.key) == layer.kernel
+
+
+def test_a_recurrent_operator_of_odd_shapes_does_not_tell_its_macs(tmp_path: Path) -> None:
+    graph = read(_file(tmp_path, _recurrent("UNIDIRECTIONAL_SEQUENCE_LSTM")))
+    flat = replace(graph.values[0], tensor=replace(graph.values[0].tensor, shape=(10, 3)))
+    odd = Graph((flat, *graph.values[1:]), graph.operators, graph.inputs, graph.outputs)
+    assert macs_and_params(odd)[0] is None
+
+
+@pytest.mark.parametrize("op", ["BIDIRECTIONAL_SEQUENCE_LSTM", "CONV_3D", "WHILE", "STABLEHLO_DOT_GENERAL"])
+def test_a_product_that_nobody_counts_does_not_say_none(op: str, tmp_path: Path) -> None:
+    b = Builder()
+    x, w, y = b.tensor("x", (2, 5, 3)), b.tensor("w", (3, 4), np.ones((3, 4))), b.tensor("y", (2, 5, 4))
+    b.op(op, [x, w], [y])
+    assert macs_and_params(read(_file(tmp_path, b.finish([x], [y]))))[0] is None
+
+
 _part = st.from_regex(r"[a-z][a-z_]{0,6}|[0-9]{1,2}", fullmatch=True)
 _path = st.lists(_part, min_size=1, max_size=5).map(".".join)
 _kind = st.from_regex(r"[A-Z][A-Za-z0-9]{0,8}", fullmatch=True)

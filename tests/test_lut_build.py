@@ -25,6 +25,7 @@ from hwbench.lut import build as building
 from hwbench.lut import steepness
 from hwbench.lut.build import build_kernel_table, build_space_table
 from hwbench.lut.collect import Network, observe, owners, text_sha256
+from hwbench.lut.entries import entries, flags
 from hwbench.lut.fit import (
     CONSTANT_SD,
     FEWEST,
@@ -396,6 +397,26 @@ def fitted_error(evidence: Evidence, fitted: Fitted) -> float:
     return float(np.abs(predicted / evidence.total_s - 1).max())
 
 
+def test_a_block_that_runs_no_kernel_of_its_own_keeps_nothing_alive_and_one_that_should_is_not_known() -> None:
+    # As on NAS-Bench-201: a ReLU that is folded into the convolution before it, and a convolution that disappeared.
+    row = {"param_bytes": 8.0, "input_bytes": 4.0, "output_bytes": 4.0, "live_bytes": 100.0, "macs": 1}
+    whole = made_network("0", ["conv", "relu", "gone"], [1e-4, 1e-5, 1e-4], 2.1e-4)
+    blocks = (whole.blocks[0], replace(whole.blocks[1], macs=0), whole.blocks[2])
+    one = replace(
+        whole, blocks=blocks, kernels=whole.kernels[:1], owner=whole.owner[:1], borrowed=whole.borrowed[:1],
+        kernel_s=whole.kernel_s[:, :1], beta_s=whole.beta_s[:1], rows=(row,),
+    )  # fmt: skip
+    evidence = Evidence.of([one])
+    conv, relu, gone = entries(evidence, fit(evidence))
+    assert conv.activation_bytes == 100.0
+    assert (relu.latency_s, relu.activation_bytes) == (0.0, 0.0)
+    assert math.isnan(gone.activation_bytes)
+    assert "folded" in {flag.name for flag in flags(evidence, [conv, relu, gone]) if flag.key == gone.key}
+    seen = replace(whole, blocks=blocks, rows=(row,) * 3, text="1")  # where it ran is what counts
+    both = Evidence.of([one, seen])
+    assert entries(both, fit(both))[2].activation_bytes == 100.0
+
+
 def test_without_noise_nothing_is_corrected() -> None:
     evidence = made_evidence(1, 0.0)
     fitted = fit(evidence)
@@ -636,6 +657,28 @@ def test_what_the_slope_lacks_is_read_from_how_networks_differ() -> None:
 def test_the_slope_moves_by_what_is_known_beforehand_against_what_the_networks_tell() -> None:
     moved = steepness._settled(Slope(1.0, 0.05, 0.02), 0.4, SLOPE_SD)  # as doubtful as what was known: half of the way
     assert moved == Slope(pytest.approx(1.2), pytest.approx(SLOPE_SD / math.sqrt(2)), 0.02)
+
+
+@pytest.mark.parametrize(
+    ("left", "response"),
+    [(0.0, 1.0), (0.2, 0.5), (0.3, 0.3), (0.39, 0.3), (0.5, 0.3), (-0.1, 1.25), (-0.4, 1.5)],
+)
+def test_a_step_is_as_long_as_the_networks_answer_to_it(
+    monkeypatch: pytest.MonkeyPatch, left: float, response: float
+) -> None:
+    # A first step of 0.4 leaves so much lacking; what the step was worth says how long the whole way is, within bounds.
+    first, asked = Slope(1.0, 0.05, 0.02), []
+    told = iter([(0.4, 0.02), (left, 0.02)])
+    monkeypatch.setattr(steepness, "observe", lambda space, ms, slope=None: (asked.append(slope), ([], first, 0.1))[1])
+    monkeypatch.setattr(steepness, "lack", lambda evidence, fitted: next(told))
+    monkeypatch.setattr(steepness, "fit", lambda evidence, variants=(): SimpleNamespace(variant=Variant(0, False, 0)))
+    _, slope, aside = look(SPACE, [])
+    known = SLOPE_SD**2 / (SLOPE_SD**2 + (0.02 / response) ** 2)
+    assert aside == 0.1
+    assert asked == [None, Slope(1.4, 0.05, 0.02), slope]
+    assert slope == Slope(
+        pytest.approx(1.0 + known * 0.4 / response), pytest.approx(math.sqrt(known) * 0.02 / response), 0.02
+    )
 
 
 def test_what_is_lacking_is_a_line_and_known_as_well_as_a_line_is() -> None:

@@ -11,7 +11,7 @@ import pytest
 from lut_toy import TARGET, all_rows, distinct, toy_entry, toy_space, toy_table
 
 from hwbench.errors import UsageError
-from hwbench.lut.diff import diff
+from hwbench.lut.diff import SAMPLED, diff
 from hwbench.lut.table import Entry, LookupTable
 
 SPACE = toy_space()
@@ -81,6 +81,15 @@ def test_sampling_is_reproducible_and_bound_once() -> None:
     one, two = toy_table(), replace(toy_table(factor=1.1), bound=None)
     assert diff(one, two, seed=3) == diff(one, two, seed=3)
     assert diff(two, one, seed=3).architectures is not None
+
+
+def test_tables_of_one_space_under_two_names_are_compared_on_its_networks() -> None:
+    space = toy_space()
+    mine = replace(toy_table(space), space="python:mine:SPACE")
+    found = diff(mine, toy_table(space, factor=2.0))
+    assert found.architectures is not None
+    assert found.architectures.n == SAMPLED
+    assert any("python:mine:SPACE" in each for each in found.conditions)
 
 
 def test_tables_of_other_spaces_are_compared_by_entries_only() -> None:

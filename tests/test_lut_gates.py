@@ -78,6 +78,22 @@ def test_a_first_entry_that_was_measured_cold_is_flagged() -> None:
     assert "measured first" in flag.why
 
 
+@pytest.mark.parametrize(("over", "cold"), [(1.19, False), (1.21, True), (3.0, True)])
+def test_a_first_entry_is_held_against_the_cheapest_bigger_sibling(over: float, cold: bool) -> None:
+    # Three rows are too few for a regression; bigger siblings alone can speak.
+    costs = {3: over * 2e-5, 5: 3e-5, 7: 2e-5}
+    flags = gates.cold_first([entry(14, kernel, 48, cost_s) for kernel, cost_s in costs.items()])
+    assert len(flags) == cold
+    for flag in flags:
+        assert "kernel=3" in flag.key
+        assert f"it costs {over:.2f}× what a bigger kernel costs (20.00 µs, " in flag.why
+        assert "kernel=7" in flag.why
+
+
+def test_a_smaller_sibling_does_not_make_the_first_entry_cold() -> None:
+    assert gates.cold_first([entry(14, 7, 48, 4e-5), entry(14, 3, 48, 1e-5), entry(14, 5, 48, 2e-5)]) == []
+
+
 def test_a_dear_entry_that_was_not_first_is_not_called_cold() -> None:
     table = made()
     dear = replace(table[0], latency_s=2 * table[0].latency_s, low_s=math.nan, high_s=math.nan)

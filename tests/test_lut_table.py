@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from lut_toy import TARGET, all_rows, distinct, toy_entry, toy_space, toy_table
 
 from hwbench.catalog import networks
-from hwbench.errors import HwbenchError, LookupMiss, UsageError
+from hwbench.errors import DeviceError, HwbenchError, LookupMiss, UsageError
 from hwbench.kernel import Kernel, Tensor
 from hwbench.lut.bench import query_speed
 from hwbench.lut.file import METADATA
@@ -128,7 +129,7 @@ def test_writing_replaces_whole_files_and_leaves_nothing_beside(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pq, "write_table", full)
-    with pytest.raises(UsageError, match="No space left"):
+    with pytest.raises(DeviceError, match="No space left"):
         toy_table(factor=2.0).write(path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["t.parquet"]
@@ -213,7 +214,16 @@ def shorten(columns: dict[str, list[Any]], head: dict[str, Any]) -> None:
         (say(constant_s="0.1 ms"), "constant_s is '0.1 ms'"),
         (say(constant_s=math.nan), "its constant is nan"),
         (say(correction={"slope": "1"}), "coefficient slope"),
+        (say(constant_s=10**400), "constant_s is out of all bounds"),
+        (say(correction={"slope": 10**400}), "coefficient slope is out of all bounds"),
         (say(context=[]), r"context is \[\]"),
+        (say(context={"relative_error": "1 %"}), "context.relative_error is '1 %'"),
+        (say(context={"networks": 5}), "context.networks is 5"),
+        (say(context={"networks": ["a", 5]}), r"context.networks\[1\] is 5"),
+        (say(context={"build": {"device_time_s": "5m"}}), "context.build.device_time_s is '5m'"),
+        (say(context={"anchor_slope": {"value": 1.0}}), "context.anchor_slope.sd is None"),
+        (say(context={"flagged": [{"key": "a"}]}), r"context.flagged\[0\].flag is None"),
+        (say(context={"versions": "1.2"}), "context.versions is '1.2'"),
         (say(space=""), "without naming one"),
     ],
 )
@@ -356,12 +366,19 @@ def test_sums_do_not_depend_on_the_pieces_they_are_made_in() -> None:
 def test_every_form_of_one_architecture_is_one_float() -> None:
     table, row = toy_table(), ROWS[137]
     expected = walked_s(table, row)
-    for form in (row, row.tolist(), tuple(row), SPACE.decode(row), SPACE.text(row)):
+    for form in (row, row.tolist(), tuple(row), SPACE.decode(row), SPACE.text(row), torch.tensor(row)):
         value = table.latency_s(form)
         assert isinstance(value, float)
         assert value == pytest.approx(expected)
     many = table.latency_s([SPACE.text(row), SPACE.decode(ROWS[3])])
     assert many == pytest.approx([expected, walked_s(table, ROWS[3])])
+    assert np.array_equal(table.latency_s(torch.tensor(ROWS[:9])), table.latency_s(ROWS[:9]))
+    assert np.array_equal(SPACE.rows(torch.tensor(ROWS[:9])), ROWS[:9])
+    codes = np.array([SPACE.text(row) for row in ROWS[:9]])
+    assert np.array_equal(table.latency_s(pd.Series(codes)), table.latency_s(ROWS[:9]))
+    assert table.latency_s(codes[3]) == table.latency_s(ROWS[3])
+    with pytest.raises(UsageError, match="not float32 of shape"):
+        table.latency_s(torch.ones(2, SPACE.width))
     assert np.shape(table.latency_s([])) == (0,)
 
 
@@ -637,6 +654,20 @@ def test_a_certain_architecture_has_its_own_latency_in_single_precision_too() ->
     assert float(value) == pytest.approx(float(toy_table().latency_s(row)), rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_does_not_lose_the_microseconds(dtype: torch.dtype) -> None:
+    halves = {2: [0.5, 0.5], 3: [0.5, 0.25, 0.25]}  # which every type holds exactly
+    drawn = {g.name: torch.tensor(halves[len(g.choices)], dtype=dtype, requires_grad=True) for g in SPACE.genes}
+    value = toy_table().expected_latency_s(drawn)
+    exact = brute(toy_table(), {name: each.detach().double() for name, each in drawn.items()})
+    assert value.dtype == torch.float32
+    assert float(value.detach()) == pytest.approx(float(exact), rel=1e-6)
+    value.backward()
+    assert all(each.grad is not None and each.grad.dtype == dtype for each in drawn.values())
+    third = {**drawn, "depth": torch.softmax(torch.zeros(3, dtype=dtype), 0)}  # sums to 1.002 in bfloat16
+    assert 0 < float(toy_table().expected_latency_s(third).detach()) < 1e-3
+
+
 def test_a_missing_block_matters_only_where_it_may_be_drawn() -> None:
     row = SPACE.encode({"resolution": 32, "depth": 1, "cell0.kernel": 5, "cell0.expand": 4})
     gone = key_of(row, "cell0")
@@ -698,6 +729,28 @@ def test_tables_of_equal_conditions_pool_by_samples() -> None:
     assert merged.context["networks"] == ["n1", "n2", "n3", "n4", "n5", "n6", "n7"]
     assert merged.context["relative_error"] == 0.03
     assert merged.context["build"]["device_time_s"] == 25.0
+
+
+def test_a_merged_table_says_what_either_said_and_errs_as_the_worse_of_them() -> None:
+    one, two = toy_table(), toy_table()
+    first, second, third = list(one.entries)[:3]
+    flag = {"key": first, "flag": "drift", "why": "it moved"}
+    other = {"key": second, "flag": "drift", "why": "it moved too"}
+    arch = {"arch": "00000000", "latency_s": 1.0}
+    lacking = {key: entry for key, entry in one.entries.items() if key not in (second, third)}
+    one = replace(one, entries=lacking, context={
+        **one.context, "flagged": [flag], "missing": [second, third], "level_error": 0.01, "failed": {"a": "why"},
+    })  # fmt: skip
+    rest = {key: entry for key, entry in two.entries.items() if key != third}
+    two = replace(two, entries=rest, context={
+        **two.context, "flagged": [flag, other], "missing": [third], "level_error": 0.03, "measured": [arch],
+    })  # fmt: skip
+    for merged in (one.merge(two), two.merge(one)):
+        assert sorted(merged.context["flagged"], key=str) == sorted([flag, other], key=str)
+        assert merged.context["missing"] == [third]
+        assert merged.context["level_error"] == 0.03
+        assert merged.context["failed"] == {"a": "why"}
+        assert merged.context["measured"] == [arch]
 
 
 @pytest.mark.parametrize(

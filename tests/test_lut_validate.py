@@ -212,8 +212,13 @@ def test_a_space_without_enough_other_networks_says_how_many_there_are() -> None
     fed = [text_sha256(SPACE.text(row)) for row in rows[5:]]
     table = toy_table(SPACE, context={"networks": fed})
     assert len(unseen(table, SPACE, 5, 0)) == 5
-    with pytest.raises(UsageError, match="6 networks of toy were asked for; 5 were found"):
+    with pytest.raises(UsageError, match="6 networks of toy were asked for; 5 were found") as caught:
         unseen(table, SPACE, 6, 0)
+    assert caught.value.remedy == "Ask for fewer: --networks 5."
+    nothing_new = toy_table(SPACE, context={"networks": [text_sha256(SPACE.text(row)) for row in rows]})
+    with pytest.raises(UsageError, match="0 were found") as caught:
+        unseen(nothing_new, SPACE, 2, 0)
+    assert "--networks" not in str(caught.value.remedy)
 
 
 def test_networks_that_the_table_cannot_predict_are_counted(table: LookupTable, store: Store, folder: Path) -> None:
@@ -259,6 +264,23 @@ def test_a_plot_that_cannot_be_written_says_so(found: Validation, tmp_path: Path
         scatter.write(found, tmp_path / "nowhere" / "plot.png")
     with pytest.raises(DeviceError, match="cannot be written"):
         scatter.write(found, tmp_path / "plot.xyz")
+
+
+def test_where_no_network_could_be_measured_both_times_the_reason_is_the_error(
+    table: LookupTable, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hwbench.lut.validate.measure", lambda *_, **__: [WorkerError("the converter tripped")] * 2)
+    with pytest.raises(WorkerError, match="the converter tripped"):
+        validate(table, store=store, networks=2, seed=3)
+
+
+def test_a_plot_that_could_not_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    scatter.require(tmp_path / "plot.png")
+    (tmp_path / "folder.png").mkdir()
+    for name in ("nowhere/plot.png", "plot.xyz", "plot", "folder.png"):
+        with pytest.raises(UsageError, match="cannot be written") as caught:
+            scatter.require(tmp_path / name)
+        assert "--plot" in str(caught.value.remedy)
 
 
 def test_a_table_of_kernels_has_nothing_to_validate(store: Store) -> None:

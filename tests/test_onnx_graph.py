@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hwbench.errors import WorkerError
 from hwbench.runtimes.onnx_graph import STRUCTURE, SourceGraph, layers, save
-from hwbench.runtimes.onnx_totals import contraction, precision, totals
+from hwbench.runtimes.onnx_totals import contraction, precision, recurrent, totals
 
 NCHWC = "com.microsoft.nchwc"
 MS = "com.microsoft"
@@ -292,6 +292,75 @@ def test_totals_count_transposed_convolutions_products_and_einsum() -> None:
     ]
     model = _model(nodes, [_weight("up", (3, 4, 2, 2)), _weight("mix", (4, 5)), _weight("w", (16, 6))])
     assert totals(model)[0] == 64 * 3 * 4 * 4 + 4 * 256 * 5 + 5 * 16 * 16 * 6
+
+
+RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+
+def _recurrent(op: str, outputs: Sequence[str], directions: int = 1, **attributes: Any) -> tuple[Any, list[Any]]:
+    """7 steps of 2 samples of 5 values, 6 units."""
+    gates = RECURRENT[op]
+    weights = [_weight("w", (directions, gates * 6, 5)), _weight("r", (directions, gates * 6, 6))]
+    way = {"direction": "bidirectional"} if directions == 2 else {}
+    return _node(op, ["x", "w", "r"], outputs, "rnn", **way, **attributes), weights
+
+
+@pytest.mark.parametrize("op", RECURRENT)
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize(
+    ("outputs", "attributes"),
+    [(["y"], {"hidden_size": 6}), (["y"], {}), (["", "h"], {"hidden_size": 6}), (["y"], {"layout": 1})],
+)
+def test_a_recurrent_node_is_counted_in_the_file_and_in_the_profile(
+    op: str, directions: int, outputs: Sequence[str], attributes: dict[str, Any]
+) -> None:
+    node, weights = _recurrent(op, outputs, directions, **attributes)
+    named = next(name for name in outputs if name)
+    graph = helper.make_graph(
+        [node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [7, 2, 5])],
+        [helper.make_tensor_value_info(named, TensorProto.FLOAT, None)], weights,
+    )  # fmt: skip
+    macs = 7 * 2 * directions * RECURRENT[op] * 6 * (5 + 6)
+    assert totals(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))[0] == macs
+    # The runtime packed both weights, and writes the last state only where nobody reads the others.
+    out = (7, directions, 2, 6) if named == "y" else (directions, 2, 6)
+    (layer,) = layers(SourceGraph(graph), graph, [_row("rnn", op, [(7, 2, 5)], out)])
+    assert (layer.kernel.kind, layer.kernel.cost().macs) == ("other", macs)
+    assert layer.kernel.cost().params == directions * RECURRENT[op] * 6 * 11
+
+
+def test_two_recurrent_nodes_whose_first_output_is_left_out_both_count() -> None:
+    nodes = [_node("LSTM", ["x", "w", "r"], ["", name], name, hidden_size=6) for name in "ab"]
+    model = _model(nodes, [_weight("w", (1, 24, 5)), _weight("r", (1, 24, 6))], (7, 2, 5))
+    assert totals(model)[0] == 2 * 7 * 2 * 24 * 11
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "shapes"),
+    [("LSTM", {}, [(7, 2, 5)]), ("GRU", {"hidden_size": 6}, [(7, 5)]), ("RNN", {}, [(7, 2, 5), (1, 6, 5), ()]),
+     ("DynamicQuantizeLSTM", {}, [(7, 2, 5), (1, 5, 24), (1, 6, 24)]), ("Relu", {"hidden_size": 6}, [(7, 2, 5)])],
+)  # fmt: skip
+def test_a_recurrent_node_whose_shapes_say_too_little_does_not_tell(op: str, attributes: Any, shapes: Any) -> None:
+    assert recurrent(op, attributes, shapes) is None
+
+
+@pytest.mark.parametrize(("inner", "expected"), [("MatMul", None), ("Add", 0)])
+def test_a_loop_tells_nothing_of_what_it_multiplies(inner: str, expected: int | None) -> None:
+    """How often it runs is known to nobody before it has."""
+    body = helper.make_graph(
+        [_node(inner, ["s", "w"], ["t"], "step"), _node("Identity", ["c"], ["again"])], "body",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []),
+         helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("s", TensorProto.FLOAT, [4, 4])],
+        [helper.make_tensor_value_info("again", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("t", TensorProto.FLOAT, [4, 4])],
+    )  # fmt: skip
+    loop = _node("Loop", ["n", "", "x"], ["y"], "loop", body=body)
+    model = _model([loop], [_weight("w", (4, 4)), numpy_helper.from_array(np.int64(3), "n")], (4, 4))
+    graph = _graph([loop], [_weight("w", (4, 4))], (4, 4))
+    assert totals(model)[0] == expected
+    (layer,) = layers(SourceGraph(graph), graph, [_row("loop", "Loop", [(4, 4)], (4, 4))])
+    assert layer.kernel.cost().macs == expected
 
 
 def test_open_dimensions_are_filled_in_before_counting() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hwbench.runtimes import Artifact
 torch = pytest.importorskip("torch")
 
 from small_modules import POINTS, SMALL_MACS, Small  # noqa: E402  behind the check that torch is there
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,39 @@ def test_a_batch_multiplies_macs_and_not_parameters(one: Bed, cache: Cache) -> N
     assert three.inputs[0][1] == (3, 3, 8, 8)
     assert (three.facts["macs"], three.facts["params"]) == (3 * single.facts["macs"], single.facts["params"])
     assert macs_of(one.profile(three)[0]) == three.facts["macs"]
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3)])
+def test_recurrent_layers_count_what_torchs_own_counter_counts(kind: str, gates: int, one: Bed, cache: Cache) -> None:
+    class Tagger(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = getattr(torch.nn, kind)(16, 12, num_layers=2, batch_first=True, bidirectional=True)
+            self.head = torch.nn.Linear(24, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.rnn(x)[0])
+
+    module = Tagger().eval()
+    with FlopCounterMode(display=False) as counter:  # without values, so that the operator is opened for the counter
+        copy.deepcopy(module).to("meta")(torch.empty(2, 7, 16, device="meta"))
+    macs = 14 * (2 * gates * 12 * (16 + 12 + 24 + 12) + 24 * 5)
+    assert counter.get_total_flops() == 2 * macs
+    artifact = one.runtime.prepare(from_module(module, torch.randn(2, 7, 16)), one.target, cache)
+    layers, _, _ = one.profile(artifact)
+    assert artifact.facts["macs"] == macs_of(layers) == macs
+    assert sum(layer.kernel.cost().macs or 0 for layer in layers if layer.module == "rnn") == macs - 14 * 24 * 5
+
+
+def test_a_node_may_leave_its_first_output_out(one: Bed, tmp_path: Path, cache: Cache) -> None:
+    """Two recurrent layers of which only the last states are read."""
+    nodes = [helper.make_node("LSTM", ["x", "w", "r"], ["", state], f"rnn_{state}", hidden_size=6) for state in "ab"]
+    nodes.append(helper.make_node("Add", ["a", "b"], ["y"], "sum"))
+    weights = [weight("w", (1, 24, 5)), weight("r", (1, 24, 6))]
+    path = file(tmp_path, nodes, [value("x", [7, 2, 5])], [value("y", [1, 2, 6])], weights)
+    artifact, (layers, _, _) = one.run(path, cache)
+    assert artifact.facts["macs"] == 2 * 14 * 24 * (5 + 6)
+    assert macs_of(layers) in (artifact.facts["macs"], artifact.facts["macs"] // 2)  # the two are one, for who sees it
 
 
 @pytest.mark.parametrize("length", [50, 150])

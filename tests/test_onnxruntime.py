@@ -99,6 +99,33 @@ def test_data_beside_a_file_travels_in_it(tmp_path: Path, cache: Cache) -> None:
     assert RUNTIME.prepare(resolve(str(path)), TARGET, cache).sha256 != before
 
 
+def test_the_time_of_a_loop_is_not_counted_again_for_what_runs_in_it(tmp_path: Path, cache: Cache) -> None:
+    def branch(name: str, op: str) -> Any:
+        return helper.make_graph([helper.make_node(op, ["t"], ["u"], name)], name, [], [value("u", [64, 64])])
+
+    body = helper.make_graph(
+        [helper.make_node("MatMul", ["s", "w"], ["t"], "step"), helper.make_node("Identity", ["go"], ["again"]),
+         helper.make_node("If", ["go"], ["out"], "choose", then_branch=branch("a", "Sin"),
+                          else_branch=branch("b", "Cos"))],
+        "body",
+        [value("i", [], TensorProto.INT64), value("go", [], TensorProto.BOOL), value("s", [64, 64])],
+        [value("again", [], TensorProto.BOOL), value("out", [64, 64])],
+    )  # fmt: skip
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], "first"),
+        helper.make_node("Loop", ["n", "", "r"], ["y"], "loop", body=body),
+        helper.make_node("Sin", ["y"], ["z"], "last"),
+    ]
+    weights = [weight("w", (64, 64)), numpy_helper.from_array(np.int64(5), "n")]
+    path = file(tmp_path, nodes, [value("x", [64, 64])], [value("z", [64, 64])], weights)
+    artifact, (layers, profile, _) = BED.run(path, cache)
+    assert [layer.name for layer in layers] == ["first", "loop", "last"]
+    assert layers[2].inputs == layers[1].outputs
+    assert all(run[1] > run[0] for run in profile["durations_ns"])
+    assert artifact.facts["macs"] is None
+    assert [layer.kernel.cost().macs for layer in layers] == [0, None, 0]
+
+
 def test_a_file_called_like_our_companion_is_nobodys_structure(tmp_path: Path, cache: Cache) -> None:
     file(tmp_path, [helper.make_node("Cos", ["x"], ["y"], "other")], [value("x", [1])], [value("y", [1])]).rename(
         tmp_path / "structure.onnx"

@@ -23,7 +23,7 @@ from hwbench.estimate import preset
 from hwbench.kernel import UNTOLD, Kernel, Tensor
 from hwbench.predict import graph, train
 from hwbench.predict.examples import Example, below_resolution, gather
-from hwbench.predict.features import GROUPS, WORK, describe, describe_network, group_of
+from hwbench.predict.features import GROUPS, TRAITS, WORK, describe, describe_network, group_of
 from hwbench.predict.fit import correct, fit
 from hwbench.predict.graph import Graph, graph_of
 from hwbench.predict.model import UNSEEN_SD
@@ -112,6 +112,39 @@ def test_channels_that_do_not_fill_a_vector_are_counted_as_whole_ones() -> None:
     odd, even = describe(conv(32, 33, 8)), describe(conv(32, 48, 8))
     assert odd.macs[2] == even.macs[2]  # 33 channels take three vectors of 16, as 48 do
     assert odd.macs[0] < even.macs[0]
+
+
+def test_a_fused_activation_is_work_where_it_is_no_mere_comparison() -> None:
+    places = WORK.index("curved")
+    kernels = [replace(conv(32, 48, 8), activation=name) for name in ("", "Relu", "Clip", "HardSwish", "leaky_relu")]
+    assert describe_network(kernels).work[:, places].tolist() == [0, 0, 0, 48 * 64, 48 * 64]
+
+
+def test_a_convolution_tells_how_much_of_it_runs_with_a_vector_of_channels_alone() -> None:
+    lone = TRAITS.index("lone")
+    found = {out: describe(conv(32, out, 8)).traits[lone] for out in (3, 16, 32, 64, 80, 144)}
+    assert found == {3: 1, 16: 1, 32: 0, 64: 0, 80: pytest.approx(1 / 5), 144: pytest.approx(1 / 9)}
+
+
+def test_a_transposed_convolution_has_the_channels_of_its_data() -> None:
+    small, large = Tensor((1, 64, 14, 14)), Tensor((1, 32, 28, 28))
+    weights = Tensor((64, 32, 4, 4), constant=True)
+    fixed = (("groups", 1), ("kernel_shape", (4, 4)), ("strides", (2, 2)))
+    up = describe(Kernel("onnxruntime", "ConvTranspose", "conv_transpose", (small, weights), (large,), fixed))
+    assert up.traits[TRAITS.index("in_per_group")] == pytest.approx(math.log(64))
+    assert up.steps == 14 * 14 * 32 * 16  # what its product gives and is then added up
+
+
+def test_what_runs_as_a_product_or_element_by_element_tells_its_steps() -> None:
+    wide = conv(32, 48, 8, size=3)
+    assert describe(wide).steps == 8 * 8 * 32 * 9  # unrolled for the product
+    assert describe(replace(wide, layout="nchwc")).steps == 0
+    assert describe(conv(32, 48, 8)).steps == 0  # a window of one needs no unrolling
+    picture = Tensor((1, 16, 8, 8))
+    slopes = Kernel("onnxruntime", "PRelu", "activation", (picture, Tensor((16, 1, 1), constant=True)), (picture,))
+    assert describe(slopes).steps == 16 * 64
+    shuffle = describe(Kernel("onnxruntime", "DepthToSpace", "layout", (picture,), (Tensor((1, 4, 16, 16)),)))
+    assert (shuffle.group, shuffle.steps) == ("transpose", 16 * 64)
 
 
 # --- fitting -------------------------------------------------------------------------------------------------------

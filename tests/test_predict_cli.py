@@ -115,7 +115,8 @@ def test_predict_gives_the_object_that_programs_expect(real: Path, tiny: Path, r
 def test_predict_tells_people_what_it_rests_on(real: Path, tiny: Path, run: Run) -> None:
     code, out, _ = run("predict", tiny, "--with", real, "--input", "x=1,3,8,8")
     assert code == 0
-    assert "predicted for local-cpu/onnxruntime:fp32@1x1" in out
+    assert "at 90 %, predicted for local-cpu/onnxruntime:fp32@1x1" in out
+    assert "correction of their sum" in out
     assert "unseen_ops" in out
     assert "Softplus" in out
     assert "1 unseen" in out

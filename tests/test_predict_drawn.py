@@ -11,22 +11,27 @@ from hwbench.predict import drawn
 from hwbench.predict.networks import PROBE, candidates, family_of
 from hwbench.predict.train import plan
 
-NUMBERS = range(drawn.NETWORKS * drawn.TOGETHER)
+FIRST, SECOND = drawn.SERIES
 
 
 def test_a_number_names_the_same_kernel_everywhere() -> None:
     """What a store measured under a name has to be found again; a new draw needs a new series."""
-    texts = [drawn.kernel(number).text for number in (0, 1, 4, 25)]
-    assert texts == [
+    assert [FIRST.kernel(number).text for number in (0, 1, 4, 25)] == [
         "conv_none_1x30x10x10_30_9x9_1x1_4x4x4x4_1x1_30x1x0",
         "transpose_none_256x8x1x3_2x0x1x3",
         "resize_bicubic_1x20x56x56_40x40",
         "pool_average_1x80x32x32_3x3_1x1_1x1",
     ]
+    assert [SECOND.kernel(number).text for number in (0, 2, 4, 6)] == [
+        "transposed_relu_1x128x64x64_20_2x2_2x2_0x0_1x1",
+        "linear_none_32x64_64x1",
+        "prelu_none_1x192x48x48_1",
+        "shuffle_down_1x8x224x224_2",
+    ]
 
 
 def test_every_form_is_there_in_many_sizes_and_none_is_large() -> None:
-    parts = [drawn.kernel(number) for number in NUMBERS]
+    parts = [part for series in drawn.SERIES for made in series.parts() for part in made]
     assert set(Counter(part.form for part in parts)) == set(FORMS)
     assert len(set(parts)) > 0.95 * len(parts)
     assert max(part.work.macs for part in parts) <= drawn.KERNEL_MACS
@@ -35,19 +40,21 @@ def test_every_form_is_there_in_many_sizes_and_none_is_large() -> None:
     assert any(fields[2] == (9, 9) for fields in depthwise)
     assert any(part.word == "bicubic" for part in parts if part.form == "resize")
     assert any(len(part.fields[0]) == 5 for part in parts if part.form == "transpose")
+    assert {part.word for part in parts if part.form == "shuffle"} == {"up", "down"}
+    assert {part.fields[1] for part in parts if part.form == "prelu"} >= {(1,)}
 
 
 def test_their_networks_are_learnt_from_in_every_fold_and_planned_with_the_probes() -> None:
     made = drawn.networks()
-    assert len(made) == drawn.NETWORKS
+    assert len(made) == sum(series.networks for series in drawn.SERIES)
     assert [part for name, _ in made for part in parts_of(name)]
     assert {family_of(name) for name, _ in made} == {PROBE}
     assert {name for name, _ in made} <= {name for name, family, _ in candidates() if family == PROBE}
     first = {one.name for one in plan(budget_s=900.0).networks}
-    assert 3 <= len(first & {name for name, _ in made}) < drawn.NETWORKS  # a short budget holds some, not only them
+    assert 3 <= len(first & {name for name, _ in made}) < len(made)  # a short budget holds some, not only them
 
 
-@pytest.mark.parametrize("number", [0, 7])
+@pytest.mark.parametrize("number", [0, 7, 36, 40, 50])
 def test_a_made_network_can_be_built_and_gives_what_its_kernels_give(number: int) -> None:
     torch = pytest.importorskip("torch")
     from hwbench.catalog.spaces.kernels import stretches

@@ -38,6 +38,7 @@ TEXTS = (
     "conv_relu_1x64x28x28_128_3x3_1x1_1x1x1x1_1x1_1x1x0",
     "conv_none_1x64x14x14_64_3x3_2x2_0x0x1x1_1x1_64x1x0",
     "conv_hardswish_1x32x14x14_64_1x1_1x1_0x0x0x0_1x1_4x0x1",
+    "transposed_relu_1x64x14x14_32_4x4_2x2_1x1_1x1",
     "linear_none_1x50x64_128x1",
     "product_none_1x4x49x32_1x4x32x49_0",
     "product_none_1x4x49x32_1x4x49x32_1",
@@ -53,7 +54,10 @@ TEXTS = (
     "binary_add_1x64x28x28_1x64x28x28_0",
     "binary_mul_1x64x28x28_1x64x1x1_1",
     "unary_gelu_1x49x256",
+    "prelu_none_1x32x14x14_32",
     "concat_none_1_1x32x14x14_1x64x14x14",
+    "shuffle_up_1x32x14x14_2",
+    "shuffle_down_1x32x14x14_2",
     "resize_bilinear_1x32x14x14_28x28",
 )
 
@@ -87,6 +91,8 @@ def test_every_form_is_read_as_it_is_written() -> None:
         "conv_none_1x64x8x8_64_3x3_1x1_0x0x0x0_1x1_7x0x0",
         "conv_none_1x8x2x2_8_3x3_1x1_0x0x0x0_1x1_1x0x0", "unary_relu_9999999x9999999", "transpose_none_1x2x3_0x0x1",
         "reduce_mean_1x5_7_0", "softmax_none_1x5_2", "concat_none_1_1x5_2x5", "pool_max_1x8x9x9_3x3_0x0_1x1",
+        "prelu_none_1x32x14x14_31", "shuffle_up_1x30x14x14_4", "shuffle_down_1x32x15x15_2", "shuffle_up_1x32x14x14_0",
+        "transposed_none_1x64x14x14_30_2x2_2x2_0x0_4x1", "transposed_none_1x8x1x1_8_1x1_1x1_1x1_1x1",
         "unary_relu_" + "1x" * 20 + "1", "unary_relu_1x999999999", "unary_relu_1x²",
     ],
 )  # fmt: skip
@@ -135,6 +141,27 @@ def test_windows_and_pictures_are_read_in_each_runtimes_way() -> None:
     assert part_of(resize) == parse("resize_bilinear_1x64x14x14_28x28")
     reorder = Kernel("onnxruntime", "ReorderInput", "layout", (picture,), (picture,), layout="nchwc")
     assert part_of(reorder) == parse("pool_max_1x64x28x28_1x1_1x1_0x0")
+
+
+def test_operators_of_decoders_are_rebuilt() -> None:
+    small, large = Tensor((1, 64, 14, 14)), Tensor((1, 32, 28, 28))
+    weights = Tensor((64, 32, 4, 4), constant=True), Tensor((32,), constant=True)
+    fixed = (("groups", 1), ("kernel_shape", (4, 4)), ("strides", (2, 2)), ("pads", (1, 1, 1, 1)))
+    up = Kernel("onnxruntime", "ConvTranspose", "conv_transpose", (small, *weights), (large,), fixed)
+    assert part_of(up) == parse("transposed_none_1x64x14x14_32_4x4_2x2_1x1_1x1")
+    uneven = replace(up, attributes=(*fixed[:3], ("pads", (1, 1, 0, 0))))
+    assert part_of(uneven) is None
+    slopes = Tensor((64, 1, 1), constant=True)
+    assert part_of(Kernel("onnxruntime", "PRelu", "activation", (small, slopes), (small,))) == parse(
+        "prelu_none_1x64x14x14_64"
+    )
+    spread = Tensor((1, 16, 28, 28))
+    assert part_of(Kernel("onnxruntime", "DepthToSpace", "layout", (small,), (spread,))) == parse(
+        "shuffle_up_1x64x14x14_2"
+    )
+    assert part_of(Kernel("torch", "pixel_unshuffle", "layout", (spread,), (small,))) == parse(
+        "shuffle_down_1x16x28x28_2"
+    )
 
 
 def test_a_batch_is_taken_out() -> None:

@@ -354,6 +354,14 @@ def test_pictures_are_written(fmt, start, tmp_path):
     assert all(path.read_bytes().startswith(start) for path in written)
 
 
+def test_the_picture_of_the_front_names_what_is_on_it(tmp_path):
+    about = {"top1_input_size": 224, "input_size": 224}
+    given = [at_size(f"net{side}", side, top1=70 + side / 100, **about) for side in (64, 128)]
+    given.append(at_size("beaten", 256, top1=70, **about))
+    front = next(path for path in pictures(given, "svg", tmp_path) if path.stem == "front").read_text()
+    assert ("net64" in front, "net128" in front, "beaten" in front) == (True, True, False)
+
+
 def test_pictures_without_data_and_of_unknown_format(tmp_path):
     assert pictures([failure(), {}], "png", tmp_path) == []
     with pytest.raises(UsageError, match="png"):
@@ -547,6 +555,31 @@ def test_the_command_line_measures_and_reports_again():
     assert text.replace("\\\n", "").splitlines() == [text.replace("\\\n", "")]  # one line for a shell
     assert text.endswith("&& \\\nhwbench report -o 'a b.html'")
     assert text.startswith("hwbench profile mobilenetv3_small_100@224 --on local-cpu/onnxruntime:fp32@1x1 --on")
+
+
+def at_size(model: str, side: int, **more: object) -> dict[str, object]:
+    target = "local-cpu/onnxruntime:fp32@1x1"
+    latency = {"median": side * 1e-5, "low": side * 0.99e-5, "high": side * 1.01e-5}
+    return {"model": model, "identity": f"{model}@1x3x{side}x{side}", "target": target, "latency_s": latency, **more}
+
+
+def test_one_model_at_two_sizes_is_two_names_and_has_one_accuracy():
+    about = {"top1": 67.64, "top1_input_size": 224}
+    given = [at_size("small", side, input_size=[3, side, side], **about) for side in (224, 192)]
+    text = render([*given, at_size("alone", 224, input_size=[3, 224, 224], **about)])
+    rows = {row["model"]: row for row in Page(text).data["results"]}
+    assert list(rows) == ["small@1x3x224x224", "small@1x3x192x192", "alone"]
+    assert [row["charted"] for row in rows.values()] == [True, False, True]
+    table = re.sub(r"<wbr>", "", text[text.index('id="results-table"') : text.index('id="other-results"')])
+    assert table.count('data-v="67.64"') == 2
+    assert "67.64 % at 224" in table.split("small@1x3x192x192")[1].split("</tr>")[0]
+
+
+def test_the_command_line_names_sizes_where_profile_takes_them():
+    names = ("net.onnx", "python:nets:make", "space:nasbench201:231040", "net.tflite", "resnet18.a1_in1k")
+    text = Page(render([at_size(name, 64) for name in names])).all("pre", class_="command")[0][1]
+    wanted = "net.onnx@64 python:nets:make@64 space:nasbench201:231040 net.tflite resnet18.a1_in1k@64"
+    assert text.startswith(f"hwbench profile {wanted} --on")
 
 
 def test_report_command_takes_files_beside_the_store(tmp_path, monkeypatch):

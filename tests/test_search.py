@@ -50,7 +50,7 @@ def test_costs_are_the_tables() -> None:
     assert np.array_equal(cost.values(made, ("size",), rows)[:, 0], 4 * np.asarray(made.params(rows)))
 
 
-@pytest.mark.parametrize(("precision", "width"), [("fp32", 4), ("fp16", 2), ("int8", 1)])
+@pytest.mark.parametrize(("precision", "width"), [("fp32", 4), ("tf32", 4), ("fp16", 2), ("bf16", 2), ("int8", 1)])
 def test_size_follows_the_precision(precision: str, width: int) -> None:
     made = replace(TABLES["toy1"], target=f"local-cpu/fake:{precision}")
     rows = SMALL.sample(5, seed=0)
@@ -328,6 +328,21 @@ def test_equal_accuracies_are_told() -> None:
     result = search(SMALL, TABLES["toy1"], sources.find(lambda rows: np.ones(len(rows)), SMALL))
     assert "same accuracy" in result.notes[0]
     assert len(result.front) == 1
+
+
+def test_networks_that_no_table_was_made_of_are_named_on_the_front() -> None:
+    def degenerate(arch: Any) -> str:
+        return "its output is constant" if arch["s0.depth"] == 1 else ""
+
+    whole = search(SMALL, TABLES["toy1"], sources.find(accuracy, SMALL))
+    assert not any("worth measuring" in note for note in whole.notes)
+    space = replace(SMALL, degenerate=degenerate)
+    found = search(space, TABLES["toy1"], sources.find(accuracy, space))
+    odd = sum(genes["s0.depth"] == 1 for genes in found.front.genes)
+    assert odd
+    assert found.front.architectures == whole.front.architectures
+    assert f"{odd} networks of the front are none worth measuring" in " ".join(found.notes)
+    assert "its output is constant" in " ".join(found.notes)
 
 
 def test_without_pymoo_the_extra_is_named_and_exact_searches_still_run(monkeypatch: pytest.MonkeyPatch) -> None:

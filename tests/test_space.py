@@ -135,6 +135,13 @@ def test_what_is_no_architecture_is_refused(arch: Any, message: str) -> None:
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(("n", "seed"), [(-1, 0), (3, -1)])
+def test_a_sample_that_cannot_be_drawn_is_refused(n: int, seed: int) -> None:
+    with pytest.raises(UsageError, match="cannot be drawn") as caught:
+        DEPTH.sample(n, seed)
+    assert caught.value.remedy
+
+
 def test_one_architecture_is_not_several() -> None:
     with pytest.raises(UsageError, match="not 2"):
         DEPTH.decode(DEPTH.sample(2, 1))
@@ -144,6 +151,7 @@ def test_one_architecture_is_not_several() -> None:
     ("genes", "slots", "message"),
     [
         ((Gene("a", (1,)), Gene("a", (2,))), (), "another's name"),
+        ((), (), "it has no gene"),
         ((Gene("a", ()),), (), "gene a has no"),
         ((Gene("a", (1, 1)),), (), "equal"),
         ((Gene("a", tuple(range(37))),), (), "more than 36"),

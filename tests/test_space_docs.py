@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from hwbench.catalog.networks import find_space, network_model
 from hwbench.catalog.spaces.space import Block, Slot, Space
-from hwbench.errors import UsageError
+from hwbench.errors import MissingDependency, UsageError
 from hwbench.testing import check_space
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "adding-a-space.md"
@@ -52,6 +53,29 @@ def test_the_example_is_found_by_its_python_name_and_runs(ladder: Space) -> None
     module, (image,) = model.build(2)
     assert image.shape == (2, 3, 32, 32)
     assert module(image).shape == (2, 10)
+
+
+def test_a_space_in_the_current_folder_is_found_by_the_installed_command_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `python -m hwbench` has the folder on its path, the script `hwbench` does not.
+    (tmp_path / "ladder_here.py").write_text(code())
+    (tmp_path / "ladder_broken.py").write_text("1 / 0\n")
+    (tmp_path / "ladder_needs.py").write_text("import a_package_that_is_not_there\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(tmp_path))])
+    assert find_space("python:ladder_here:SPACE").name == "ladder"
+    for name, kind, said in (
+        ("python:ladder_here:SPAC", UsageError, "Did you mean SPACE"),
+        ("python:ladder_here:WIDTHS", UsageError, "no space"),
+        ("python:ladder_gone:SPACE", UsageError, "no Python module 'ladder_gone'"),
+        ("python:ladder_broken:SPACE", UsageError, "ZeroDivisionError"),
+        ("python:ladder_needs:SPACE", MissingDependency, "a_package_that_is_not_there"),
+        ("python:ladder_here", UsageError, "names no space"),
+    ):
+        with pytest.raises(kind, match=said) as caught:
+            find_space(name)
+        assert caught.value.remedy
 
 
 def changed(space: Space, change: Callable[[Block], Block]) -> Space:
@@ -100,6 +124,17 @@ def test_a_slot_that_looks_elsewhere_is_found(ladder: Space) -> None:
     )
     with pytest.raises(UsageError, match=r"look at genes that they do not name"):
         check_space(peeking)
+
+
+def test_code_that_fails_is_a_fault_and_no_traceback(ladder: Space) -> None:
+    def refuses(arch: Any) -> Any:
+        raise TypeError("not today")
+
+    slots = (ladder.slots[0], dataclasses.replace(ladder.slots[1], block=refuses), *ladder.slots[2:])
+    with pytest.raises(UsageError, match=r"slot stage1 cannot say what it holds: TypeError: not today"):
+        check_space(dataclasses.replace(ladder, slots=slots))
+    with pytest.raises(UsageError, match=r"the network cannot be built: TypeError: not today"):
+        check_space(dataclasses.replace(ladder, network=refuses), networks=1)
 
 
 def test_networks_that_misbehave_are_found(ladder: Space) -> None:

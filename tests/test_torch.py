@@ -214,6 +214,22 @@ def test_one_operator_more_on_the_device_leaves_the_others_explained() -> None:
     assert layers[2].kernel.op == "sin"
 
 
+@pytest.mark.parametrize(("count", "found"), [(1, [96]), (2, [None, None])])
+def test_products_that_hide_in_two_operators_of_one_module_are_not_said_to_be_none(
+    count: int, found: list[int | None]
+) -> None:
+    """The trace opens both, and does not say which products are whose."""
+    shape = [[[4, 6], "float32", 0]]
+    product = Kernel("torch", "mm", "matmul", (Tensor((4, 4)), Tensor((4, 6))), (Tensor((4, 6)),), (("k", 4),))
+    rows = [Layer(f"m/mm_{i}", "m", product) for i in range(count)]
+    nodes = [
+        {"name": f"d{i}", "op": "torch.something_new", "module": "m", "inputs": shape, "outputs": shape}
+        for i in range(count)
+    ]
+    layers = RUNTIME.layers(Artifact("builder", "0", (), facts={"rows": rows}), {"nodes": nodes})
+    assert [layer.kernel.cost().macs for layer in layers] == found
+
+
 @pytest.mark.parametrize("profile", [{}, {"nodes": 7}, {"nodes": [{}]}, {"nodes": [{"op": "x", "module": "m"}]}])
 def test_a_profile_that_is_none_is_one_error(profile: dict[str, Any]) -> None:
     with pytest.raises(WorkerError, match="cannot be read") as raised:

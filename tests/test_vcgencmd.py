@@ -16,6 +16,7 @@ from hwbench.worker import environment, meters, timing
 from hwbench.worker.jobs import Jobs
 from hwbench.worker.meters import pmic, tegrastats, thermal, vcgencmd
 from hwbench.worker.meters.sampler import WALL_ESTIMATE, pmic_power, tegrastats_power
+from hwbench.worker.meters.simulated import SimulatedClock
 
 ADC = """ 3V7_WL_SW_A current(0)=0.09759750A
    3V3_SYS_A current(1)=0.00000000A
@@ -207,6 +208,71 @@ def test_the_environment_of_a_pi_comes_from_the_firmware(tmp_path: Path) -> None
 def test_what_taints_a_measurement(tmp_path: Path, before: int, after: int, reasons: list[str]) -> None:
     first, second = (thermal.heat(str(tmp_path), pi(tmp_path, word=hex(word))) for word in (before, after))
     assert environment.throttling(first, second) == reasons
+
+
+def hot(folder: Path, milli: int) -> Path:
+    """A processor at that many m°C."""
+    zone = folder / "class/thermal/thermal_zone0"
+    zone.mkdir(parents=True, exist_ok=True)
+    (zone / "type").write_text("cpu-thermal\n")
+    (zone / "temp").write_text(f"{milli}\n")
+    return zone / "temp"
+
+
+def test_a_board_that_heat_holds_back_waits_until_it_is_cooler(tmp_path: Path) -> None:
+    sensor, clock = hot(tmp_path, 82000), SimulatedClock(tick_s=0.0)
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        sensor.write_text(f"{82000 - int(1000 * clock.now_s)}\n")
+
+    found = thermal.gate(str(tmp_path), pi(tmp_path, word="0x80008"), clock, sleep)
+    assert found == {"cooled": True, "waited_s": 5.0, "temp_c": 77.0, "reason": ""}
+
+
+@pytest.mark.parametrize(("cools", "waited_s"), [(0, 10.0), (40, 30.0)])
+def test_a_board_that_does_not_cool_is_not_waited_for_long(cools: int, waited_s: float, tmp_path: Path) -> None:
+    """Ten seconds where it gets no cooler, half a minute where it is too slow."""
+    sensor, clock = hot(tmp_path, 82000), SimulatedClock(tick_s=0.0)
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        sensor.write_text(f"{82000 - int(cools * clock.now_s)}\n")
+
+    found = thermal.gate(str(tmp_path), pi(tmp_path, word="0xe"), clock, sleep)
+    assert found is not None
+    assert (found["cooled"], found["waited_s"]) == (False, waited_s)
+    assert "still 8" in found["reason"]
+
+
+@pytest.mark.parametrize("word", ["0x0", "0xe0000", "0x7", "0x50005"])
+def test_what_is_not_held_back_by_heat_is_not_waited_for(word: str, tmp_path: Path) -> None:
+    """Nothing now, something earlier, or a supply that is too weak."""
+    hot(tmp_path, 82000)
+
+    def sleep(seconds: float) -> None:
+        raise AssertionError("waited")
+
+    assert thermal.gate(str(tmp_path), pi(tmp_path, word=word), sleep=sleep) is None
+
+
+def test_without_a_sensor_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
+    assert thermal.gate(str(tmp_path), pi(tmp_path, word="0x8")) is None
+
+
+def test_a_process_waits_once_for_its_device_to_cool_down_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = iter([{"cooled": True, "waited_s": 7.0, "temp_c": 70.0, "reason": ""}])
+    monkeypatch.setattr(thermal, "gate", lambda *_: next(gates))
+    jobs = Jobs(1)
+    jobs.do("hello", {"session": "fake"})
+    settings = {"threads": 1, "precision": "fp32", "batch": 1, "unit": "cpu", "options": {}}
+    for handle in ("anchor", "model"):
+        model = {"kind": "builder", "path": None, "spec": {"costs_s": [0.001]}, "role": "", "inputs": []}
+        jobs.do("open", {"handle": handle, "model": model, "settings": settings})
+        jobs.do("warm", {"handle": handle, "budget_s": 0.1})
+    limits = {"typical_s": 0.002, "min_samples": 5, "min_s": 0.0, "budget_s": 1.0}
+    result = jobs.do("measure", {"handles": {"plain": "model"}, "anchor": "anchor", **limits})
+    assert result["thermal_gate"]["waited_s"] == 7.0
 
 
 def test_the_watch_reads_between_blocks_and_not_more_often_than_it_should(tmp_path: Path) -> None:

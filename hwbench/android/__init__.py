@@ -157,7 +157,7 @@ PARSERS: tuple[tuple[str, Callable[[bytes], object], tuple[bytes, ...]], ...] = 
         (b"thermal_zone0/type:cpu-0-0\nthermal_zone0/temp:41200\n",),
     ),
     ("battery", lambda data: power.battery(data).as_dict(), (_BATTERY,)),
-    ("power_supply", lambda data: power.gauge_samples(data).power_w, (b"-512000 4123000\n-498000 4121000\n",)),
+    ("power_supply", lambda data: power.gauge_samples(data).power_w(), (b"-512000 4123000\n-498000 4121000\n",)),
     (
         "iio energy_value",
         lambda data: power.by_group(power.rail_counters(data)),

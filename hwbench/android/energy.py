@@ -22,6 +22,7 @@ from . import power
 # Fuel gauges of phones refresh every 0.25 s to 10 s and average over as long.
 SHORTEST_WINDOW_S = 30.0
 SAMPLE_PERIOD_S = 1.0
+LOAD_S = 5.0  # of work, after which a phone's current under load is known
 READ_TIMEOUT_S = 15.0
 
 _IIO = "cat /sys/bus/iio/devices/iio:device[0-9]*/energy_value"
@@ -92,12 +93,16 @@ class Rails:
 
 
 class FuelGauge:
-    """Current and voltage of the battery, sampled by a loop on the phone."""
+    """Current and voltage of the battery, sampled by a loop on the phone.
+
+    What unit the current is in shows under load; so the first look is one whose joules nobody needs.
+    """
 
     name, method, rail, update_period_s, on_battery = "fuel-gauge", "sampled", "battery", SAMPLE_PERIOD_S, True
 
     def __init__(self, channel: Channel, clock: Clock) -> None:
         self._channel, self._clock = channel, clock
+        self._largest = 0  # current so far, as the phone prints it
 
     def during(self, work: Callable[[], T]) -> tuple[dict[str, float], T]:
         process = self._channel.start(["sh", "-c", _LOOP], {})
@@ -110,7 +115,8 @@ class FuelGauge:
             samples = power.gauge_samples(process.stdout.read(_PIPE_BYTES) or b"")
         finally:
             self._channel.stop(process, grace_s=0.0)
-        watts = samples.power_w
+        self._largest = max(self._largest, samples.largest)
+        watts = samples.power_w(self._largest)
         if watts is None or len(samples.raw) < 0.5 * lasted_s / SAMPLE_PERIOD_S:
             why = "both signs of current" if samples.sign == "mixed" else f"{len(samples.raw)} samples that can be used"
             raise MeterError(
@@ -283,6 +289,8 @@ def measure_energy(
         return refused
     try:
         _refuse_short(window_s, idle_s, windows)
+        if isinstance(gauge, FuelGauge):
+            gauge.during(lambda: work(LOAD_S))
         taken = [_window(gauge, work, window_s, idle_s, clock, sleep) for _ in range(windows)]
         answer = summary(gauge.method, gauge.name, gauge.rail, taken)
         return {**answer, "while_charging": refused is not None}

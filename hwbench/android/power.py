@@ -135,6 +135,11 @@ class GaugeSamples:
     raw: tuple[tuple[int, int], ...]
 
     @property
+    def largest(self) -> int:
+        """Amount of the largest current, as it was printed."""
+        return max((abs(current) for current, _ in self.raw), default=0)
+
+    @property
     def current_unit(self) -> str:
         """``"µA"`` as specified, or ``"mA"`` as Samsung, Huawei and Honor give it; told by the whole series."""
         return "µA" if unit_scale(current for current, _ in self.raw) == 1e-6 else "mA"
@@ -145,9 +150,12 @@ class GaugeSamples:
         signs = {current > 0 for current, _ in self.raw if current}
         return None if not signs else "mixed" if len(signs) == 2 else "positive" if True in signs else "negative"
 
-    @property
-    def power_w(self) -> float | None:
+    def power_w(self, largest: int = 0) -> float | None:
         """Mean power of a battery that is being discharged; ``None`` without samples or with an odd voltage.
+
+        Args:
+            largest: current that this phone is known to have printed, which may tell more of its unit than these: a
+                phone that sleeps draws less than 20 mA.
 
         Kernels differ in the sign of a discharge current, so its amount counts; a series with both signs is one that
         was charged in between, and has no power that could be told.
@@ -155,7 +163,7 @@ class GaugeSamples:
         pairs = [(current, volt) for current, raw in self.raw if (volt := volts(raw)) is not None]
         if not pairs or len(pairs) < len(self.raw) or self.sign in (None, "mixed"):
             return None
-        scale = unit_scale(current for current, _ in self.raw)
+        scale = unit_scale([self.largest, largest])
         return sum(abs(current) * scale * volt for current, volt in pairs) / len(pairs)
 
 

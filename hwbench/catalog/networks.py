@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from typing import Any
-
-import numpy as np
 
 from .. import plugins
 from ..errors import UsageError
@@ -28,18 +25,15 @@ def find_space(name: str) -> Space:
 
     Raises:
         UsageError: there is no such space, or what is there is none.
+        MissingDependency: a package that it imports is not installed.
     """
     match = _OBJECT.match(name)
+    if match is None and name.startswith("python:"):
+        raise UsageError(f"'{name}' names no space.", remedy="The form is python:package.module:OBJECT.")
     if match is None:
         found = plugins.load("hwbench.spaces", name)
     else:
-        try:
-            found = getattr(importlib.import_module(match["module"]), match["name"])
-        except (ImportError, AttributeError) as error:
-            raise UsageError(
-                f"The space '{name}' cannot be imported: {error}.",
-                remedy="The form is python:package.module:OBJECT; its folder must be on PYTHONPATH.",
-            ) from error
+        found = plugins.from_python(match["module"], match["name"], name)
     if not isinstance(found, Space):
         raise UsageError(
             f"'{name}' is a {type(found).__name__}, no space.", remedy="See docs/adding-a-space.md for what one is."
@@ -101,8 +95,3 @@ def from_text(text: str) -> Model:
     space = find_space(name)
     arch, _, slot = code.partition(PART)
     return block_model(space, arch, slot, name) if slot else network_model(space, arch, name)
-
-
-def rows_of(space: Space, models: list[Model]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The architectures behind models of :func:`network_model`, shape (n, d)."""
-    return space.rows([model.name.rpartition(":")[2] for model in models])

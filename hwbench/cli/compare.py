@@ -48,7 +48,7 @@ _TIMEOUT = click.option(
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@options.on(required=False, multiple=False)
+@options.on(required=False, multiple=False, runs=True)
 @click.option("--model", metavar="MODEL", help="Compare two targets: A and B are targets, and this runs on both.")
 @click.option(
     "--fail-if", "limit", metavar="slower:SHARE", callback=_limit,

@@ -37,7 +37,7 @@ def demo(context: dict[str, Any], fresh: bool, folder: Path) -> None:
         found = library.demo(
             store, folder=folder, fresh=fresh, models=library.MODELS, targets=library.TARGETS, progress=tell
         )
-    out.print(result.overview(found.objects))
+    out.print(result.overview(found.objects, out.width))
     for failure in found.failures:
         terminal.error(failure.error, f"{failure.model.identity} on {failure.target}")
     for phase, seconds in found.phases.items():

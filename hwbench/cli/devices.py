@@ -293,7 +293,7 @@ def _install(device: str, wheels: Path | None, runtimes: str | None) -> None:
     from . import terminal
 
     out = terminal.console(stderr=True)
-    names = tuple(name for name in (runtimes or "").split(",") if name)
+    names = tuple(name for part in (runtimes or "").split(",") if (name := part.strip()))
     done = library.install(
         find(device),
         runtimes=names,

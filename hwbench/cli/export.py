@@ -101,6 +101,11 @@ def report(
     if fmt not in formats:
         hint = did_you_mean(fmt, formats)
         raise UsageError(f"There is no report format '{fmt}'. {hint}".strip(), remedy=f"Known: {', '.join(formats)}.")
+    if path.suffix.lower() in _NO_PLACE[fmt == "html"] and not path.is_dir():
+        raise UsageError(
+            f"-o {path} is no place for {'a page' if fmt == 'html' else 'pictures, of which there are several'}.",
+            remedy="Give a file that ends in .html, or a folder." if fmt == "html" else "Give a folder.",
+        )
     models = (*models, *(name.strip() for name in (listed or "").split(",") if name.strip()))
     beside = _beside(files)
     with Store.open() as store:
@@ -118,6 +123,11 @@ def report(
         written = library.pictures(found, fmt, path)
     for file in written:
         terminal.console().print(terminal.text(f"wrote {file}"), soft_wrap=True)
+
+
+# By whether a page is written: names that are meant for a file, and that would otherwise become a folder's.
+_FILE_NAMES = frozenset({".txt", ".csv", ".json", ".md", ".png", ".svg", ".pdf", ".parquet"})
+_NO_PLACE = {True: _FILE_NAMES, False: _FILE_NAMES | {".html", ".htm"}}
 
 
 def _beside(files: dict[str, Any]) -> dict[str, Any]:

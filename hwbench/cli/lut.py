@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageError
+from ..errors import MissingDependency, UsageError
 from ..target import Target
 from . import options
 
@@ -43,7 +43,7 @@ def lut() -> None:
     "--metrics", default="latency,memory", show_default=True, metavar="A,B", help="Any of latency, memory, energy."
 )
 @click.option("--error", metavar="SHARE", help="Stop at this cross-validation error, e.g. 1%.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of networks.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the choice of networks.")
 @click.option("--partial", is_flag=True, help="Write a table with gaps where the budget is too short for all blocks.")
 @click.option("--fresh", is_flag=True, help="Measure anew what an earlier build left in the store.")
 @options.JSON
@@ -80,6 +80,11 @@ def build(
 
     if (space is None) == (models is None):
         raise UsageError("A table is of a space or of models.", remedy="Give either --space or --models.")
+    if models is not None and (budget_s is not None or error is not None or partial or fresh):
+        raise UsageError(
+            "--models measures nothing, so --budget, --error, --partial and --fresh say nothing about it.",
+            remedy="Leave them out; `hwbench profile MODEL --passes layers` is what measures.",
+        )
     _writable(output)
     context["target"], context["resume"] = str(on), RESUME
     with Store.open() as store:
@@ -177,7 +182,7 @@ def query(path: Path, arch: str, space: str | None, as_json: bool) -> None:
 @lut.command()
 @click.argument("path", metavar="FILE", type=_FILE)
 @click.option("--networks", type=click.IntRange(2), default=50, show_default=True, help="How many to draw and measure.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
 @click.option("--preset", default="quick", show_default=True, metavar="NAME", help="How much to measure, each time.")
 @click.option(
     "--gap", "gap_s", metavar="TIME", callback=options.duration, help="Between the two measurements, e.g. 10m."
@@ -222,18 +227,21 @@ def validate(
     if not wanted <= {"latency", "energy"}:
         raise UsageError(f"'{metrics}' cannot be validated.", remedy="Give latency, or latency,energy.")
     table = _bound(_read(path), space)
+    drawn = _drawable(plot, path)
     context["target"] = table.target
     with Store.open() as store, progress.sessions() as shown:
         found = run(
             table, store=store, networks=networks, seed=seed, preset=preset, gap_s=gap_s or 0.0, resume=resume,
             energy="energy" in wanted, progress=shown,
         )  # fmt: skip
-    drawn = scatter.write(found, plot or path.with_name(f"{path.stem}-validation.png"))
+    if drawn is not None:
+        scatter.write(found, drawn)
     if as_json:
-        terminal.json_line({**found.as_dict(), "plot": str(drawn)})
+        terminal.json_line({**found.as_dict(), "plot": None if drawn is None else str(drawn)})
         return
     tables.show_validation(terminal.console(), found)
-    terminal.console().print(terminal.text(f"wrote {drawn}"), soft_wrap=True)
+    if drawn is not None:
+        terminal.console().print(terminal.text(f"wrote {drawn}"), soft_wrap=True)
 
 
 @lut.command()
@@ -299,7 +307,7 @@ def import_(
     \b
     Examples:
       hwbench lut import 224_lookup_table.yaml --space ofa-mbv3 --device note10 -o note10.parquet
-      hwbench lut import table.pickle --format hw-nas-bench --device edgegpu --space nasbench201
+      hwbench lut import table.pickle --format hw-nas-bench --device edgegpu --space fbnet
     """
     from ..catalog.networks import find_space
     from ..formats.tables import read_table, to_lookup_table
@@ -386,3 +394,22 @@ def _writable(path: Path) -> None:
     """Raise UsageError before minutes are spent on a table that could not be written."""
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise UsageError(f"'{path}' cannot be written: no such folder, or a folder itself.", remedy="Name a file.")
+
+
+def _drawable(plot: Path | None, table: Path) -> Path | None:
+    """Where the scatter plot goes; ``None`` where nobody asked for one and matplotlib is not installed.
+
+    Raises what :func:`hwbench.lut.scatter.require` raises, before minutes are spent on figures that nobody would see.
+    """
+    from ..lut import scatter
+    from . import terminal
+
+    drawn = plot or table.with_name(f"{table.stem}-validation.png")
+    try:
+        scatter.require(drawn)
+    except MissingDependency as error:
+        if plot is not None:
+            raise
+        terminal.note(f"no plot: {error.message} {error.remedy}")
+        return None
+    return drawn

@@ -16,8 +16,8 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 JSON: Decorator = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object a line.")
 
 
-def on(*, required: bool, multiple: bool = True) -> Decorator:
-    """``--on TARGET``."""
+def on(*, required: bool, multiple: bool = True, runs: bool = False) -> Decorator:
+    """``--on TARGET``: where to run when it is required or the command ``runs``, otherwise a filter of the store."""
     more = " Repeat it for more." if multiple else ""
     return click.option(
         "--on",
@@ -27,7 +27,7 @@ def on(*, required: bool, multiple: bool = True) -> Decorator:
         multiple=multiple,
         callback=targets if multiple else target,
         help=f"Where to run, e.g. local-cpu/onnxruntime:fp32@2.{more}"
-        if required
+        if required or runs
         else f"Only what ran there, e.g. local-cpu/onnxruntime.{more}",
     )
 

@@ -225,7 +225,7 @@ def _show_estimate(found: NetworkEstimate, *, everything: bool) -> None:
 
     out = terminal.console()
     interval = f"[{units.seconds(found.low_s)}, {units.seconds(found.high_s)}]"
-    line = f"{found.model}: {units.seconds(found.latency_s)}  {interval}, predicted for {found.target}"
+    line = f"{found.model}: {units.seconds(found.latency_s)}  {interval} at 90 %, predicted for {found.target}"
     out.print(terminal.text(line, "bold"), soft_wrap=True)
     joules = found.energy.layers if isinstance(found.energy, EnergyEstimate) else ()
     places = list(range(len(found.layers)))
@@ -237,6 +237,11 @@ def _show_estimate(found: NetworkEstimate, *, everything: bool) -> None:
         for place in places
         for row in [found.layers[place]]
     ]  # fmt: skip
+    rest_s = sum(row.latency_s for row in found.layers) - sum(found.layers[place].latency_s for place in places)
+    beside = [(f"{len(found.layers) - len(places)} more", rest_s)] if len(places) < len(found.layers) else []
+    for name, value_s in (*beside, ("correction of their sum", found.correction_s)):
+        blank = ("",) * (2 if joules else 1)
+        cells.append((name, "", "", units.seconds(value_s, 3), units.percent(value_s / found.latency_s), *blank))
     heads = ("layer", "module", "op", "latency", "share", *(["energy"] if joules else []), "")
     out.print(terminal.table(heads, cells, right=("latency", "share", "energy")))
     counts = ", ".join(f"{count} {how}" for how, count in found.coverage.items())

@@ -54,7 +54,8 @@ def profile(
     """Measure models on targets and keep every session in the store.
 
     A MODEL is a timm or torchvision name, the path of an .onnx or .tflite file, or python:package.module:factory, each
-    with @SIZE if you like. When some cannot be measured the others still are; the exit code is the first failure's.
+    with @SIZE if you like. A name or file that cannot be made out stops all of them before anything runs; when some
+    cannot be measured the others still are, and the exit code is the first failure's.
 
     \b
     Examples:
@@ -104,7 +105,8 @@ def output(found: Sequence[Any], as_json: bool) -> list[Failure]:
         else:
             result.show(out, item.as_dict())
     if not as_json and len(found) - len(failures) > 1:
-        out.print(result.overview([item.as_dict() for item in found if not isinstance(item, Failure)]))
+        measured = [item.as_dict() for item in found if not isinstance(item, Failure)]
+        out.print(result.overview(measured, out.width))
     return failures
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -140,10 +140,33 @@ def _layers(result: Result, most: int | None) -> Table:
     return terminal.table(heads, cells, right=("latency", "share", "MACs", "output", "energy"))
 
 
-def overview(results: Sequence[Result]) -> Table:
-    """One row a result; a failure says what failed."""
-    heads = ("model", "target", "latency", "anchored", "±", "closure", "peak", "energy", "MACs", "caveats")
-    return terminal.table(heads, map(_row, results), right=("latency", "anchored", "±", "closure", "peak", "MACs"))
+def overview(results: Sequence[Result], width: int = terminal.PIPED_WIDTH) -> Group:
+    """One row a result; a failure says what failed.
+
+    Args:
+        results: objects of ``profile --json``.
+        width: columns of the console. A narrow one gets fewer figures, and how many caveats instead of which, because
+            names and numbers cut into pieces cannot be read; what failed then stands below.
+    """
+    rows = [_row(result) for result in results]
+    if width >= WIDE:
+        return Group(terminal.table(_HEADS, rows, right=_NUMBERS))
+    few = [(*row[:5], _doubts(result)) for row, result in zip(rows, results, strict=True)]
+    failed = [
+        terminal.text(f"{row[0]} on {row[1]}: {row[-1]}")
+        for row, result in zip(rows, results, strict=True)
+        if "error" in result
+    ]
+    return Group(terminal.table((*_HEADS[:5], _HEADS[-1]), few, right=_NUMBERS), *failed)
+
+
+WIDE = 140
+_HEADS = ("model", "target", "latency", "anchored", "± anchored", "closure", "peak", "energy", "MACs", "caveats")
+_NUMBERS = ("latency", "anchored", "± anchored", "closure", "peak", "MACs")
+
+
+def _doubts(result: Result) -> str:
+    return "below" if "error" in result else str(len(result.get("caveats", ())) or "none")
 
 
 def _row(result: Result) -> tuple[object, ...]:

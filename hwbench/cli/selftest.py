@@ -34,7 +34,7 @@ TESTS = {
 
 @click.command(epilog="\b\nTests:\n" + "\n".join(f"  {name:<10} {what}" for name, what in TESTS.items()))
 @click.argument("name", metavar="TEST")
-@options.on(required=False)
+@options.on(required=False, runs=True)
 @click.option("--model", metavar="MODEL", multiple=True, help="What to run. Repeat it for more.")
 @click.option(
     "--pairs", type=click.IntRange(1), help="aa: comparisons of each kind. channel: pairs of each noise floor."

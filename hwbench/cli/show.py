@@ -38,10 +38,10 @@ def show(model: str | None, on: tuple[Target, ...], layers: bool, as_json: bool)
     if not found:
         out.print(terminal.text(f"{name} holds nothing yet. Measure first: hwbench profile MODEL --on TARGET"))
     elif model is None and not layers:
-        out.print(result.overview(found))
+        out.print(result.overview(found, out.width))
     else:
         for item in found:
             if "error" in item:
-                out.print(result.overview([item]))
+                out.print(result.overview([item], out.width))
             else:
                 result.show(out, item, None if layers else result.TOP_LAYERS)

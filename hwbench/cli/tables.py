@@ -87,7 +87,7 @@ def _facts(table: LookupTable) -> list[tuple[str, str]]:
     if energy.get("unavailable"):
         found.append(("energy", f"unavailable: {energy['unavailable']}. {energy.get('remedy') or ''}".strip()))
     elif energy:
-        found.append(("energy", f"{energy['method']}, from {energy['networks']} networks"))
+        found.append(("energy", f"{energy.get('method')}, from {energy.get('networks')} networks"))
     return found
 
 
@@ -111,7 +111,9 @@ def _conditions(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [str(device["cpu_model"])] if device.get("cpu_model") else []
     facts += [versions] if versions else []
     facts += (
-        [f"{context['dtype']}, batch {context['batch']}, {context['threads']} threads"] if "dtype" in context else []
+        [f"{context['dtype']}, batch {context.get('batch')}, {context.get('threads')} threads"]
+        if "dtype" in context
+        else []
     )
     if facts:
         found.append(("conditions", "; ".join(facts)))
@@ -236,10 +238,8 @@ def read_arch(text: str) -> Any:
 def beside_latency(table: LookupTable, arch: str) -> dict[str, float]:
     """Energy and memory, where the table holds them."""
     found = {}
-    for name in ("energy_j", "memory_bytes"):
-        values = [
-            getattr(entry, "energy_j" if name == "energy_j" else "weights_bytes") for entry in table.entries.values()
-        ]
-        if not any(math.isnan(value) for value in values):
-            found[name] = float(getattr(table, name)(read_arch(arch)))
+    for name, of in (("energy_j", table.energy_j), ("memory_bytes", table.memory_bytes)):
+        value = float(of(read_arch(arch), missing="nan"))
+        if not math.isnan(value):
+            found[name] = value
     return found

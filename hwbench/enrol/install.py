@@ -101,6 +101,13 @@ def install(
 
 
 def _check(device: Device, runtimes: Sequence[str], wheels: Path | None) -> None:
+    known = recipes()
+    for name in runtimes:
+        if name not in known:
+            raise UsageError(
+                f"There is no recipe for '{name}'. {did_you_mean(name, known)}".strip(),
+                remedy=f"Known: {', '.join(known)}. Others: install them into the device's Python yourself.",
+            )
     asked = tuple(runtimes) or usual(device.unit)
     if device.kind != "ssh":
         raise UsageError(
@@ -109,13 +116,6 @@ def _check(device: Device, runtimes: Sequence[str], wheels: Path | None) -> None
             if device.kind == "local"
             else "An Android device runs litert-native: hwbench devices add … --benchmark-binary PATH.",
         )
-    known = recipes()
-    for name in runtimes:
-        if name not in known:
-            raise UsageError(
-                f"There is no recipe for '{name}'. {did_you_mean(name, known)}".strip(),
-                remedy=f"Known: {', '.join(known)}. Others: install them into the device's Python yourself.",
-            )
     if wheels is not None and not any(wheels.glob("*.whl")):
         raise UsageError(
             f"There is no wheel in '{wheels}'.",

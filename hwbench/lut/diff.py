@@ -136,6 +136,7 @@ def agreement(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -
 
 def _over_architectures(first: LookupTable, second: LookupTable, archs: Any, seed: int) -> Agreement | None:
     same = (first.space, first.space_version) == (second.space, second.space_version)
+    same |= first.bound is not None and first.bound is second.bound  # one space under two names
     if first.kind != "space" or not same:
         return None
     space = (first if first.bound is not None else second).find_space()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,12 +64,26 @@ def observed(networks: tuple[Network, ...]) -> dict[str, Seen]:
             seen.times.append(network.started_s)
             seen.beta_s.append(float(network.beta_s[mine].sum()) / n)
             seen.weights_bytes.append(sum(row["param_bytes"] or 0 for row in rows) / n)
-            seen.live_bytes.append(max((float(row["live_bytes"] or 0) for row in rows), default=math.nan))
+            seen.live_bytes.append(_live_bytes(rows, network.blocks[where[0]].macs))
             macs = [row["macs"] for row in rows]  # where one is not told, the space's count of the block stands for all
             done = float(network.blocks[where[0]].macs) if None in macs else sum(macs) / n
             moved = [sum(row[k] or 0 for k in ("param_bytes", "input_bytes", "output_bytes")) for row in rows]
             seen.features.append(np.array([seen.contexts_s[-1], done, sum(moved) / n]))
     return found
+
+
+def _live_bytes(rows: Sequence[Mapping[str, Any]], macs: int) -> float:
+    """Largest activations alive in any kernel of a block. One that ran no kernel, and had none to run, holds nothing
+    alive of its own (what is folded into a neighbour is counted there); one that should have run is not known."""
+    if not rows:
+        return math.nan if macs else 0.0
+    return max(float(row["live_bytes"] or 0) for row in rows)
+
+
+def _typical_bytes(values: Sequence[float]) -> float:
+    """The median of those that are known; NaN when none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.median(known)) if known else math.nan
 
 
 def entries(evidence: Evidence, fitted: Fitted, energy: EnergyFit | None = None) -> list[Entry]:
@@ -94,7 +109,7 @@ def entries(evidence: Evidence, fitted: Fitted, energy: EnergyFit | None = None)
                 spread=spread,
                 energy_j=math.nan if energy is None else _energy_j(one, energy),
                 weights_bytes=float(np.median(one.weights_bytes)),
-                activation_bytes=float(np.median(one.live_bytes)),
+                activation_bytes=_typical_bytes(one.live_bytes),
                 macs=block.macs,
                 params=block.params,
                 method="in context",

@@ -6,6 +6,7 @@ A digest over both lies beside the JSON, so that a file that was damaged or edit
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, units
-from ..errors import UsageError
+from ..errors import DeviceError, UsageError
 from ..measurement import plain
 from .table import Entry, LookupTable, by_key
 
@@ -26,6 +27,7 @@ FORMAT = 1
 METADATA, DIGEST = b"hwbench", b"hwbench_sha256"
 MOST_ENTRIES, MOST_BYTES = 2_000_000, 1 << 30
 """More than any table has (the largest space here has some thousand blocks), and little enough for any machine."""
+_BITS = 1000  # of a whole number: floats end at 1024
 
 _COLUMNS = {field.name: str(field.type) for field in fields(Entry)}  # name → "str", "float", "int", "tuple[str, ...]"
 _HEAD: Mapping[str, tuple[type, ...]] = {
@@ -40,6 +42,22 @@ _HEAD: Mapping[str, tuple[type, ...]] = {
     "context": (dict,),
     "entries": (int,),
 }
+_NUMBER, _MAYBE = (float, int), (float, int, type(None))
+_CONTEXT: Mapping[str, Any] = {
+    **dict.fromkeys(("versions", "device", "failed", "failed_alone", "energy", "imported"), (dict,)),
+    **dict.fromkeys(("relative_error", "relative_error_df", "level_error", "raw_over_anchored"), _NUMBER),
+    **dict.fromkeys(("set_aside", "profiled_over_plain", "constant_energy_j"), _NUMBER),
+    **{key: [(str,)] for key in ("networks", "missing")},
+    "anchor_ref": {"latency_s": _MAYBE},
+    "anchor_slope": {"value": _NUMBER, "sd": _NUMBER},
+    "baselines": {"macs": (list, type(None)), "params": (list, type(None))},
+    "build": {"device_time_s": _MAYBE},
+    "cross_validation": {"mape": _MAYBE, "plain_sum_mape": _MAYBE},
+    "fit": {"own_weight_at": _MAYBE, "moved_sd": _MAYBE},
+    "flagged": [{"key": (str,), "flag": (str,), "why": (str,)}],
+    "measured": [(dict,)],
+}
+"""What is read of the context, where it is there: types, a list of such, or a mapping with such parts."""
 _AGAIN = "Build it again (hwbench lut build), or copy it again from where it came."
 
 
@@ -50,7 +68,12 @@ def _arrow(text: str) -> Any:
 
 
 def write(table: LookupTable, path: Path) -> None:
-    """Write a table beside its place and then move it there, so that no reader sees half of it. Raises UsageError."""
+    """Write a table beside its place and then move it there, so that no reader sees half of it.
+
+    Raises:
+        UsageError: there is no such folder, or it may not be written to.
+        DeviceError: the disk is full.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -73,7 +96,8 @@ def write(table: LookupTable, path: Path) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise UsageError(
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (DeviceError if full else UsageError)(
             f"The table cannot be written to {path}: {error.strerror or error}.",
             remedy="Name a file in a folder that exists, may be written to and has room.",
         ) from error
@@ -143,16 +167,31 @@ def _head(text: bytes | None, path: Path) -> dict[str, Any]:
             f"{path} has format version {version!r}; this hwbench reads version {FORMAT}.",
             remedy="Read it with the hwbench that wrote it, update hwbench, or build the table again.",
         )
-    for name, kinds in _HEAD.items():
-        value = head.get(name)
-        if not isinstance(value, kinds) or isinstance(value, bool) or name not in head:
-            raise UsageError(f"{path} describes itself wrongly: {name} is {repr(value)[:80]}.", remedy=_AGAIN)
-    for name, value in head["correction"].items():
-        if not isinstance(value, (float, int)) or isinstance(value, bool):
-            raise UsageError(f"{path} describes itself wrongly: coefficient {name} is {value!r}.", remedy=_AGAIN)
+    wrong = next((found for name, kind in _HEAD.items() if (found := _misfit(head.get(name), kind, name))), "")
+    if wrong or not _HEAD.keys() <= head.keys():
+        raise UsageError(f"{path} describes itself wrongly: {wrong or 'a part is missing'}.", remedy=_AGAIN)
+    parts = [(value, _NUMBER, f"coefficient {name}") for name, value in head["correction"].items()]
+    told = head["context"]
+    parts += [(told[name], kind, f"context.{name}") for name, kind in _CONTEXT.items() if told.get(name) is not None]
+    if wrong := next((found for part in parts if (found := _misfit(*part))), ""):
+        raise UsageError(f"{path} describes itself wrongly: {wrong}.", remedy=_AGAIN)
     for name in ("constant_low_s", "constant_high_s"):
         head[name] = math.nan if head[name] is None else float(head[name])
     return {name: head[name] for name in _HEAD}
+
+
+def _misfit(value: Any, kind: Any, name: str) -> str:
+    """Which part of a value is not of its kind (see :data:`_CONTEXT`) and what it is; empty where all are."""
+    whole = kind if isinstance(kind, tuple) else (list,) if isinstance(kind, list) else (dict,)
+    huge = isinstance(value, int) and value.bit_length() > _BITS
+    if not isinstance(value, whole) or isinstance(value, bool) or huge:
+        return f"{name} is {repr(value)[:80] if not huge else 'out of all bounds'}"
+    parts: Iterable[tuple[Any, Any, str]] = ()
+    if isinstance(kind, list):
+        parts = ((each, kind[0], f"{name}[{place}]") for place, each in enumerate(value))
+    elif isinstance(kind, dict) and value:
+        parts = ((value.get(part), of, f"{name}.{part}") for part, of in kind.items())
+    return next((found for part in parts if (found := _misfit(*part))), "")
 
 
 def _check_size(metadata: Any, entries: int, path: Path) -> None:

@@ -66,7 +66,7 @@ def merge(one: LookupTable, two: LookupTable) -> LookupTable:
         constant_low_s=_mean([one.constant_low_s, two.constant_low_s], weights),
         constant_high_s=_mean([one.constant_high_s, two.constant_high_s], weights),
         correction={n: _mean([t.correction.get(n, math.nan) for t in (one, two)], weights) for n in names},
-        context=_context(one.context, two.context, networks),
+        context={**_context(one.context, two.context, networks), **_gaps(one.context, two.context, entries)},
         bound=one.bound or two.bound,
     )
 
@@ -106,9 +106,28 @@ def _mean(values: Sequence[float], weights: Sequence[int]) -> float:
     return sum(v * w for v, w in known) / sum(w for _, w in known) if known else math.nan
 
 
+def _gaps(one: Mapping[str, Any], two: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, list[str]]:
+    """Blocks that either build named as missing and that neither has."""
+    if "missing" not in one and "missing" not in two:
+        return {}
+    named = {*(one.get("missing") or ()), *(two.get("missing") or ())}
+    return {"missing": sorted(named - entries.keys())}
+
+
 def _context(one: Mapping[str, Any], two: Mapping[str, Any], networks: list[list[str]]) -> dict[str, Any]:
+    """What holds for both: what either tells of networks and entries, and the larger of two errors."""
     merged = {**two, **one}
     merged["networks"] = list(dict.fromkeys([*networks[0], *networks[1]]))
+    for name in ("measured", "flagged"):
+        told = [item for context in (one, two) for item in context.get(name) or ()]
+        if told:
+            merged[name] = [item for place, item in enumerate(told) if item not in told[:place]]
+    for name in ("failed", "failed_alone"):
+        if one.get(name) or two.get(name):
+            merged[name] = {**(two.get(name) or {}), **(one.get(name) or {})}
+    levels = [float(context["level_error"]) for context in (one, two) if context.get("level_error") is not None]
+    if levels:
+        merged["level_error"] = max(levels)
     errors = [context.get("relative_error") for context in (one, two)]
     merged["relative_error"] = None if None in errors else max(float(error) for error in errors if error is not None)
     frees = [context.get("relative_error_df") for context in (one, two)]

@@ -167,6 +167,7 @@ class Query:
 
     def rows(self, archs: Any) -> tuple[npt.NDArray[Any], bool]:
         """Architectures as rows that were checked, and whether it was a single one. Raises UsageError."""
+        archs = archs.detach().cpu().numpy() if hasattr(archs, "detach") else archs  # a torch tensor, on any device
         if isinstance(archs, np.ndarray) and archs.ndim == 2:
             if not self._inside(archs):
                 self.space.check(archs)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import units
-from ..errors import DeviceError, MissingDependency
+from ..errors import DeviceError, MissingDependency, UsageError
 from .validate import Validation
 
+SUFFIXES = (".png", ".svg", ".pdf")
 _COLOURS = ("#0b62a8", "#c2410c", "#0d7a6f", "#7e3fa8", "#946200", "#be185d", "#4d7c0f", "#4a5565")
 _STYLE: Any = {
     "text.parse_math": False, "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False,
@@ -44,6 +45,32 @@ def write(validation: Validation, path: Path) -> Path:
     return path
 
 
+def require(path: Path) -> None:
+    """Raise before anything is measured where a picture could not be written for reasons that are plain to see.
+
+    Raises:
+        MissingDependency: matplotlib is not installed.
+        UsageError: another suffix, or no such folder.
+    """
+    _matplotlib()
+    if path.suffix.lower() not in SUFFIXES or path.is_dir() or not path.resolve().parent.is_dir():
+        raise UsageError(
+            f"The plot cannot be written to '{path}': no such folder, or a name that is none of a picture.",
+            remedy="Give --plot a path in a folder that exists, ending in .png, .svg or .pdf.",
+        )
+
+
+def _matplotlib() -> Any:
+    try:
+        import matplotlib as mpl
+        import matplotlib.figure
+    except ImportError as error:
+        raise MissingDependency(
+            "The scatter plot needs matplotlib.", remedy="pip install 'hwbench[report]', or leave --plot out."
+        ) from error
+    return mpl
+
+
 @contextmanager
 def picture(path: Path, size: tuple[float, float]) -> Iterator[tuple[Any, Any, Any]]:
     """A figure of so many inches with two axes side by side, written to ``path`` when all is drawn.
@@ -52,15 +79,9 @@ def picture(path: Path, size: tuple[float, float]) -> Iterator[tuple[Any, Any, A
         MissingDependency: matplotlib is not installed.
         DeviceError: the file cannot be written.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependency(
-            "The scatter plot needs matplotlib.", remedy="pip install 'hwbench[report]', or leave --plot out."
-        ) from error
+    mpl = _matplotlib()
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = mpl.figure.Figure(figsize=size, layout="constrained")
         left, right = figure.subplots(1, 2)
         yield figure, left, right
         try:

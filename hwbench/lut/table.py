@@ -167,7 +167,12 @@ class LookupTable:
         return file.read(Path(path))
 
     def write(self, path: str | Path) -> None:
-        """Write the table to a Parquet file, which appears whole or not at all. Raises UsageError."""
+        """Write the table to a Parquet file, which appears whole or not at all.
+
+        Raises:
+            UsageError: there is no such folder, or it may not be written to.
+            DeviceError: the disk is full.
+        """
         from . import file
 
         file.write(self, Path(path))

@@ -155,15 +155,16 @@ def unseen(
     chosen: dict[bytes, Rows] = {}
     for attempt in range(_DRAWS):
         for row in space.sample(networks, seed + 1_000_003 * attempt):
-            if len(chosen) == networks:
-                return np.array(list(chosen.values()))
             if row.tobytes() in chosen or text_sha256(space.text(row)) in seen:
                 continue
             if allowed is None or allowed(row[None])[0]:
                 chosen[row.tobytes()] = row
+            if len(chosen) == networks:
+                return np.array(list(chosen.values()))
+    fewer = f"Ask for fewer: --networks {len(chosen)}." if len(chosen) > 1 else "The table has seen the whole space."
     raise UsageError(
         f"{networks} networks of {space.name} were asked for; {len(chosen)} were found that did not feed the table.",
-        remedy=f"Ask for fewer: --networks {max(1, len(chosen))}.",
+        remedy=fewer,
     )
 
 
@@ -242,6 +243,8 @@ def validate(
         if number == 1:
             time.sleep(max(0.0, gap_s - (time.monotonic() - start)))
     kept = [i for i in range(len(rows)) if all(isinstance(half[i], Measurement) for half in both)]
+    if not kept:  # of few networks, one failed the first time and the others the second
+        raise next(one for half in both for one in half if isinstance(one, HwbenchError))
     failed = {
         space.text(rows[i]): one.message for half in both for i, one in enumerate(half) if isinstance(one, HwbenchError)
     }

@@ -23,6 +23,9 @@ FloatArray = npt.NDArray[np.float64]
 
 CONTEXT_SD = 0.04  # of one kernel between networks: seen 1 to 7 %, median 2.3 %
 UNSEEN_SD = 0.7  # of a kernel whose op no example holds: a factor of two either way
+MOST_SD = (
+    1.5  # however far it is from what was measured: of 24 hand-written networks two kernels were 13 and 22 times off
+)
 SHARED = 0.15  # share of a kernel's variance that it has in common with the others of its group in a network
 NETWORK_SD = 0.015  # of a total around its kernels: methodology section 4, repeat error of anchored figures
 LABEL_DISTANCES = (2.0, 0.3, 2.0)  # what another op, activation or layout adds to the distance between two kernels
@@ -199,7 +202,7 @@ class Fitted:
             if seen is not None:
                 weight = sd[i] ** 2 / (sd[i] ** 2 + CONTEXT_SD**2 / seen[1])  # what its own rows are worth
                 ratio[i] += weight * seen[0]
-                sd[i] = math.hypot(CONTEXT_SD, math.sqrt(1.0 - weight) * sd[i])
+                sd[i] = min(sd[i], math.hypot(CONTEXT_SD, math.sqrt(1.0 - weight) * sd[i]))
             elif not close[i]:
                 sd[i] = max(sd[i], UNSEEN_SD)
             how.append(FOUND if seen else INTERPOLATED if close[i] else UNSEEN)
@@ -208,7 +211,7 @@ class Fitted:
     def spread(self, groups: npt.NDArray[np.str_], distance: FloatArray) -> FloatArray:
         """Sd of the log of kernels that were not measured, (n,)."""
         base = np.array([self.group_sd.get(group, UNSEEN_SD) for group in groups.tolist()], dtype=float)
-        return np.asarray(base * (1.0 + self.per_distance * distance), dtype=float)
+        return np.asarray(np.minimum(base * (1.0 + self.per_distance * distance), MOST_SD), dtype=float)
 
     def total(self, guess: Guess, groups: npt.NDArray[np.str_]) -> tuple[float, float]:
         """Latency of the network, and the sd of its log."""

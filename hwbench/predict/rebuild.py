@@ -10,6 +10,7 @@ from dataclasses import replace
 from ..catalog.spaces.kernels import BINARY, FORMS, UNARY, Fields, Part, Shape
 from ..errors import UsageError
 from ..kernel import Kernel, Tensor
+from .features import plain_name
 
 FLOATS = frozenset({"float32", "float16", "bfloat16"})
 REACH = 2.0  # a neighbour's sizes are between half and twice the kernel's own
@@ -35,6 +36,9 @@ _POOLS: Mapping[str, str] = {
 }  # fmt: skip
 _GLOBAL: Mapping[str, str] = {
     "globalaveragepool": "average", "globalmaxpool": "max", "adaptiveavgpool2d": "average", "adaptivemaxpool2d": "max",
+}  # fmt: skip
+_SHUFFLES: Mapping[str, str] = {
+    "depthtospace": "up", "pixelshuffle": "up", "spacetodepth": "down", "pixelunshuffle": "down",
 }  # fmt: skip
 _RESIZES = ("resize", "upsample", "interpolate")
 _NORMS: Mapping[str, str] = {
@@ -98,10 +102,6 @@ def _size(part: Part) -> int:
     return work.macs + sum(Tensor(shape).numel for shape in shapes)
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "")
-
-
 def _ints(kernel: Kernel, name: str, default: Shape) -> Shape:
     value = kernel.attribute(name, default)
     values = value if isinstance(value, tuple) else (value,)
@@ -113,7 +113,7 @@ def _pair(values: Shape) -> Shape:
 
 
 def _activation(kernel: Kernel, form: str) -> str:
-    word = _plain(kernel.activation)
+    word = plain_name(kernel.activation)
     word = _ACTIVATIONS.get(word, word)
     if word not in FORMS[form].words:
         raise ValueError(f"no activation {kernel.activation}")
@@ -142,6 +142,19 @@ def _conv(kernel: Kernel, data: list[Tensor]) -> Part | None:
         (groups, bias, len(data) - 1),
     )  # fmt: skip
     return Part("conv", _activation(kernel, "conv"), fields)
+
+
+def _transposed(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    weights = [t for t in kernel.inputs if t.constant]
+    (top, left, bottom, right), dilations = _pads(kernel), _pair(_ints(kernel, "dilations", (1, 1)))
+    if len(data) > 1 or (top, left) != (bottom, right) or dilations != (1, 1):
+        return None
+    fields = (
+        data[0].shape, (kernel.outputs[0].shape[1],), _pair(_ints(kernel, "kernel_shape", ())),
+        _pair(_ints(kernel, "strides", (1, 1))), (top, left),
+        (_ints(kernel, "groups", (1,))[0], int(any(len(t.shape) == 1 for t in weights))),
+    )  # fmt: skip
+    return Part("transposed", _activation(kernel, "transposed"), fields)
 
 
 def _matmul(kernel: Kernel, data: list[Tensor]) -> Part | None:
@@ -177,12 +190,15 @@ def _setting(kernel: Kernel, *names: str) -> Shape | None:
 
 
 def _layout(kernel: Kernel, data: list[Tensor]) -> Part | None:
-    op, rank = _plain(kernel.op), len(data[0].shape)
+    op, rank = plain_name(kernel.op), len(data[0].shape)
     if op in ("concat", "concatenation", "cat"):
         axis = _setting(kernel, "axis", "dim", "args") or (_joined(data, kernel.outputs[0].shape),)
         return Part("concat", "none", ((_axis(axis[0], rank),), *(t.shape for t in data)))
     if op in ("reorderinput", "reorderoutput"):  # they stand around a pool of one position
         return Part("pool", "max", (kernel.outputs[0].shape, (1, 1), (1, 1), (0, 0))) if rank == 4 else None
+    if op in _SHUFFLES and rank == 4:
+        sides = data[0].shape[2], kernel.outputs[0].shape[2]
+        return Part("shuffle", _SHUFFLES[op], (data[0].shape, (max(sides) // min(sides),)))
     order = _setting(kernel, "perm", "args") if op in ("transpose", "permute") else None
     if order is None or len(order) != rank:
         return None
@@ -195,19 +211,22 @@ def _joined(data: list[Tensor], out: Shape) -> int:
 
 def _activated(kernel: Kernel, data: list[Tensor]) -> Part | None:
     shape = data[0].shape
-    if _plain(kernel.op) == "softmax":
+    if plain_name(kernel.op) == "softmax":
         axis = (_setting(kernel, "axis", "dim", "args") or (-1,))[0]
         return Part("softmax", "none", (shape, (_axis(axis, len(shape)),)))
+    if plain_name(kernel.op) == "prelu":
+        slopes = max((t.numel for t in kernel.inputs if t.constant), default=1)
+        return Part("prelu", "none", (shape, (slopes,)))
     return _unary(kernel, data)
 
 
 def _unary(kernel: Kernel, data: list[Tensor]) -> Part | None:
-    op = _OPERATORS.get(_plain(kernel.op), _plain(kernel.op))
+    op = _OPERATORS.get(plain_name(kernel.op), plain_name(kernel.op))
     return Part("unary", op, (data[0].shape,)) if op in UNARY and len(data) == 1 else None
 
 
 def _elementwise(kernel: Kernel, data: list[Tensor]) -> Part | None:
-    op = _OPERATORS.get(_plain(kernel.op), _plain(kernel.op))
+    op = _OPERATORS.get(plain_name(kernel.op), plain_name(kernel.op))
     if op not in BINARY or not 1 <= len(kernel.inputs) <= 2:
         return _unary(kernel, data) if op not in BINARY else None
     other = next((t for t in kernel.inputs if t.constant), None)
@@ -218,7 +237,7 @@ def _elementwise(kernel: Kernel, data: list[Tensor]) -> Part | None:
 
 
 def _norm(kernel: Kernel, data: list[Tensor]) -> Part | None:
-    word = _NORMS.get(_plain(kernel.op))
+    word = _NORMS.get(plain_name(kernel.op))
     shape = data[0].shape
     if word is None or len(data) > 1:
         return None
@@ -230,7 +249,7 @@ def _norm(kernel: Kernel, data: list[Tensor]) -> Part | None:
 
 
 def _reduce(kernel: Kernel, data: list[Tensor]) -> Part | None:
-    word = _REDUCTIONS.get(_plain(kernel.op))
+    word = _REDUCTIONS.get(plain_name(kernel.op))
     shape, out = data[0].shape, kernel.outputs[0].shape
     if word is None:
         return None
@@ -253,7 +272,7 @@ def _lost(shape: Shape, out: Shape) -> Shape:
 
 
 def _pool(kernel: Kernel, data: list[Tensor]) -> Part | None:
-    op, shape = _plain(kernel.op), data[0].shape
+    op, shape = plain_name(kernel.op), data[0].shape
     if op in _GLOBAL and len(shape) == 4:
         return Part("global", _GLOBAL[op], (shape,))
     if op not in _POOLS or len(shape) != 4:
@@ -283,7 +302,7 @@ def _windows(kernel: Kernel) -> list[tuple[Shape, Shape, Shape]]:
 
 
 def _resize(kernel: Kernel, data: list[Tensor]) -> Part | None:
-    op, shape = _plain(kernel.op), data[0].shape
+    op, shape = plain_name(kernel.op), data[0].shape
     if not op.startswith(_RESIZES) or len(shape) != 4:
         return None
     mode = f"{kernel.attribute('mode', '')} {op}".lower()
@@ -293,6 +312,7 @@ def _resize(kernel: Kernel, data: list[Tensor]) -> Part | None:
 
 _MAKERS: Mapping[str, Callable[[Kernel, list[Tensor]], Part | None]] = {
     "conv": _conv,
+    "conv_transpose": _transposed,
     "matmul": _matmul,
     "attention": _attention,
     "layout": _layout,
@@ -352,8 +372,21 @@ def _fitted(part: Part, fields: list[Shape], moved: Callable[..., int]) -> Field
             fields[1], fields[-1] = (c * (out // groups),), (c, bias, added)
         else:
             fields[0], fields[1] = (n, max(groups, c // groups * groups), h, w), (moved(out, groups),)
+    elif part.form == "transposed":
+        (n, c, h, w), (groups, bias) = fields[0], fields[-1]
+        fields[0], fields[1] = (n, max(groups, c // groups * groups), h, w), (moved(fields[1][0], groups),)
     elif part.form == "linear":
         fields[1] = (moved(fields[1][0]), fields[1][1])
+    elif part.form == "prelu":
+        fields[1] = (1 if fields[1] == (1,) else fields[0][1],)
+    elif part.form == "shuffle":
+        n, c, h, w = fields[0]
+        (factor,) = fields[1]
+        square = factor * factor
+        if part.word == "up":
+            fields[0] = (n, max(1, c // square) * square, h, w)
+        else:
+            fields[0] = (n, c, max(1, h // factor) * factor, max(1, w // factor) * factor)
     elif part.form == "resize":
         before, after = part.fields[0][2:], fields[0][2:]
         fields[1] = tuple(max(1, round(b * n / a)) for a, b, n in zip(before, fields[1], after, strict=True))

@@ -12,7 +12,7 @@ from .. import units
 from .facts import NOT_AVAILABLE, Fact, whole
 from .rows import Row, mapping, number, text
 
-_FILES_AND_PYTHON = re.compile(r"^(python|module):|\.(onnx|tflite)$|@", re.IGNORECASE)
+_NO_SIZE = re.compile(r"^(space|module):|\.tflite$|@", re.IGNORECASE)  # the name or the file says it already
 _SQUARE = re.compile(r"@\d+x\d+x(\d+)x\1$")
 
 
@@ -198,5 +198,5 @@ def commands(rows: Sequence[Row], report: str = "") -> str:
 
 def _argument(row: Row) -> str:
     """The model as ``profile`` takes it, with its input size where that is one number."""
-    square = _SQUARE.search(row.identity)
-    return row.model if square is None or _FILES_AND_PYTHON.search(row.model) else f"{row.model}@{square[1]}"
+    name, square = text(row.source.get("model")) or row.model, _SQUARE.search(row.identity)
+    return name if square is None or _NO_SIZE.search(name) else f"{name}@{square[1]}"

@@ -28,6 +28,7 @@ _KIND_COLOURS = {
     "resize": "#7f8d3e", "other": "#868f98",
 }  # fmt: skip
 _MOST_LAYERS = 20
+_MOST_NAMES = 40  # points on fronts, above which their names would only hide one another
 _OTHERS, _RESIDUAL = "(others)", "(residual)"  # rows of a layer picture that have no kind
 _STYLE: Any = {
     "text.parse_math": False,  # a "$" in a model's name is a dollar sign
@@ -146,6 +147,8 @@ def _front(rows: Sequence[Row], targets: Sequence[str]) -> Figure:
         axes.errorbar(xs, ys, xerr=reach, fmt="none", ecolor=colour, elinewidth=1, capsize=2)
         faces = [colour if row.on_front else "white" for row, _, _ in mine]
         axes.scatter(xs, ys, c=faces, edgecolors=colour, marker=marker, s=26, linewidths=1.1, zorder=3, label=target)
+        if sum(row.on_front for row, _, _ in points) <= _MOST_NAMES:
+            _name(axes, [one for one in mine if one[0].on_front], colour, left=i % 2 == 0)
     if min(seconds) > 0 and max(seconds) / min(seconds) > 6:
         axes.set_xscale("log")
         _plain_log_ticks(axes)
@@ -153,6 +156,15 @@ def _front(rows: Sequence[Row], targets: Sequence[str]) -> Figure:
     axes.set_ylabel("Published ImageNet top-1 (%)")
     figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     return figure
+
+
+def _name(axes: Axes, points: Iterable[tuple[Row, float, float]], colour: str, *, left: bool) -> None:
+    """Names beside points: those of every other target to the left and above, so that two targets' do not meet."""
+    for row, x, y in points:
+        offset, across = ((-3, 3), "right") if left else ((3, -8), "left")
+        axes.annotate(
+            _short(row.model, 28), (x, y), offset, textcoords="offset points", ha=across, color=colour, fontsize=6,
+        )  # fmt: skip
 
 
 def _plain_log_ticks(axes: Axes) -> None:

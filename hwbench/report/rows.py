@@ -142,6 +142,7 @@ class Layers:
 class Row:
     """One model on one target.
 
+    ``model`` is what a reader tells it by: its name, or its identity where the report has that name at several sizes.
     ``not_comparable`` is why its accuracy may not stand beside its costs, ``left_out`` why the point is not in the
     accuracy–latency chart (both ``""`` when nothing is in the way), ``on_front`` whether no other point of its target
     beats it there. ``source`` is the result object itself, for what a section shows as it is.
@@ -180,6 +181,13 @@ class Row:
         found = _PRECISION.search(self.target)
         return found[1] if found else ""
 
+    @property
+    def top1_elsewhere(self) -> str:
+        """The input size that the accuracy was published at, where it may not stand beside this row's costs."""
+        if self.top1 is None or not self.not_comparable:
+            return ""
+        return _side(self.source.get("top1_input_size")) or "a size that is not known"
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -204,8 +212,21 @@ def read(results: Iterable[Any]) -> tuple[list[Row], list[Failure]]:
             failures.append(_failure(result))
         else:
             good.append(result)
-    on_front = _fronts(good)
-    return [_row(f"r{i}", result, on_front[i]) for i, result in enumerate(good)], failures
+    on_front, names = _fronts(good), _names(good)
+    return [_row(f"r{i}", result, names[i], on_front[i]) for i, result in enumerate(good)], failures
+
+
+def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each result is called: the model, or the identity where one model comes with several."""
+    identities: dict[str, set[str]] = {}
+    for result in results:
+        identities.setdefault(text(result.get("model")), set()).add(text(result.get("identity")))
+    return [
+        (text(result.get("identity")) if len(identities[text(result.get("model"))] - {""}) > 1 else "")
+        or text(result.get("model"))
+        or "(no name)"
+        for result in results
+    ]
 
 
 def left_out(result: Mapping[str, Any]) -> str:
@@ -259,9 +280,8 @@ def _fronts(results: Sequence[Mapping[str, Any]]) -> list[bool]:
     return mask
 
 
-def _row(identifier: str, result: Mapping[str, Any], on_front: bool) -> Row:
+def _row(identifier: str, result: Mapping[str, Any], model: str, on_front: bool) -> Row:
     latency, energy = mapping(result.get("latency_s")), mapping(result.get("energy"))
-    model = text(result.get("model")) or "(no name)"
     caveats = tuple(
         Caveat(text(c.get("code")) or "caveat", text(c.get("text")), text(c.get("remedy")))
         for c in records(result.get("caveats"))

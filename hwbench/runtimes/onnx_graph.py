@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import WorkerError
 from ..kernel import UNTOLD, Attribute, Kernel, Layer, Tensor
-from .onnx_totals import CONVS, MATMULS, PRODUCTS, contraction, strip
+from .onnx_totals import CONVS, MATMULS, PRODUCTS, contraction, multiplies, recurrent, strip
 
 STRUCTURE = "structure.onnx"
 _DTYPES = {"float": "float32", "double": "float64"}
@@ -58,7 +58,8 @@ class SourceGraph:
     def __init__(self, graph: Any) -> None:
         self.shapes = {t.name: tuple(t.dims) for t in graph.initializer}
         self.nodes = [
-            _Source(n.name, n.op_type, _module_of(n, self.shapes), tuple(n.input), tuple(n.output)) for n in graph.node
+            _Source(n.name, n.op_type, _module_of(n, self.shapes), tuple(n.input), tuple(filter(None, n.output)))
+            for n in graph.node
         ]
         self.by_name = {node.name: node for node in self.nodes if node.name}
         self.producer = {value: node for node in self.nodes for value in node.outputs if value}
@@ -341,8 +342,9 @@ def _kernel(
     elif outputs and (k := contraction(node.op_type, attributes, [t.shape for t in inputs])) is not None:
         kind, attributes["k"] = "matmul", k
     activation = str(attributes.pop("activation", ""))
-    if kind == "other" and node.op_type in PRODUCTS:
-        attributes["macs"] = UNTOLD
+    if kind == "other" and multiplies(node):
+        macs = recurrent(node.op_type, attributes, [t.shape for t in inputs])
+        attributes["macs"] = UNTOLD if macs is None else macs
     return Kernel(
         runtime="onnxruntime",
         op=node.op_type,

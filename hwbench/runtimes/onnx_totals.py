@@ -18,8 +18,15 @@ CONVS = {"Conv": (0, 1), "FusedConv": (0, 1), "QLinearConv": (0, 3), "ConvIntege
 MATMULS = {
     "Gemm": (0, 1), "FusedGemm": (0, 1), "MatMul": (0, 1), "FusedMatMul": (0, 1), "MatMulInteger": (0, 1),
     "QLinearMatMul": (0, 3), "QGemm": (0, 3), "DynamicQuantizeMatMul": (0, 1), "MatMulIntegerToFloat": (0, 1),
+    "MatMulNBits": (0, 1), "MatMulBnb4": (0, 1),
 }  # fmt: skip
-PRODUCTS = {*CONVS, *MATMULS, "ConvTranspose", "Einsum", "Attention", "MultiHeadAttention"}
+RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1, "DynamicQuantizeLSTM": 4}
+"""Gates of each recurrent operator. Source: the shapes of W and R in ONNX's and ONNX Runtime's operator documents."""
+PRODUCTS = {
+    *CONVS, *MATMULS, *RECURRENT, "ConvTranspose", "Einsum", "Attention", "MultiHeadAttention",
+    "DeformConv", "QLinearConvTranspose", "QAttention", "GroupQueryAttention", "PackedAttention", "SparseAttention",
+    "PackedMultiHeadAttention", "DecoderMaskedMultiHeadAttention", "LongformerAttention", "MoE", "QMoE",
+}  # fmt: skip
 _FLOATS = {1: "fp32", 10: "fp16", 11: "fp64", 16: "bf16"}  # Source: onnx.proto, TensorProto.DataType
 _INTEGERS = {2: "int8", 3: "int8", 21: "int4", 22: "int4"}  # the unsigned kinds too
 _QUANTISED = {"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
@@ -103,6 +110,40 @@ def contraction(op: str, attributes: Mapping[str, Any], shapes: Sequence[Sequenc
     return None
 
 
+def recurrent(op: str, attributes: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> int | None:
+    """Multiply-accumulates of a recurrent operator; ``None`` for what is none, or whose shapes do not tell.
+
+    Each step of each direction multiplies a sample's input and its last hidden state by a matrix for each gate; whether
+    steps or samples come first is of no account. Sequences that end early count in full.
+
+    Args:
+        op: its type.
+        attributes: of the node.
+        shapes: of its inputs X, W and R; only the first where ``hidden_size`` is said.
+
+    Source: the operator documents of LSTM, GRU and RNN. Peepholes and activations are no products of matrices.
+    """
+    hidden = attributes.get("hidden_size")
+    if hidden is None and op in ("LSTM", "GRU", "RNN") and len(shapes) > 2:
+        hidden = next(iter(shapes[2][-1:]), None)  # R is (directions, gates · hidden, hidden)
+    if op not in RECURRENT or not shapes or len(shapes[0]) != 3 or not isinstance(hidden, int):
+        return None
+    directions = 2 if attributes.get("direction") == "bidirectional" else 1
+    first, second, width = shapes[0]
+    return first * second * directions * RECURRENT[op] * hidden * (width + hidden)
+
+
+def multiplies(node: Any) -> bool:
+    """Whether a node is a product, or holds graphs with one (a loop, a branch)."""
+    inner = [graph for a in node.attribute for graph in (*([a.g] if a.HasField("g") else []), *a.graphs)]
+    return node.op_type in PRODUCTS or any(multiplies(part) for graph in inner for part in graph.node)
+
+
+def first_output(node: Any) -> str:
+    """Name of the first value that a node writes; earlier ones may be left out."""
+    return next((str(name) for name in node.output if name), "")
+
+
 def _bind(graph: Any, shapes: Mapping[str, Sequence[int]]) -> None:
     """Give open dimensions their values, and forget what was inferred while they were open."""
     opened = False
@@ -122,14 +163,18 @@ def _macs(graph: Any) -> dict[str, int | None]:
         kind = value.type.tensor_type
         if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim):
             known.setdefault(value.name, tuple(dim.dim_value for dim in kind.shape.dim))
-    return {node.output[0]: _node_macs(node, known) for node in graph.node if node.op_type in PRODUCTS}
+    return {first_output(node): _node_macs(node, known) for node in graph.node if multiplies(node)}
 
 
 def _node_macs(node: Any, known: Mapping[str, tuple[int, ...]]) -> int | None:
     import onnx
 
     shapes = [known.get(name) for name in node.input if name]
-    out = known.get(node.output[0])
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    attributes |= {name: text.decode(errors="replace") for name, text in attributes.items() if isinstance(text, bytes)}
+    if node.op_type in RECURRENT and shapes[:1] != [None]:
+        return recurrent(node.op_type, attributes, [shape or () for shape in shapes])
+    out = known.get(first_output(node))
     if out is None or None in shapes[: CONVS.get(node.op_type, (0, 1))[1] + 1]:
         return None
     found = [shape for shape in shapes if shape is not None]
@@ -137,9 +182,6 @@ def _node_macs(node: Any, known: Mapping[str, tuple[int, ...]]) -> int | None:
         return math.prod(out) * math.prod(found[CONVS[node.op_type][1]][1:])
     if node.op_type == "ConvTranspose":
         return math.prod(found[0]) * math.prod(found[1][1:])
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    if isinstance(attributes.get("equation"), bytes):
-        attributes["equation"] = attributes["equation"].decode(errors="replace")
     k = contraction(node.op_type, attributes, found)
     return None if k is None else math.prod(out) * k
 

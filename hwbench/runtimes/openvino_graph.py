@@ -14,7 +14,7 @@ from typing import Any
 
 from ..kernel import UNTOLD, Attribute, Kernel, Layer, Tensor
 from .onnx_graph import KIND_OF, SourceGraph, attributes_of, inherit
-from .onnx_totals import CONVS, MATMULS
+from .onnx_totals import CONVS, MATMULS, first_output
 
 _DTYPES = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "boolean": "bool"}
 _INTEGERS = {
@@ -33,6 +33,12 @@ _KINDS = {
 _KIND_OF = {layer: kind for kind, layers in _KINDS.items() for layer in layers.split()}
 _HEAVY = {*CONVS, *MATMULS, "ConvTranspose", "Einsum"}
 _PRODUCTS = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
+_RECURRENT = {"RNNCell": 2, "RNNSeq": 3}  # rank of the input and of the two matrices
+_UNCOUNTED = {
+    *_PRODUCTS, *_RECURRENT, "AUGRUCell", "AUGRUSeq", "TensorIterator", "If", "ScaledDotProductAttention", "MHA",
+    "PagedAttention", "LLMMLP", "QKVProjection", "DeformableConvolution", "BinaryConvolution",
+}  # fmt: skip
+"""Layers that multiply, or run graphs of their own, and that only their shapes or the source can count."""
 _SILENT = {"BatchNormalization", "Identity", "Constant", "Cast", "Reshape"}  # part of a fusion, and no work in it
 
 
@@ -42,7 +48,7 @@ class _Source:
     def __init__(self, graph: Any, macs: Mapping[str, int | None]) -> None:
         self.graph = SourceGraph(graph)
         self.macs = macs
-        self._nodes = {node.output[0]: node for node in graph.node if node.output}
+        self._nodes = {first_output(node): node for node in graph.node}
 
     def proto(self, found: Any) -> Any:
         return self._nodes[found.outputs[0]]
@@ -186,13 +192,14 @@ def _shape_of_work(
 ) -> tuple[str, list[Tensor], dict[str, Attribute]]:
     """Kind, inputs and the attributes that it is counted by; ``attributes`` loses those that these stand for."""
     attributes.pop("group", None)
+    extra: dict[str, Attribute] = {}
     if layer in ("Convolution", "Deconvolution") and len(inputs) > 1 and outputs:
         weight = inputs[1].shape
         grouped = len(weight) == len(outputs[0].shape) + 1
         groups, weight = (weight[0], weight[1:]) if grouped else (1, weight)
         forward = layer == "Convolution"
         inputs[1] = Tensor((weight[0] * groups, *weight[1:]), inputs[1].dtype, inputs[1].constant)
-        extra: dict[str, Attribute] = {"groups": groups, "kernel_shape": weight[2:]}
+        extra |= {"groups": groups, "kernel_shape": weight[2:]}
         if forward:
             extra["in_channels"] = weight[1] * groups
         return ("conv" if forward else "conv_transpose"), inputs, extra
@@ -200,7 +207,21 @@ def _shape_of_work(
         return "matmul", inputs, {"k": inputs[0].shape[-1]}
     if layer == "MatMul" and len(inputs) > 1 and outputs:
         return "matmul", inputs, {"k": _contracted(inputs[0].shape, inputs[1].shape, outputs[0].shape)}
-    return _KIND_OF.get(layer, "other"), inputs, {"macs": UNTOLD} if layer in _PRODUCTS else {}
+    if layer in _UNCOUNTED:
+        extra["macs"] = _recurrent(layer, inputs)
+    return _KIND_OF.get(layer, "other"), inputs, extra
+
+
+def _recurrent(layer: str, inputs: Sequence[Tensor]) -> Attribute:
+    """MACs of a recurrent layer: every sample of every step times both matrices, those of its input and of its state.
+
+    They lie behind the states, which are of the same rank. A layer is one direction.
+    """
+    rank = _RECURRENT.get(layer)
+    matrices = [tensor for tensor in inputs[1:] if tensor.constant and len(tensor.shape) == rank][-2:]
+    if len(matrices) < 2 or len(inputs[0].shape) != rank:
+        return UNTOLD
+    return math.prod(inputs[0].shape[:-1]) * sum(matrix.numel for matrix in matrices)
 
 
 def _contracted(left: Sequence[int], right: Sequence[int], out: Sequence[int]) -> int:

@@ -28,6 +28,14 @@ _KINDS = {
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 _PRODUCTS = frozenset({"conv", "conv_transpose", "matmul"})
+_STATES = {"UNIDIRECTIONAL_SEQUENCE_LSTM": 2, "UNIDIRECTIONAL_SEQUENCE_RNN": 1}  # (samples, units) each, behind weights
+_UNCOUNTED = frozenset(
+    {
+        "LSTM", "RNN", "SVDF", "BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN", "CONV_3D",
+        "CONV_3D_TRANSPOSE", "CALL", "IF", "WHILE", "STABLEHLO_CONVOLUTION", "STABLEHLO_DOT_GENERAL",
+        "STABLEHLO_COMPOSITE", "STABLEHLO_CUSTOM_CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE",
+    }
+)  # fmt: skip  # products of other kinds, and what runs graphs of its own
 _EXTRA_KINDS = {"clamp": "activation", "convert": "elementwise"}  # the rest of what XNNPACK adds moves data
 _SETTINGS = {"TRANSPOSE": "perm", "PAD": "pads", **dict.fromkeys(_KINDS["reduce"].split(), "axes")}
 _NOT_COST = frozenset({"potScaleInt16", "padding", "strideH", "strideW", "filterHeight", "filterWidth"})
@@ -169,6 +177,18 @@ def _untold(view: _View, op: Operator) -> tuple[list[Tensor], list[Tensor], dict
     return inputs, outputs, {**fixed, "macs": UNTOLD}
 
 
+def _recurrent(view: _View, op: Operator) -> tuple[list[Tensor], list[Tensor], dict[str, Attribute]]:
+    """A recurrent operator: each step multiplies each sample by every matrix among its inputs.
+
+    Source: the inputs as TFLite's kernels number them (a projection of the output is a matrix, too; peepholes, biases
+    and norms are vectors; states come behind the matrices).
+    """
+    inputs, outputs, fixed = _plain(view, op)
+    first, second, _ = view.tensor(op.inputs[0]).shape
+    matrices = [tensor for tensor in inputs[1:] if len(tensor.shape) == 2][: -_STATES[op.name]]
+    return inputs, outputs, {**fixed, "macs": first * second * sum(matrix.numel for matrix in matrices)}
+
+
 def kernel(view: _View, op: Operator, tag: str, activation: str) -> Kernel:
     """An operator in neutral terms. ``tag`` names the implementation that ran it, e.g. GEMM or IGEMM."""
     kind = _KIND_OF.get(op.name, "other")
@@ -180,12 +200,15 @@ def kernel(view: _View, op: Operator, tag: str, activation: str) -> Kernel:
             inputs, outputs, fixed = _conv_transpose(view, op)
         elif kind == "matmul":
             inputs, outputs, fixed = _matmul(view, op)
-        elif kind == "conv":
+        elif op.name in _STATES:
+            inputs, outputs, fixed = _recurrent(view, op)
+        elif kind == "conv" or op.name in _UNCOUNTED:
             kind, (inputs, outputs, fixed) = "other", _untold(view, op)
         else:
             inputs, outputs, fixed = _plain(view, op)
     except (ValueError, IndexError, ZeroDivisionError):  # shapes that the schema allows and the operator does not
-        kind, (inputs, outputs, fixed) = "other", (_untold if kind in _PRODUCTS else _plain)(view, op)
+        silent = kind in _PRODUCTS or op.name in _STATES
+        kind, (inputs, outputs, fixed) = "other", (_untold if silent else _plain)(view, op)
     if tag:
         fixed["implementation"] = tag
     return Kernel("litert", op.name, kind, tuple(inputs), tuple(outputs), tuple(fixed.items()), activation, _LAYOUT)

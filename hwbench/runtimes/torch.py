@@ -126,7 +126,8 @@ def _aligned(traced: Sequence[Layer], nodes: Sequence[Mapping[str, Any]]) -> lis
     """One layer per node.
 
     Where trace and device disagree (another version of a library, or an operator that the trace opens because products
-    hide in it), the node is described by its shapes, with the MACs of the traced operators in its place.
+    hide in it), the node is described by its shapes, with the MACs of the traced operators in its place; where several
+    nodes of a module share that place, nobody can tell which of them has how many.
     """
     keys = [(row.module, row.kernel.op, tuple(t.shape for t in row.kernel.outputs)) for row in traced]
     ran = [(n["module"], _op(n), tuple(tuple(shape) for shape, _, _ in n["outputs"])) for n in nodes]
@@ -138,10 +139,16 @@ def _aligned(traced: Sequence[Layer], nodes: Sequence[Mapping[str, Any]]) -> lis
             continue
         here = Counter(str(node["module"]) for node in nodes[j1:j2])
         for node in nodes[j1:j2]:
+            mine = [row for row in traced[i1:i2] if row.module == node["module"]]
             alone = here[str(node["module"])] == 1
-            hidden = [row for row in traced[i1:i2] if alone and row.module == node["module"]]
-            found.append(_described(node, hidden))
+            found.append(_described(node, mine if alone else ()))
+            if found[-1].kernel.kind == "other" and not alone and total_macs(row.kernel for row in mine) != 0:
+                found[-1] = replace(found[-1], kernel=_untold(found[-1].kernel))
     return found
+
+
+def _untold(kernel: Kernel) -> Kernel:
+    return replace(kernel, attributes=(*kernel.attributes, ("macs", UNTOLD)))
 
 
 def _cast(rows: Sequence[Layer], dtype: str | None) -> list[Layer]:
@@ -191,7 +198,7 @@ def _described(node: Mapping[str, Any], hidden: Sequence[Layer]) -> Layer:
     try:
         kernel = describe(op, inputs, known, outputs)
     except (UsageError, IndexError):  # a product, but which one its shapes do not say
-        kernel = Kernel("torch", op, "other", inputs, outputs, (("macs", UNTOLD),))
+        kernel = _untold(Kernel("torch", op, "other", inputs, outputs))
     macs = total_macs(row.kernel for row in hidden)
     if macs and kernel.kind == "other" and outputs and outputs[0].numel:
         per_element = round(macs / outputs[0].numel)

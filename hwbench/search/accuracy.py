@@ -6,10 +6,8 @@ hwbench never invents an accuracy. What it asks is checked: one finite number fo
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import re
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import plugins
 from ..catalog.spaces.space import Rows, Space
-from ..errors import HwbenchError, MissingDependency, UsageError, did_you_mean
+from ..errors import HwbenchError, UsageError, did_you_mean
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -87,29 +86,7 @@ def _imported(text: str) -> Callable[..., Any]:
     match = _OBJECT.fullmatch(text)
     if match is None:
         raise UsageError(f"'{text}' names no function.", remedy="The form is python:package.module:function.")
-    if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
-        sys.path.append(here)  # last, so that nothing in it hides an installed package
-    module = match["module"]
-    try:
-        found: Any = importlib.import_module(module)
-        for part in match["name"].split("."):
-            found = getattr(found, part)
-    except ModuleNotFoundError as error:
-        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-            raise UsageError(
-                f"There is no Python module '{module}' for '{text}'.",
-                remedy="Install its package, or run from the folder that holds it.",
-            ) from error
-        raise MissingDependency(
-            f"'{text}' needs the package '{error.name}', which is not installed.", remedy=f"pip install {error.name}"
-        ) from error
-    except AttributeError as error:
-        hint = did_you_mean(match["name"], dir(sys.modules.get(module)))
-        raise UsageError(f"'{text}': {error}. {hint}".strip(), remedy="Check the function's name.") from error
-    except HwbenchError:
-        raise
-    except Exception as error:  # foreign code: whatever it raises is its answer
-        raise _failed(text, error) from error
+    found = plugins.from_python(match["module"], match["name"], text)
     if not callable(found):
         raise UsageError(f"'{text}' is a {type(found).__name__}, no function.", remedy=f"Accepted: {ACCEPTED}.")
     function: Callable[..., Any] = found

@@ -21,8 +21,9 @@ from ..target import Target
 
 FloatArray = npt.NDArray[np.float64]
 
-WEIGHT_BYTES: Mapping[str, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "uint8": 1}
-"""Bytes that a parameter takes, by a target's precision. Source: the width of the type."""
+WEIGHT_BYTES: Mapping[str, int] = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1, "uint8": 1}
+"""Bytes that a parameter takes, by a target's precision. Source: the width of the type; tf32 is how fp32 is
+multiplied, and is kept as that."""
 SOFT_EXPONENT = -0.07
 """Source: Tan et al., MnasNet (2019), section 3: twice the latency may cost 5 % of relative accuracy."""
 HARD_EXPONENT = -1.0

@@ -184,7 +184,7 @@ def search(
         how,
         archive.evaluated,
         archive.missing,
-        tuple(_notes(how, archive, accuracies, wanted)),
+        (*_notes(how, archive, accuracies, wanted), *_degenerate(space, rows[best])),
     )
 
 
@@ -257,6 +257,17 @@ def _notes(how: How, archive: _Archive, accuracies: FloatArray, request: Request
     if how == "evolution" and archive.evaluated < request.evaluations:
         notes.append(f"no further networks could be made after {archive.evaluated}")
     return notes
+
+
+def _degenerate(space: Space, front: Rows) -> list[str]:
+    """Networks that no table was built on or validated with: what is said of their cost is a guess."""
+    why = [] if space.degenerate is None else [space.degenerate(space.decode(row)) for row in front]
+    odd = [reason for reason in why if reason]
+    return (
+        [f"{len(odd)} networks of the front are none worth measuring, and their cost is a guess: {odd[0]}"]
+        if odd
+        else []
+    )
 
 
 # --- where the evolution starts --------------------------------------------------------------------------------------

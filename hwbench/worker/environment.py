@@ -147,6 +147,11 @@ def heat() -> Dict[str, Any]:
     return thermal.heat("/sys", vcgencmd.find())
 
 
+def cool_down() -> Optional[Dict[str, Any]]:
+    """Wait for a processor that heat holds back right now; None when none is. See ``thermal.gate``."""
+    return thermal.gate("/sys", vcgencmd.find())
+
+
 def throttling(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str]:
     """Why what ran between two :func:`heat` was slowed: at either end or meanwhile; [] when nothing says so."""
     found = [*(before.get("throttled") or []), *thermal.taints(before, after)]

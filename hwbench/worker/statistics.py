@@ -1,4 +1,4 @@
-"""What one session's numbers say on their own: warm-up, outliers, drift, steady state, percentiles.
+"""What one session's numbers say on their own: warm-up, outliers, drift, change points, percentiles.
 
 Pure functions over plain series; nothing here reads a clock. Intervals and verdicts need several sessions and live on
 the other side of the wire.
@@ -162,7 +162,7 @@ def _inversion_chances(n: int) -> np.ndarray:
     return chances
 
 
-# --- change points and steady state --------------------------------------------------------------------------------
+# --- change points -----------------------------------------------------------------------------------------------
 
 _SHORTEST = 2  # blocks in a segment: one block alone is an outlier, not a state
 
@@ -201,40 +201,7 @@ def change_points(block_medians_s: Series) -> List[int]:
     return points[::-1]
 
 
-def classify(block_medians_s: Series, tolerance: float = DRIFT_SIZE) -> str:
-    """Name the course of one session: ``flat``, ``warm-up``, ``slow-down`` or ``no steady state``.
-
-    Segments whose medians are within ``tolerance`` of the last one's count as the same state. The session has no steady
-    state when its last state covers less than the last quarter of the blocks; it is a warm-up when no earlier state was
-    faster than the last, and a slow-down when one was.
-
-    Source: Barrett et al., Virtual Machine Warmup Blows Hot and Cold (2017), who ask the same of the last 500 of 2000.
-    """
-    values = np.asarray(block_medians_s, dtype=float)
-    bounds = [0, *change_points(values), values.size]
-    if values.size == 0:
-        raise ValueError("a series without blocks has no course")
-    levels = [float(np.median(part)) for part in np.split(values, bounds[1:-1])]
-    same = [abs(level / levels[-1] - 1.0) <= tolerance for level in levels]
-    if all(same):
-        return "flat"
-    last_start = bounds[len(levels) - 1]
-    for index in range(len(levels) - 1, -1, -1):
-        if not same[index]:
-            break
-        last_start = bounds[index]
-    if values.size - last_start < values.size / 4.0:
-        return "no steady state"
-    return "warm-up" if min(levels) >= levels[-1] * (1.0 - tolerance) else "slow-down"
-
-
-def classify_sessions(names: Sequence[str]) -> str:
-    """One word for several sessions: theirs if they agree, ``inconsistent`` if not. Source: Barrett et al. (2017)."""
-    kinds = set(names)
-    return kinds.pop() if len(kinds) == 1 else "inconsistent"
-
-
-# --- percentiles and small ticks -----------------------------------------------------------------------------------
+# --- percentiles ---------------------------------------------------------------------------------------------------
 
 
 def needed_samples(fraction: float, confidence: float = CONFIDENCE) -> int:
@@ -259,32 +226,3 @@ def percentile(samples: Series, percent: float) -> Optional[float]:
     if values.size < needed_samples(percent / 100.0):
         return None
     return float(np.percentile(values, percent))
-
-
-def trimmed_mean(values: Series, trim: float = 0.05) -> float:
-    """The mean without the lowest and the highest twentieth (at least one value a side, of three or more).
-
-    For whole-microsecond ticks, whose median jumps by a tick. The trim only has to take off the rare slow run: of ticks
-    that are 12 or 13 with mean 12.3 a trim of 20 % a side would make 12.17, one of 5 % makes 12.28.
-
-    Source: methodology section 3.
-    """
-    ordered = np.sort(np.asarray(values, dtype=float))
-    if ordered.size == 0:
-        raise ValueError("a trimmed mean needs at least one value")
-    cut = min(math.ceil(trim * ordered.size), (ordered.size - 1) // 2)
-    return float(ordered[cut : ordered.size - cut].mean())
-
-
-# --- blocks --------------------------------------------------------------------------------------------------------
-
-
-def block_medians(samples: Series, block_of: Sequence[int]) -> List[float]:
-    """The median of each block that has samples, in order of block index; both arguments have shape (samples,)."""
-    values, blocks = np.asarray(samples, dtype=float), np.asarray(block_of)
-    return [float(np.median(values[blocks == index])) for index in np.unique(blocks)]
-
-
-def anchor_ratio(block_s: float, before_s: float, after_s: float) -> float:
-    """A block's time over its own two anchors: the geometric mean, since drift multiplies."""
-    return block_s / math.sqrt(before_s * after_s)

@@ -119,6 +119,15 @@ def _conv(word: str, fields: Fields) -> Work:
     return Work(((n, c, h, w), *([given] if added else [])), weights, given, math.prod(given) * c // groups * kh * kw)
 
 
+def _transposed(word: str, fields: Fields) -> Work:
+    (n, c, h, w), (out,), (kh, kw), (sh, sw), (ph, pw), (groups, bias) = fields
+    if c % groups or out % groups:
+        raise ValueError("groups must divide the channels")
+    given = (n, out, (h - 1) * sh - 2 * ph + kh, (w - 1) * sw - 2 * pw + kw)
+    weights = ((c, out // groups, kh, kw), *([(out,)] if bias else []))
+    return Work(((n, c, h, w),), weights, given, n * c * h * w * out // groups * kh * kw)
+
+
 def _linear(word: str, fields: Fields) -> Work:
     shape, (out, bias) = fields
     given = (*shape[:-1], out)
@@ -199,6 +208,25 @@ def _unary(word: str, fields: Fields) -> Work:
     return Work((shape,), (), shape)
 
 
+def _prelu(word: str, fields: Fields) -> Work:
+    shape, (slopes,) = fields
+    if len(shape) < 2 or slopes not in (1, shape[1]):
+        raise ValueError("there is one slope, or one a channel")
+    return Work((shape,), ((slopes,),), shape)
+
+
+def _shuffle(word: str, fields: Fields) -> Work:
+    (n, c, h, w), (factor,) = fields
+    square = factor * factor
+    if word == "up":
+        if c % square:
+            raise ValueError("the factor's square must divide the channels")
+        return Work(((n, c, h, w),), (), (n, c // square, h * factor, w * factor))
+    if h % factor or w % factor:
+        raise ValueError("the factor must divide the sides")
+    return Work(((n, c, h, w),), (), (n, c * square, h // factor, w // factor))
+
+
 def _concat(word: str, fields: Fields) -> Work:
     (axis,), *shapes = fields
     first = shapes[0]
@@ -216,6 +244,7 @@ FORMS: Mapping[str, Form] = {
     "conv": Form(
         ACTIVATIONS, ("shape", "out", "kernel", "strides", "pads", "dilations", "groups, bias, added"), 1, _conv
     ),
+    "transposed": Form(ACTIVATIONS, ("shape", "out", "kernel", "strides", "pads", "groups, bias"), 1, _transposed),
     "linear": Form(ACTIVATIONS, ("shape", "out, bias"), 1, _linear),
     "product": Form(("none",), ("one", "two", "transposed"), 2, _product),
     "attention": Form(("none",), ("queries", "keys", "values"), 3, _attention),
@@ -227,7 +256,9 @@ FORMS: Mapping[str, Form] = {
     "global": Form(("max", "average"), ("shape",), 1, _globally),
     "binary": Form(BINARY, ("one", "two", "constant"), 2, _binary),
     "unary": Form(UNARY, ("shape",), 1, _unary),
+    "prelu": Form(("none",), ("shape", "slopes"), 1, _prelu),
     "concat": Form(("none",), ("axis", "shape", "shape*"), None, _concat, first=1),
+    "shuffle": Form(("up", "down"), ("shape", "factor"), 1, _shuffle),
     "resize": Form(("nearest", "bilinear", "bicubic"), ("shape", "size"), 1, _resize),
 }
 

@@ -75,6 +75,11 @@ def _conv(part: Part) -> Any:
     return _Then(layer if even else nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), layer), part.word)
 
 
+def _transposed(part: Part) -> Any:
+    (_, c, _, _), (out,), kernel, strides, pads, (groups, bias) = part.fields
+    return _Then(nn.ConvTranspose2d(c, out, kernel, strides, pads, groups=groups, bias=bool(bias)), part.word)
+
+
 def _linear(part: Part) -> Any:
     shape, (out, bias) = part.fields
     return _Then(nn.Linear(shape[-1], out, bias=bool(bias)), part.word)
@@ -119,6 +124,7 @@ def _resize(part: Part) -> Any:
 
 _MAKERS: Mapping[str, Callable[[Part], Any]] = {
     "conv": _conv,
+    "transposed": _transposed,
     "linear": _linear,
     "product": _product,
     "attention": lambda part: _Of(functional.scaled_dot_product_attention),
@@ -130,6 +136,8 @@ _MAKERS: Mapping[str, Callable[[Part], Any]] = {
     "global": lambda part: (nn.AdaptiveMaxPool2d if part.word == "max" else nn.AdaptiveAvgPool2d)(1),
     "binary": _binary,
     "unary": lambda part: _Of(_FUNCTIONS[part.word]),
+    "prelu": lambda part: nn.PReLU(part.fields[1][0]),
+    "shuffle": lambda part: (nn.PixelShuffle if part.word == "up" else nn.PixelUnshuffle)(part.fields[1][0]),
     "concat": lambda part: _Of(lambda *values: torch.cat(values, dim=part.fields[0][0])),
     "resize": _resize,
 }

@@ -166,6 +166,7 @@ class Space:
             for things in (self.genes, self.slots)
             if len({thing.name for thing in things}) != len(things)
         ]
+        faults += [] if self.genes else ["it has no gene (one network alone is one gene with one choice)"]
         for gene in self.genes:
             if not 0 < len(gene.choices) <= len(_DIGITS) or len(set(gene.choices)) != len(gene.choices):
                 faults.append(f"gene {gene.name} has no, equal or more than {len(_DIGITS)} choices")
@@ -225,6 +226,8 @@ class Space:
         Raises:
             UsageError: an architecture outside the space.
         """
+        if hasattr(archs, "detach"):  # a torch tensor, on any device
+            archs = archs.detach().cpu().numpy()
         if isinstance(archs, np.ndarray):
             return self.canonical(archs)
         if isinstance(archs, (Mapping, str)):
@@ -273,7 +276,16 @@ class Space:
         return np.where(self.exists(array), array, 0).astype(np.int64)
 
     def sample(self, n: int, seed: int) -> Rows:
-        """Architectures at random: every gene that exists is drawn uniformly, as the papers do. Shape (n, d)."""
+        """Architectures at random: every gene that exists is drawn uniformly, as the papers do. Shape (n, d).
+
+        Raises:
+            UsageError: a number or a seed below 0.
+        """
+        if n < 0 or seed < 0:
+            raise UsageError(
+                f"{n} architectures of {self.name} cannot be drawn with the seed {seed}.",
+                remedy="Both are whole numbers of 0 or more.",
+            )
         return self._draw(n, np.random.default_rng(seed))
 
     def _draw(self, n: int, random: np.random.Generator) -> Rows:

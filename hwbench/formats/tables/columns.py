@@ -115,14 +115,15 @@ def _record(key: str) -> Record:
 
 
 def write(going: Outgoing, name: str) -> Written:
-    """Every entry with its own key, and the constant as ``fixed``."""
-    table = [_cells(row.record) for row in going.rows if row.record.op != "skip"]
+    """Every entry with its own key and the table's target as its device, and the constant as ``fixed``."""
+    records = [row.record for row in going.rows if row.record.op != "skip"]
     if constant := going.table.constant_s:
-        table.append(_cells(Record(FIXED, latency_s=constant, raw_key=FIXED)))
+        records.append(Record(FIXED, latency_s=constant, raw_key=FIXED))
+    table = [_cells(record, str(going.target)) for record in records]
     return Written({name: ours.write(COLUMNS, table).encode()})
 
 
-def _cells(record: Record) -> dict[str, str | int | float | bool | None]:
+def _cells(record: Record, target: str) -> dict[str, str | int | float | bool | None]:
     def known(value: float) -> float | None:
         return value if value == value else None
 
@@ -133,7 +134,7 @@ def _cells(record: Record) -> dict[str, str | int | float | bool | None]:
         "high_s": known(record.high_s),
         "energy_j": known(record.energy_j),
         "samples": record.samples or None,
-        "device": utf8(record.device) or None,
+        "device": utf8(record.device) or target,
     }
 
 

@@ -129,18 +129,22 @@ def _of_space(records: Sequence[Record], space: Space, fmt: str) -> tuple[dict[s
     told = _told(records)
     index = {names: _by_signature(blocks, names) for names in set(told.values())}
     for record in records:
-        names = told[record.op]
-        found = [record.key] if record.key in blocks else index[names].get(_signature(record, names), [])
-        for key in found:
-            entries.setdefault(key, entry_of(record, key, blocks[key]))
-        if not found and (record.op != SKIP or record.latency_s > 0):
+        names, exact = told[record.op], _without_batch(record).key
+        alike = index[names].get(_signature(record, names), [])
+        found = [exact] if exact in blocks else [key for key in alike if not _contradicts(record, blocks[key])]
+        new = [key for key in found if key not in entries]
+        for key in new:
+            entries[key] = entry_of(record, key, blocks[key])
+        if not new and (record.op != SKIP or record.latency_s > 0):  # also where another row told of the same blocks
             unused.append(record.raw_key)
     entries = {key: entries[key] for key in blocks if key in entries}
     missing = [key for key in blocks if key not in entries]
     if not entries:
+        whole = sum(record.op == NETWORK for record in records)
         raise UsageError(
             f"No row of the {fmt} table stands for a block of {space.name}, such as '{missing[0]}'; "
-            f"its first is '{records[0].raw_key[:120] if records else ''}'.",
+            + (f"{whole} of {len(records)} are whole networks, of which no sum is made; " if whole else "")
+            + f"its first is '{records[0].raw_key[:120] if records else ''}'.",
             remedy="Import it without a space, or name the space it was made for.",
         )
     return entries, {
@@ -179,6 +183,17 @@ def _signature(record: Record, names: tuple[str, ...]) -> Signature:
     dense = len(source) == 1 and len(made) == 1 and op in ("conv", "linear")
     traits = tuple(_TRAITS[name](record) for name in names) if not dense else ()
     return "linear" if dense else op, source, made, traits
+
+
+def _without_batch(record: Record) -> Record:
+    """The record as a block has it: how many inputs run at once is the target's."""
+    return replace(record, config=tuple(pair for pair in record.config if pair[0] != "batch"))
+
+
+def _contradicts(record: Record, block: Block) -> bool:
+    """Whether both name something beside the traits that formats share (``heads``, say) and give it other values."""
+    its = dict(block.config)
+    return any(its.get(name, value) != value for name, value in record.config if name not in _TRAITS)
 
 
 def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:

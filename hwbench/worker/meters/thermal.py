@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import re
 import time
@@ -16,6 +17,10 @@ _CPU_SENSOR = re.compile(r"x86_pkg_temp|k10temp|zenpower|coretemp|cpu|soc|tctl|a
 
 # Readings outside are of sensors that are not wired (-273, -40, 0, 127.5 and the like are what drivers give then).
 _COLDEST_C, _HOTTEST_C = -39.0, 126.0
+
+# What a hot processor waits for before it is measured. Chosen: a few kelvins below where it was held back, within what
+# a session may cost.
+COOL_BY_K, COOL_S, STILL_S = 5.0, 30.0, 10.0
 
 # A clock that fell further than this between two looks is a cause (methodology section 4).
 CLOCK_DROP = 0.03
@@ -168,11 +173,38 @@ class Watch:
         }
 
 
+def gate(
+    sysfs: str = "/sys",
+    tool: Optional[str] = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Optional[Dict[str, Any]]:
+    """Where heat holds the processor back right now, wait until it is some kelvins cooler.
+
+    One that is not held back is not waited for, nor one whose supply is too weak: that does not pass.
+
+    Args:
+        sysfs: root.
+        tool: path of ``vcgencmd``.
+        clock, sleep: injected in tests.
+
+    Returns:
+        What :func:`cool_down` says of it; ``None`` when there was nothing to wait for.
+    """
+    reasons = throttled(sysfs, pi_word(sysfs, tool)) or []
+    begun_c = temperature(sysfs)
+    if not reasons or begun_c is None or "under_voltage" in reasons:
+        return None
+    below_c = begun_c - COOL_BY_K
+    return cool_down(lambda: temperature(sysfs), below_c, timeout_s=COOL_S, still_s=STILL_S, clock=clock, sleep=sleep)
+
+
 def cool_down(
     read_temp: Callable[[], Optional[float]],
     below_c: float,
     *,
     timeout_s: float,
+    still_s: float = math.inf,
     poll_s: float = 1.0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -183,6 +215,7 @@ def cool_down(
         read_temp: °C now, None when there is no sensor.
         below_c: go on at or below it.
         timeout_s: give up after it.
+        still_s: give up, too, when it got no cooler for so long.
         poll_s: time between two looks; heat moves in seconds.
         clock, sleep: injected in tests.
 
@@ -191,6 +224,7 @@ def cool_down(
         then there is no wait: a fixed sleep would only pretend.
     """
     begun_s = clock()
+    coolest_c, coolest_s = math.inf, 0.0
     while True:
         temp_c = read_temp()
         waited_s = clock() - begun_s
@@ -199,7 +233,9 @@ def cool_down(
             return {"cooled": None, "waited_s": waited_s, "temp_c": None, "reason": reason}
         if temp_c <= below_c:
             return {"cooled": True, "waited_s": waited_s, "temp_c": temp_c, "reason": ""}
-        if waited_s >= timeout_s:
+        if temp_c < coolest_c:
+            coolest_c, coolest_s = temp_c, waited_s
+        if waited_s >= timeout_s or waited_s - coolest_s >= still_s:
             reason = f"still {temp_c:.1f} °C after {waited_s:.0f} s, above {below_c:.1f} °C"
             return {"cooled": False, "waited_s": waited_s, "temp_c": temp_c, "reason": reason}
         sleep(min(poll_s, timeout_s - waited_s))

@@ -25,6 +25,9 @@ _NUMPY = {
     "tensor(bool)": "bool",
 }  # fmt: skip
 
+# Operators whose attributes are graphs. Source: ONNX's operator documents.
+_HOLDERS = frozenset(("If", "Loop", "Scan", "SequenceMap"))
+
 
 def probe() -> Dict[str, Any]:
     return {
@@ -192,22 +195,28 @@ def _on_cuda(path: str, options: Any, unit: str, precision: str) -> Tuple[Any, s
 def _by_run(events: List[Dict[str, Any]]) -> Any:
     """Node events grouped by the ``model_run`` whose interval holds them.
 
-    Events are written in the order in which they end, so each run's nodes come before its ``model_run`` event.
+    Events are written in the order in which they end, so each run's nodes come before its ``model_run`` event, and the
+    nodes of a loop's graph before the loop, whose time holds theirs: they are left out.
     """
     order: Dict[str, int] = {}
     nodes: List[Dict[str, Any]] = []
     runs: List[Dict[str, int]] = []
-    current: Dict[str, int] = {}
+    current: List[Dict[str, Any]] = []
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            key = event["name"][: -len("_kernel_time")] + "#" + str(event["args"].get("node_index"))
-            if key not in order:
-                order[key] = len(nodes)
-                nodes.append(_node(event))
-            current[key] = current.get(key, 0) + int(event["dur"])
+            if event["args"].get("op_name") in _HOLDERS:
+                current = [before for before in current if before["ts"] <= event["ts"]]
+            current.append(event)
         elif event.get("cat") == "Session" and event["name"] == "model_run":
-            runs.append(current)
-            current = {}
+            run: Dict[str, int] = {}
+            for row in current:
+                key = row["name"][: -len("_kernel_time")] + "#" + str(row["args"].get("node_index"))
+                if key not in order:
+                    order[key] = len(nodes)
+                    nodes.append(_node(row))
+                run[key] = run.get(key, 0) + int(row["dur"])
+            runs.append(run)
+            current = []
     durations = [[1000 * run.get(key, 0) for key in order] for run in runs]
     return nodes, durations
 
