@@ -23,7 +23,7 @@ from .bench import DEFAULT_TIMEOUT_S, Bench, Taken, bench
 from .cache import Cache, json_sha256
 from .closure import Beta
 from .energy import EnergyFit
-from .errors import DeviceError, HwbenchError
+from .errors import DeviceError, HwbenchError, UsageError
 from .estimate import Preset
 from .measurement import PASSES, Measurement, ModelKey, Session, plain
 from .remote import Worker
@@ -145,8 +145,8 @@ class Campaign:
         try:
             opened = stack.enter_context(bench(target, self._cache, self._timeout_s))
         except HwbenchError as error:
-            for model in self.request.models:
-                self._fail(model, target, error)
+            for model in self.request.models:  # a target that cannot be is no result of any model
+                self._fail(model, target, error, kept=not isinstance(error, UsageError))
             return None
         side = _Side(opened, [])
         for model in self.request.models:
@@ -283,8 +283,12 @@ class Campaign:
         item.sessions.append(session)
         self._done += 1
 
-    def _fail(self, model: Model, target: Target, error: HwbenchError, key: ModelKey | None = None) -> None:
+    def _fail(
+        self, model: Model, target: Target, error: HwbenchError, key: ModelKey | None = None, *, kept: bool = True
+    ) -> None:
         self._failures.append(Failure(model, target, error))
+        if not kept:
+            return
         if key is None:  # nothing was prepared; what would have run has the target's batch
             key = ModelKey(model.name, tuple((n, (s[0] * target.batch, *s[1:])) for n, s, _ in model.inputs), "")
         self.store.add_failure(self.id, key.identity, target, error)

@@ -20,7 +20,7 @@ class Caveat:
 
 CAVEATS: dict[str, tuple[str, str]] = {
     "precision_not_met": (
-        "The 95 % interval is ±{half_width} after {sessions} sessions; the preset wanted ±{wanted}.",
+        "The anchored figure's 95 % interval is ±{half_width} after {sessions} sessions; the preset wanted ±{wanted}.",
         "{needed}",
     ),
     "few_sessions": (
@@ -73,7 +73,8 @@ CAVEATS: dict[str, tuple[str, str]] = {
     ),
     "closure": (
         "Corrected layers add up to {ratio} of the un-profiled latency.",
-        "The residual is shown as a row of its own; do not scale layers up to hide it.",
+        "Measure it again when the machine is quieter. The residual is shown as a row of its own; do not scale layers "
+        "up to hide it.",
     ),
     "below_resolution": (
         "{count} of {layers} layers are shorter than the profiler resolves; together they are {share} of the latency.",

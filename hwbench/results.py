@@ -178,8 +178,8 @@ def _is_meant(asked: str | None, identity: str) -> bool:
 
 def _nothing(store: Store, model: str | None, target: Target | None) -> UsageError:
     """Which of the two the store does not know, and what is near."""
-    targets = [str(known) for known in store.targets()] + [failure.target for failure in store.failures()]
-    if target is not None and str(target) not in targets:
+    targets = [str(known) for known in store.targets()]
+    if target is not None and str(target) not in (*targets, *(failure.target for failure in store.failures())):
         hint = did_you_mean(str(target), dict.fromkeys(targets))
         return UsageError(
             f"The store holds nothing of target '{target}'. {hint}".strip(),

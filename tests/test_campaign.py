@@ -182,6 +182,17 @@ def test_a_device_that_fails_lets_the_others_finish_and_comes_back_later(
     assert store.failures() == []
 
 
+def test_a_target_that_cannot_be_is_an_error_and_no_result(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    results = measured(store, cache, MODELS[:1], ["local-cpu/fake", "local-cpu/fakee"], ("latency",))
+    good, bad = results
+    assert isinstance(good, Measurement)
+    assert isinstance(bad, Failure)
+    assert bad.error.exit_code == 2
+    assert store.failures() == []  # what was mistyped once is not shown for ever
+
+
 def test_an_item_that_is_complete_is_not_failed_by_a_device_that_goes_later_in_its_round(
     workers: type[InProcessWorker], store: Store, cache: Cache
 ) -> None:

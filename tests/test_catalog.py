@@ -238,7 +238,7 @@ def test_factories(factory):
     ("name", "message"),
     [
         ("bare", "without inputs"), ("number", "gives a int"), ("failing", "KeyError: 'inside'"),
-        ("absent", "no 'absent'"),
+        ("absent", "no attribute 'absent'"),
     ],
 )  # fmt: skip
 def test_factories_that_do_not_work(factory, name, message):

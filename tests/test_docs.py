@@ -152,6 +152,7 @@ def test_the_example_of_a_runtime_measures_and_profiles(tmp_path: Path, monkeypa
     from torch import nn, zeros
 
     from hwbench.bench import Bench
+    from hwbench.errors import UsageError
 
     for mark, code in blocks(ROOT / "docs" / "adding-a-runtime.md", "python"):
         path = tmp_path / mark.removeprefix("file: ")
@@ -172,6 +173,9 @@ def test_the_example_of_a_runtime_measures_and_profiles(tmp_path: Path, monkeypa
     assert (latency.arrays["samples_ns"] > 0).all()
     assert [(row["module"], row["macs"]) for row in layers.data["layers"]] == [("0", 2 * 64 * 512), ("2", 2 * 512 * 10)]
     assert layers.arrays["durations_ns"].shape[1] == 2
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 512))
+    with pytest.raises(UsageError, match="cannot run"):  # and not its one Linear, in no time
+        runtime.prepare(model, target, cache)
 
 
 def test_the_example_of_a_table_format_reads_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,8 +42,8 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, list(arguments), obj={}, catch_exceptions=True)
 
 
-def measure(names: Sequence[str]) -> list[Example]:
-    return [each for each in networks(4, 3, OTHER, target=THERE) if each.name in names]
+def measure(names: Sequence[str]) -> tuple[list[Example], dict[str, str]]:
+    return [each for each in networks(4, 3, OTHER, target=THERE) if each.name in names], {}
 
 
 def test_evaluate_prints_one_object_and_a_picture(file: Path, tmp_path: Path) -> None:

@@ -210,9 +210,10 @@ def measuring(target: list[Example], refused: Sequence[str] = ()) -> tuple[list[
     """A way to measure that keeps what it was asked for and cannot measure some."""
     asked: list[list[str]] = []
 
-    def measure(names: Sequence[str]) -> list[Example]:
+    def measure(names: Sequence[str]) -> tuple[list[Example], dict[str, str]]:
         asked.append(list(names))
-        return [each for each in target if each.name in names and each.name not in refused]
+        found = [each for each in target if each.name in names and each.name not in refused]
+        return found, {name: "its layers do not add up" for name in names if name in refused}
 
     return asked, measure
 
@@ -244,9 +245,13 @@ def test_a_network_that_cannot_be_measured_makes_room_for_the_next() -> None:
 def test_adapting_needs_enough_networks() -> None:
     source = networks(6, 1, SOURCE, target=HERE)
     asked, measure = measuring([])
-    with pytest.raises(UsageError, match="takes at least 5"):
+    with pytest.raises(UsageError, match=r"0 of 5 networks can be learnt from; adapting takes 5.*was not measured"):
         adapt(Knows(), source, measure, samples=5)
     assert len(asked) > 0
+    asked, measure = measuring([], [each.name for each in networks(6, 4, SOURCE, target=HERE)])
+    with pytest.raises(UsageError, match="its layers do not add up"):
+        adapt(Knows(), networks(6, 4, SOURCE, target=HERE), measure, samples=6)
+    assert sum(map(len, asked)) == 10 < 24  # two batches, and not the whole pool, are enough to give up
     for samples_ in (4, 51):
         with pytest.raises(UsageError, match="cannot adapt"):
             adapt(Knows(), source, measure, samples=samples_)

@@ -15,9 +15,9 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from .. import plugins
 from ..errors import HwbenchError, MissingDependency, UsageError, WorkerError
 from .model import Model
 
@@ -174,24 +174,8 @@ def call_factory(module: str, attribute: str, name: str) -> tuple[Any, Any]:
         UsageError: no such module or attribute, the factory fails, or it returns something else.
         MissingDependency: a package that the module imports is not installed.
     """
-    if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
-        sys.path.append(here)  # last, so that nothing in it hides an installed package
     torch = _torch(name)
-    try:
-        factory: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            factory = getattr(factory, part)
-    except ModuleNotFoundError as error:
-        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-            raise UsageError(
-                f"There is no Python module '{module}' for '{name}'.",
-                remedy="Install its package, or run from the folder that holds it.",
-            ) from error
-        raise MissingDependency(
-            f"'{name}' needs the package '{error.name}', which is not installed.", remedy=f"pip install {error.name}"
-        ) from error
-    except AttributeError as error:
-        raise UsageError(f"'{module}' has no '{attribute}': {error}", remedy="Check the factory's name.") from error
+    factory = plugins.from_python(module, attribute, name)
     try:
         with _seeded(torch, SEED):
             made = factory() if callable(factory) else factory

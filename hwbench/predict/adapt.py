@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 SAMPLES = 10
 BATCH = 2
+SHOWN = 3  # reasons in an error
 """Networks measured between two looks at the stopping rule: a campaign calibrates once, whatever it measures."""
 PRESET = "quick"
-Measure = Callable[[Sequence[str]], Sequence[Example]]
+Measure = Callable[[Sequence[str]], tuple[Sequence[Example], Mapping[str, str]]]
+"""From names to what was measured of them, and why the others were not, by name or identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,8 @@ def adapt(
     Args:
         source: fitted on the source target.
         candidates: networks of the source that may be measured; probes are left out.
-        measure: given names of networks, measures them on the new target; what cannot be measured is missing from
-            its answer, and the next best network takes its place.
+        measure: given names of networks, measures them on the new target; the next best network takes the place of
+            one that cannot be, until as many could not be as are wanted.
         samples: networks at most.
         precision: half-width of the interval (relative) that is enough.
 
@@ -93,15 +95,24 @@ def adapt(
     found: list[Example] = []
     missing: list[str] = []
     half_widths: list[float] = []
-    while len(found) < samples and not enough(half_widths, precision):
+    why: dict[str, str] = {}
+    while len(found) < samples and len(missing) < samples and not enough(half_widths, precision):
         wanted = _next(pool, guesses, [each.identity for each in found], missing, samples - len(found))
         if not wanted:
             break
-        answered = {each.identity: each for each in measure([pool[identity].name for identity in wanted])}
+        measured, reasons = measure([pool[identity].name for identity in wanted])
+        answered = {each.identity: each for each in measured}
+        why |= {name: reasons.get(name) or reasons.get(pool[name].name, "it was not measured") for name in wanted}
         found += [answered[identity] for identity in wanted if identity in answered]
         missing += [identity for identity in wanted if identity not in answered]
         if len(found) >= FEWEST:
             half_widths.append(adapted_to(source, found).half_width)
+    if missing and len(found) < FEWEST:
+        raise UsageError(
+            f"{len(found)} of {len(found) + len(missing)} networks can be learnt from; adapting takes {FEWEST}. "
+            + "; ".join(f"{name}: {why[name]}" for name in missing[:SHOWN]),
+            remedy="Measure again when the machine is quieter, or with --preset default.",
+        )
     adaptation = adapted_to(source, found)
     return Adapted(
         adaptation=adaptation,
@@ -154,19 +165,22 @@ def on_target(target: Target, *, store: Store, preset: str = PRESET, progress: P
         DeviceError: the target cannot be reached.
     """
 
-    def measure(names: Sequence[str]) -> Sequence[Example]:
+    def measure(names: Sequence[str]) -> tuple[Sequence[Example], Mapping[str, str]]:
         from ..campaign import Failure, Request, run
         from ..catalog import resolve
         from ..estimate import preset as find_preset
 
         held = {example.name for example in gather(store, target, names).examples}
         wanted = tuple(resolve(name) for name in names if name not in held)
+        failed: dict[str, str] = {}
         if wanted:
             request = Request(wanted, (target,), find_preset(preset), ("latency", "layers"))
             results = run(request, store, reuse=True, progress=progress)
+            failed = {result.model.name: result.error.message for result in results if isinstance(result, Failure)}
             faults = [result.error for result in results if isinstance(result, Failure)]
             if len(faults) == len(results) and isinstance(faults[0], DeviceError):
                 raise faults[0]  # the next network would fail alike
-        return gather(store, target, names).examples
+        found = gather(store, target, names)
+        return found.examples, {**failed, **found.left_out}
 
     return measure

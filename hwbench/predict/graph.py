@@ -24,7 +24,7 @@ from ..target import Target
 if TYPE_CHECKING:
     from ..catalog.model import Model
 
-REVISION = 1  # of what the cache holds
+REVISION = 2  # of what the cache holds; 2: recurrent nodes and loops tell what they multiply, or that they cannot
 STAND_IN = "local-cpu"
 MOST_LAYERS = 200_000  # more than any network has; a cache file that says more is damaged
 _REMEMBERED: dict[tuple[object, ...], Graph] = {}
