@@ -121,7 +121,8 @@ def test_the_time_of_a_loop_is_not_counted_again_for_what_runs_in_it(tmp_path: P
     artifact, (layers, profile, _) = BED.run(path, cache)
     assert [layer.name for layer in layers] == ["first", "loop", "last"]
     assert layers[2].inputs == layers[1].outputs
-    assert all(run[1] > run[0] for run in profile["durations_ns"])
+    relu_ns, loop_ns, _ = np.median(profile["durations_ns"], axis=0)  # one run alone may have been interrupted
+    assert loop_ns > relu_ns
     assert artifact.facts["macs"] is None
     assert [layer.kernel.cost().macs for layer in layers] == [0, None, 0]
 
