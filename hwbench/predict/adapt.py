@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 SAMPLES = 10
 BATCH = 2
-SHOWN = 3  # reasons in an error
 """Networks measured between two looks at the stopping rule: a campaign calibrates once, whatever it measures."""
+SHOWN = 3  # reasons in an error
 PRESET = "quick"
 Measure = Callable[[Sequence[str]], tuple[Sequence[Example], Mapping[str, str]]]
 """From names to what was measured of them, and why the others were not, by name or identity."""
@@ -176,10 +176,10 @@ def on_target(target: Target, *, store: Store, preset: str = PRESET, progress: P
         if wanted:
             request = Request(wanted, (target,), find_preset(preset), ("latency", "layers"))
             results = run(request, store, reuse=True, progress=progress)
-            failed = {result.model.name: result.error.message for result in results if isinstance(result, Failure)}
-            faults = [result.error for result in results if isinstance(result, Failure)]
-            if len(faults) == len(results) and isinstance(faults[0], DeviceError):
-                raise faults[0]  # the next network would fail alike
+            faults = [result for result in results if isinstance(result, Failure)]
+            if len(faults) == len(results) and isinstance(faults[0].error, DeviceError):
+                raise faults[0].error  # the next network would fail alike
+            failed = {fault.model.name: fault.error.message for fault in faults}
         found = gather(store, target, names)
         return found.examples, {**failed, **found.left_out}
 

@@ -48,9 +48,7 @@ NOISE, TICK_S, NETWORK = 0.1, 1e-6, 0.03
 it, the corrections of the others are as large), and sd of what all kernels of a network share."""
 SAME = 0.1  # sd of what an equal kernel of another network shares beyond its likes
 TYPICAL_LOG_S = -8.7  # log of a kernel's seconds in the middle of their range
-MOST_ROWS = (
-    2500  # kernels that are learnt from, those that take most of their networks; their cube is what fitting takes
-)
+MOST_ROWS = 2500  # kernels that are learnt from, those that take most of a network; their cube is what fitting takes
 LANDMARKS = 250  # kernels of the pool by which the choice of networks sees all others
 PATIENCE, GAIN = 3, 0.05
 """Measuring stops when the last three networks together narrowed the interval by less than a twentieth."""
