@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import hashlib
 import json
+import math
 import os
+import shutil
 import tempfile
+import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +20,19 @@ from typing import Any
 
 import platformdirs
 
-from .errors import DeviceError, WorkerError
+from .errors import DeviceError, UsageError, WorkerError
+from .units import parse_bytes
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+LIMIT = "20GB"
+"""What the cache may hold: twice what a table and its validation leave (50 networks of up to 100 MB, as two graphs)."""
+
+IN_USE_S = 6 * 3600.0
+"""How long after its last use an entry is not removed: a campaign that runs may still push it to a device."""
+
+_LOOK_EVERY = 20
+"""A process looks at the whole cache again when it has added this part of the limit: a look at 3,000 entries takes 0.1 s."""
 
 
 def file_sha256(path: Path) -> str:
@@ -40,9 +55,26 @@ def json_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+_added: defaultdict[Path, float] = defaultdict(lambda: math.inf)  # bytes since the last look; before the first: unknown
+
+
+def _size(entry: Path) -> int:
+    """Bytes of an entry's files; 0 when another process took it away meanwhile."""
+    with contextlib.suppress(OSError), os.scandir(entry) as files:
+        return sum(file.stat(follow_symlinks=False).st_size for file in files)
+    return 0
+
+
+def _limit_bytes() -> int:
+    try:
+        return parse_bytes(os.environ.get("HWBENCH_CACHE_LIMIT") or LIMIT)
+    except UsageError as error:
+        raise UsageError(f"HWBENCH_CACHE_LIMIT: {error}", remedy=error.remedy) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A directory of artefacts; entries appear whole or not at all."""
+    """A directory of artefacts; entries appear whole or not at all, and those used longest ago go above the limit."""
 
     root: Path
 
@@ -62,9 +94,14 @@ class Cache:
         Raises:
             WorkerError: ``build`` wrote no such file.
             DeviceError: the folder cannot be written, or its disk is full.
+            UsageError: ``$HWBENCH_CACHE_LIMIT`` is not a size.
         """
         entry = self.root / "artefacts" / json_sha256(key)
-        if not (entry / name).exists():
+        if (entry / name).exists():
+            with contextlib.suppress(OSError):  # a cache that can only be read serves as well
+                os.utime(entry)
+        else:
+            limit = _limit_bytes()
             try:
                 entry.parent.mkdir(parents=True, exist_ok=True)
                 folder = tempfile.TemporaryDirectory(dir=entry.parent, prefix=".making-")
@@ -72,7 +109,30 @@ class Cache:
                 raise self._unwritable(error) from error
             with folder as path:
                 self._make(Path(path) / "entry", entry, key, name, build)
+            _added[self.root] += _size(entry)
+            if _added[self.root] * _LOOK_EVERY > limit:
+                self.trim(limit)
         return entry / name
+
+    def trim(self, limit_bytes: int) -> int:
+        """Remove what was used longest ago until the rest is within the limit, but nothing used within ``IN_USE_S``.
+
+        Returns:
+            Bytes removed.
+        """
+        entries = sorted((path.stat().st_mtime, path) for path in (self.root / "artefacts").glob("[!.]*"))
+        sizes = {path: _size(path) for _, path in entries}
+        held = total = sum(sizes.values())
+        for used, path in entries:
+            if held <= limit_bytes or used > time.time() - IN_USE_S:
+                break
+            gone = path.with_name(f".going-{path.name}")  # at once, as it came: nobody sees half an entry
+            with contextlib.suppress(OSError):  # another process was first
+                path.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+            held -= sizes[path]
+        _added[self.root] = 0
+        return total - held
 
     def _make(self, staged: Path, entry: Path, key: dict[str, Any], name: str, build: Callable[[Path], None]) -> None:
         try:
@@ -97,5 +157,6 @@ class Cache:
     def _unwritable(self, error: OSError) -> DeviceError:
         return DeviceError(
             f"The cache in '{self.root}' cannot be written: {error.strerror or error}.",
-            remedy="Free disk space there, or set HWBENCH_CACHE to a folder that can be written.",
+            remedy=f"Free disk space there ('{self.root}' may be deleted at any time), "
+            "or set HWBENCH_CACHE to a folder that can be written.",
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwbench.cache import Cache, file_sha256, json_sha256
-from hwbench.errors import DeviceError, WorkerError
+from hwbench.errors import DeviceError, UsageError, WorkerError
 
 KEY = {"model": "m", "opset": 20}
 
@@ -123,3 +125,46 @@ def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path, size: int) -> N
 def test_the_hash_of_a_value_does_not_depend_on_the_order_of_keys(value: dict[str, object]) -> None:
     assert json_sha256(value) == json_sha256(dict(reversed(value.items())))
     assert json_sha256(value) != json_sha256({**value, "one more": 0})
+
+
+def filled(cache: Cache, count: int, size: int = 1000) -> list[Path]:
+    """Entries that were used an hour apart, the first one longest ago: yesterday."""
+    paths = [cache.get({"n": n}, "m", lambda path: path.write_bytes(b"x" * size) and None) for n in range(count)]
+    for n, path in enumerate(paths):
+        used = time.time() - (24 - n) * 3600
+        os.utime(path.parent, (used, used))
+    return paths
+
+
+def test_above_the_limit_what_was_used_longest_ago_goes(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    paths = filled(cache, 5)
+    cache.get({"n": 0}, "m", lambda path: pytest.fail("it is there"))  # used again: now the youngest
+    removed = cache.trim(3 * paths[0].stat().st_size + 500)
+    assert [path.exists() for path in paths] == [True, False, False, True, True]
+    assert removed >= 2000
+    assert not list(tmp_path.rglob(".*"))
+    assert cache.trim(10**9) == 0
+
+
+def test_what_may_be_in_use_stays_whatever_the_limit(tmp_path: Path) -> None:
+    path = Cache(tmp_path).get(KEY, "m", lambda path: path.write_text("x") and None)
+    assert Cache(tmp_path).trim(0) == 0
+    assert path.exists()
+
+
+def test_the_limit_is_kept_while_entries_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWBENCH_CACHE_LIMIT", "2500B")
+    cache = Cache(tmp_path)
+    old = filled(cache, 3)
+    new = cache.get(KEY, "m", lambda path: path.write_bytes(b"x" * 1000) and None)
+    assert [path.exists() for path in [*old, new]] == [False, False, True, True]
+
+
+def test_a_limit_that_is_no_size_is_a_usage_error_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWBENCH_CACHE_LIMIT", "much")
+    with pytest.raises(UsageError, match=r"HWBENCH_CACHE_LIMIT.*much"):
+        Cache(tmp_path).get(KEY, "m", lambda path: pytest.fail("made"))
+    assert everything(Cache(tmp_path)) == []
