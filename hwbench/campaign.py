@@ -94,15 +94,20 @@ class _Item:
     key: ModelKey
     sessions: list[Session] = field(default_factory=list)
     stop: str = ""
-    error: HwbenchError | None = None
-    failed_pass: str = ""
+    faults: dict[str, HwbenchError] = field(default_factory=dict)  # of the passes that failed
 
     def of(self, pass_: str) -> list[Session]:
         return [session for session in self.sessions if session.pass_ == pass_]
 
     def finished(self) -> list[Session]:
         """Sessions of the passes that did not fail half way."""
-        return [session for session in self.sessions if session.pass_ != self.failed_pass]
+        return [session for session in self.sessions if session.pass_ not in self.faults]
+
+    def open(self, pass_: str) -> bool:
+        """Whether the pass may go on: not after it failed, after latency failed, or when the device is gone."""
+        return not {pass_, "latency"} & set(self.faults) and not any(
+            isinstance(error, DeviceError) for error in self.faults.values()
+        )
 
 
 @dataclass(slots=True)
@@ -112,9 +117,6 @@ class _Side:
     bench: Bench
     items: list[_Item]
     reference: AnchorReference | None = None
-
-    def open_items(self) -> list[_Item]:
-        return [item for item in self.items if item.error is None]
 
 
 class Campaign:
@@ -164,14 +166,14 @@ class Campaign:
     def _pass(self, sides: Sequence[_Side], pass_: str) -> None:
         for index in range(max(self._sessions_at_most(pass_), 1)):
             for side in sides:
-                wanted = [item for item in side.open_items() if self._wants(item, pass_, index)]
+                wanted = [item for item in side.items if self._wants(item, pass_, index)]
                 if not wanted:
                     continue
                 try:
                     self._round(side, pass_, index, wanted)
                 except DeviceError as error:  # the device is gone: the others go on, and a resumed campaign comes back
                     for item in wanted:
-                        if item.error is None and self._wants(item, pass_, index):
+                        if self._wants(item, pass_, index):
                             self._fail_item(side, item, pass_, error)
 
     def _sessions_at_most(self, pass_: str) -> int:
@@ -184,7 +186,7 @@ class Campaign:
     def _wants(self, item: _Item, pass_: str, index: int) -> bool:
         """Whether the item still needs its session of that index."""
         done = item.of(pass_)
-        if any(session.index == index for session in done):
+        if not item.open(pass_) or any(session.index == index for session in done):
             return False
         if pass_ != "latency":
             return True
@@ -279,7 +281,8 @@ class Campaign:
             arrays=dict(taken.arrays),
         )
         self.store.add(session)
-        self.store.clear_failure(self.id, item.key.identity, side.bench.target)
+        if not item.faults:
+            self.store.clear_failure(self.id, item.key.identity, side.bench.target)
         item.sessions.append(session)
         self._done += 1
 
@@ -294,7 +297,7 @@ class Campaign:
         self.store.add_failure(self.id, key.identity, target, error)
 
     def _fail_item(self, side: _Side, item: _Item, pass_: str, error: HwbenchError) -> None:
-        item.error, item.failed_pass = error, pass_
+        item.faults[pass_] = error
         self._fail(item.model, side.bench.target, error, item.key)
 
     def _results(self, sides: Sequence[_Side]) -> list[Measurement | Failure]:
@@ -303,7 +306,7 @@ class Campaign:
         }
         for side in sides:
             target = side.bench.target
-            kept = [item for item in side.items if item.error is None or item.finished()]
+            kept = [item for item in side.items if not item.faults or item.finished()]
             measured = {item.model.identity: _measurement(item, target) for item in kept}
             if any(each.network_energy is not None for each in measured.values()):
                 fit = energy_fit(self.store, target)
@@ -341,7 +344,7 @@ def _measurement(item: _Item, target: Target, fit: EnergyFit | None = None) -> M
         tag=model.tag,
         pretrained=_pretrained(model),
         energy_fit=fit,
-        faults={item.failed_pass: item.error} if item.error is not None else None,
+        faults=item.faults,
     )
 
 

@@ -100,6 +100,10 @@ CAVEATS: dict[str, tuple[str, str]] = {
         "Up to {count} other processes were on the GPU when a session began.",
         "End them (nvidia-smi lists them), or compare only with numbers that were taken beside them.",
     ),
+    "oversubscribed": (
+        "{threads} threads share {processors}, so they wait for one another.",
+        "Ask for @{available} at most, or for the processors that the device's profile or cpuset keeps back.",
+    ),
     "throttled": (
         "The device throttled while it was measured: {why}.",
         "Cool it, or report the figure as sustained latency.",
@@ -114,7 +118,7 @@ CAVEATS: dict[str, tuple[str, str]] = {
     ),
     "pass_failed": (
         "The {name} pass failed: {why}",
-        "What the other passes measured holds; --passes {name} tries it again.",
+        "{remedy} What the other passes measured holds; --passes {name} tries it again.",
     ),
     "zero_macs": (
         "The model has no multiply-accumulates: a constant or empty graph.",

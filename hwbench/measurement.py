@@ -210,7 +210,10 @@ class Measurement:
         found = views.latency_caveats(self.of("latency"), self.latency)
         found += views.layer_caveats(self.of("layers"), self._timed_layers, self.closure)
         found += views.common_caveats(self.sessions)
-        found += [caveat("pass_failed", name=name, why=fault.message) for name, fault in self.faults.items()]
+        found += [
+            caveat("pass_failed", name=name, why=fault.message, remedy=fault.remedy)
+            for name, fault in self.faults.items()
+        ]
         if self.entry is not None and not self.pretrained:
             found.append(caveat("random_weights"))
         return tuple(found)

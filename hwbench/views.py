@@ -394,6 +394,11 @@ def common_caveats(sessions: Sequence[Session]) -> list[Caveat]:
     )
     if fields:
         found.append(caveat("environment_changed", fields="; ".join(fields)))
+    threads = sessions[0].target.threads
+    available = min(((s.environment.get("device") or {}).get("threads_available") or threads) for s in sessions)
+    if available < threads:
+        processors = f"{available} processor{'s' * (available > 1)}"
+        found.append(caveat("oversubscribed", threads=threads, processors=processors, available=available))
     throttled = sorted({text for s in sessions if (text := _throttling(s))})
     if throttled:
         found.append(caveat("throttled", why="; ".join(throttled)))

@@ -235,13 +235,17 @@ def test_a_pass_that_fails_leaves_what_the_others_measured(
             raise WorkerError("No room.", remedy="Close something.")
 
     workers.faults.append(fault)
-    (result,) = measured(store, cache, ["one"], [FAKE], ("latency", "layers", "memory"))
+    (result,) = measured(store, cache, ["one"], [FAKE], ("latency", "memory", "layers"))
     assert isinstance(result, Measurement)
     assert (result.latency is not None, len(result.layer_rows) > 0) == (True, True)
-    assert [doubt.text for doubt in result.caveats if doubt.code == "pass_failed"] == [
-        "The memory pass failed: No room."
+    assert [(doubt.text, doubt.remedy) for doubt in result.caveats if doubt.code == "pass_failed"] == [
+        (
+            "The memory pass failed: No room.",
+            "Close something. What the other passes measured holds; --passes memory tries it again.",
+        )
     ]
     assert [failure.model for failure in store.failures()] == [result.key.identity]
+    assert {pass_ for *_, pass_, _ in items(store)} == {"latency", "layers"}
 
 
 def test_a_pass_that_breaks_half_way_is_not_quoted(workers: type[InProcessWorker], store: Store, cache: Cache) -> None:

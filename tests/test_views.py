@@ -148,6 +148,10 @@ CASES: dict[str, Callable[[], list[Session]]] = {
     "no_layers": lambda: [replace(layers_session(), data={"layers": [], "info": {"why": "it has no profiler"}})],
     "precision_changed": lambda: sessions(info={"precision": "fp16"}),
     "fallback_provider": lambda: sessions(info={"provider": "xnnpack + builtin ops"}),
+    "oversubscribed": lambda: [
+        replace(session, target=replace(TARGET, threads=4))
+        for session in changed(device={**ENVIRONMENT.get("device", {}), "threads_available": 2})
+    ],
     "throttled": lambda: sessions(counters={"throttle_events": 3.0}),
     "gpu_shared": lambda: changed(gpu={"processes": [{"pid": 7, "used_bytes": None}]}),
     "environment_changed": lambda: changed(governor="powersave"),
@@ -288,6 +292,7 @@ def test_a_caveat_without_its_values_is_a_fault_of_ours() -> None:
         ("disturbed", "120 involuntary switches over 18 blocks"),
         ("off_reference", "slower than when"),
         ("environment_changed", "governor: performance ≠ powersave"),
+        ("oversubscribed", "4 threads share 2 processors"),
         ("throttled", "3 throttle events"),
         ("precision_changed", "fp16 although fp32"),
         ("fallback_provider", "ran on builtin ops"),
