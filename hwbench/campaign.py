@@ -260,7 +260,7 @@ class Campaign:
         started_at: str,
         share_s: float,
     ) -> None:
-        about = {"tag": item.model.tag, "note": item.model.note, "pretrained": _pretrained(item.model)}
+        about = {"tag": item.model.tag, "note": item.model.note, "random_weights": item.model.random_weights}
         facts = {name: item.artifact.facts.get(name) for name in ("macs", "params")}
         data = {**taken.data, **facts, "about": about}
         if side.reference is not None:
@@ -329,10 +329,6 @@ class Campaign:
         )  # fmt: skip
 
 
-def _pretrained(model: Model) -> bool:
-    return bool((model.builder or {}).get("pretrained"))
-
-
 def _measurement(item: _Item, target: Target, fit: EnergyFit | None = None) -> Measurement:
     model = item.model
     return Measurement(
@@ -342,7 +338,7 @@ def _measurement(item: _Item, target: Target, fit: EnergyFit | None = None) -> M
         entry=model.entry,
         note=model.note,
         tag=model.tag,
-        pretrained=_pretrained(model),
+        random_weights=model.random_weights,
         energy_fit=fit,
         faults=item.faults,
     )

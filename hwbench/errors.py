@@ -79,9 +79,14 @@ class LookupMiss(HwbenchError):
     exit_code = 5
 
 
+def nearest(name: str, known: Iterable[str], limit: int) -> list[str]:
+    """The known names that look most like it, the best first; those that look different are left out."""
+    return difflib.get_close_matches(name, list(known), n=limit, cutoff=0.6)
+
+
 def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     """Return ``"Did you mean a, b or c?"``, or an empty string when nothing is near."""
-    near = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.6)
+    near = nearest(name, known, limit)
     if not near:
         return ""
     head, last = near[:-1], near[-1]

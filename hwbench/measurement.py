@@ -100,7 +100,7 @@ class Measurement:
         entry: the catalog's facts about the model, if it has any.
         note: what a reader must know about the model's identity (``"raw heads"``).
         tag: weights tag, empty for random weights without one.
-        pretrained: whether the weights were trained ones.
+        random_weights: whether the weights were made up, as a library's are without ``--pretrained``.
         energy_fit: joules per second, MAC and byte of the target, from many networks (:func:`hwbench.energy.fit`);
             without one, layers share the energy by time.
         noise_floor: smallest relative effect the target can show, where it was found under these conditions.
@@ -116,13 +116,13 @@ class Measurement:
         entry: Any = None,
         note: str = "",
         tag: str = "",
-        pretrained: bool = False,
+        random_weights: bool = False,
         energy_fit: EnergyFit | None = None,
         noise_floor: float | None = None,
         faults: Mapping[str, HwbenchError] | None = None,
     ) -> None:
         self.key, self.target, self.sessions = key, target, tuple(sessions)
-        self.entry, self.note, self.tag, self.pretrained = entry, note, tag, pretrained
+        self.entry, self.note, self.tag, self.random_weights = entry, note, tag, random_weights
         self._energy_fit = energy_fit
         self.noise_floor = noise_floor
         self.faults = dict(faults or {})
@@ -214,7 +214,7 @@ class Measurement:
             caveat("pass_failed", name=name, why=fault.message, remedy=fault.remedy)
             for name, fault in self.faults.items()
         ]
-        if self.entry is not None and not self.pretrained:
+        if self.random_weights:
             found.append(caveat("random_weights"))
         return tuple(found)
 

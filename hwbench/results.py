@@ -130,14 +130,15 @@ def _rebuilt(store: Store, last: Session, fits: dict[Target, EnergyFit | None]) 
     about = last.data.get("about") or {}
     floor = store.noise_floor(target, steady(last.environment))
     tag = str(about.get("tag") or "")
+    entry = _entry(key, tag)
     return Measurement(
         key,
         target,
         sessions,
-        entry=_entry(key, tag),
+        entry=entry,
         note=str(about.get("note") or ""),
         tag=tag,
-        pretrained=bool(about.get("pretrained")),
+        random_weights=bool(about.get("random_weights", entry is not None and not about.get("pretrained"))),
         energy_fit=fits.get(target),
         noise_floor=floor.data["noise_floor"] if floor else None,
     )

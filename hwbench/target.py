@@ -1,6 +1,6 @@
 """``Target``: where and how a model runs, as one value with one spelling.
 
-``device/runtime[+option[=value]…]:precision@threads[xbatch]``, for example ``pi5/litert:int8@4`` or
+``device/runtime[+option[=value]…]:precision@threads[xbatch]``, for example ``pi5/litert:fp32@4`` or
 ``gpu0/torch+cudagraph:fp16``. Printing is canonical (options sorted, every default written out), and parsing is its
 inverse: ``Target.parse(str(t)) == t``. What a runtime's options and precisions *mean* is the runtime's to check.
 """
@@ -15,7 +15,7 @@ from .errors import UsageError
 DEFAULT_PRECISION = "fp32"
 SHAPE = "device/runtime[+option[=value]…]:precision@threads[xbatch]"
 
-_REMEDY = f"The form is {SHAPE}, for example local-cpu/onnxruntime or pi5/litert:int8@4."
+_REMEDY = f"The form is {SHAPE}, for example local-cpu/onnxruntime or pi5/litert:fp32@4."
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _TARGET = re.compile(
     rf"(?P<device>{_NAME})/(?P<runtime>{_NAME})"

@@ -115,6 +115,13 @@ def test_an_unknown_device(profiles: Path) -> None:
     assert str(profiles) in (caught.value.remedy or "")
 
 
+def test_a_name_near_a_templates_is_how_to_add_the_device(profiles: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        device.find("pi5")
+    assert "Did you mean" not in caught.value.message
+    assert "`hwbench devices add pi5 --like rpi-5 --ssh ADDRESS`" in (caught.value.remedy or "")
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "", "local-cpu/onnxruntime"])
 def test_a_device_is_a_name_and_never_a_path(profiles: Path, name: str) -> None:
     (profiles.parent / "secret.toml").write_text('kind = "local"\ndescription = ""\n')

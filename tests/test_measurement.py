@@ -187,7 +187,7 @@ def test_a_measurement_of_the_store_is_the_one_that_was_returned(
 
 def test_weights_and_notes_travel_with_the_sessions(workers: type[InProcessWorker], store: Store, cache: Cache) -> None:
     session = one(store, cache, passes=("latency",)).sessions[0]
-    assert session.data["about"] == {"tag": "", "note": "", "pretrained": False}
+    assert session.data["about"] == {"tag": "", "note": "", "random_weights": False}
 
 
 def test_catalog_facts_come_with_random_weights_said(

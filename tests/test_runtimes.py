@@ -90,6 +90,12 @@ def test_what_a_runtime_does_not_offer_is_refused_with_what_it_does(target: str,
     assert raised.value.remedy
 
 
+def test_precisions_that_only_some_devices_give_are_said_to() -> None:
+    with pytest.raises(UsageError) as raised:
+        runtimes.check(Target.parse("here/onnxruntime:fp16"))
+    assert raised.value.remedy == "It offers fp32 on cpu; fp32, tf32 on cuda."
+
+
 def test_a_target_that_is_offered_passes() -> None:
     assert runtimes.check(Target.parse("here/torch@4x8")).name == "torch"
 

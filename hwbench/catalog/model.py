@@ -39,6 +39,12 @@ class Model:
     entry: Any = None
 
     @property
+    def random_weights(self) -> bool:
+        """Whether hwbench makes the weights up; files and users' modules bring their own."""
+        made = self.entry is not None or self.source in ("timm", "torchvision")
+        return made and not (self.builder or {}).get("pretrained")
+
+    @property
     def identity(self) -> str:
         """``mobilenetv2_100@1x3x224x224``: what two measurements must share to be of the same thing."""
         return f"{self.name}@{','.join('x'.join(map(str, shape)) for _, shape, _ in self.inputs)}"

@@ -23,7 +23,7 @@ import platformdirs
 
 from ..channels import Channel
 from ..channels.local import LocalChannel
-from ..errors import DeviceError, UsageError, did_you_mean
+from ..errors import DeviceError, UsageError, did_you_mean, nearest
 from .schema import check, check_name
 
 if sys.version_info >= (3, 11):
@@ -109,7 +109,7 @@ class Device:
             DeviceError: the device cannot be reached, or the client that reaches it is not installed.
         """
         if self.template:
-            raise _not_a_device(self.name, self.kind)
+            raise _not_a_device(self)
         if self.kind == "ssh":
             from ..channels.ssh import SshChannel
 
@@ -163,24 +163,30 @@ def find(name: str) -> Device:
     """
     known = profiles()
     if name not in known:
-        hint = did_you_mean(name, known)
         there = [other for other, path in sorted(known.items()) if not _says_template(path)]
+        add = next((_add(name, read(known[like])) for like in nearest(name, set(known) - set(there), 1)), None)
         raise UsageError(
-            f"There is no device '{name}'. {hint}".strip(),
-            remedy=f"Known: {', '.join(there)}. `hwbench devices add` makes a new one: a file in {folders()[0]}.",
+            f"There is no device '{name}'. {did_you_mean(name, there)}".strip(),
+            remedy=f"Known: {', '.join(there)}. `{add or 'hwbench devices add'}` makes a new one: "
+            f"a file in {folders()[0]}.",
         )
     found = read(known[name])
     if found.template:
-        raise _not_a_device(name, found.kind)
+        raise _not_a_device(found)
     return found
 
 
-def _not_a_device(name: str, kind: str) -> UsageError:
-    reach = {"ssh": "--ssh ADDRESS", "adb": "--adb SERIAL", "local": "--cuda 0"}[kind]
+def _not_a_device(like: Device) -> UsageError:
     return UsageError(
-        f"'{name}' is a template, a kind of device; nothing can run on it.",
-        remedy=f"Add your own: hwbench devices add NAME --like {name} {reach}",
+        f"'{like.name}' is a template, a kind of device; nothing can run on it.",
+        remedy=f"Add your own: {_add('NAME', like)}",
     )
+
+
+def _add(name: str, like: Device) -> str:
+    """The command that makes a device of that name from a template."""
+    reach = {"ssh": "--ssh ADDRESS", "adb": "--adb SERIAL", "local": "--cuda 0"}[like.kind]
+    return f"hwbench devices add {name} --like {like.name} {reach}"
 
 
 def profiles() -> Mapping[str, Path]:

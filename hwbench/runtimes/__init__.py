@@ -190,13 +190,23 @@ def known() -> dict[str, Runtime]:
     return found
 
 
+def _offered(runtime: Runtime) -> str:
+    """The precisions, apart by kind of device where these differ: ``fp32 on cpu; fp32, tf32 on cuda``."""
+    units: dict[tuple[str, ...], list[str]] = {}
+    for place in getattr(runtime, "places", ()):
+        units.setdefault(place.precisions, []).append(place.unit)
+    if len(units) < 2:
+        return ", ".join(runtime.precisions)
+    return "; ".join(f"{', '.join(precisions)} on {', '.join(names)}" for precisions, names in units.items())
+
+
 def check(target: Target) -> Runtime:
     """The target's runtime, after its precision and options were found possible. Raises UsageError."""
     runtime = find(target.runtime)
     if target.precision not in runtime.precisions:
         raise UsageError(
             f"{runtime.name} cannot run {target.precision} (target '{target}').",
-            remedy=f"It offers {', '.join(runtime.precisions)}.",
+            remedy=f"It offers {_offered(runtime)}.",
         )
     for name, _ in target.options:
         if name not in runtime.options:
