@@ -234,6 +234,16 @@ def test_environment_and_commands_to_repeat(page):
     assert "'<script>alert(1)</script>'" in command
 
 
+def test_what_was_measured_otherwise_is_repeated_otherwise():
+    target = TARGETS[0][0]
+    quick = {**result(ZOO[0], target, 1.0), "preset": "quick"}
+    short = {key: value for key, value in result(ZOO[1], target, 1.0).items() if key not in ("memory", "energy")}
+    command = Page(render([quick, {**short, "preset": "rigorous"}])).all("pre", class_="command")[0][1]
+    first, second, _ = command.split(" && \\\n")
+    assert first.endswith("--preset quick")
+    assert second.endswith("--preset rigorous --passes latency,layers")
+
+
 def test_noise_floor_is_shown_where_it_is_known():
     one = {**result(ZOO[0], TARGETS[0][0], 1.0), "noise_floor": 0.0123}
     assert "local-cpu/onnxruntime:fp32@1x1</bdi> 1.23 %" in render([one])

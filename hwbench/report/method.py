@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import units
+from ..measurement import PASSES
 from .facts import NOT_AVAILABLE, Fact, whole
 from .rows import Row, mapping, number, text
 
@@ -171,29 +172,36 @@ def _word(value: Any) -> str:
 def commands(rows: Sequence[Row], report: str = "") -> str:
     """One command line that measures the same again and makes this report; ``""`` where there is none.
 
-    Targets with the same models share one call of ``hwbench profile``; predicted points are no measurements.
+    Targets with the same models and options share one call of ``hwbench profile``; predictions are no measurements.
     """
-    models: dict[str, list[str]] = {}
+    models: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        wanted = models.setdefault(row.target, [])
-        if not row.predicted and not row.model.startswith("module:") and (name := _argument(row)) not in wanted:
-            wanted.append(name)
-    targets: dict[tuple[str, ...], list[str]] = {}
-    for target, names in models.items():
-        targets.setdefault(tuple(names), []).append(target)
-    presets = {text(row.source.get("preset")) for row in rows if not row.predicted}
-    preset = f" --preset {shlex.quote(presets.pop())}" if len(presets) == 1 and "" not in presets else ""
+        if not row.predicted and not row.model.startswith("module:"):
+            names = models.setdefault((row.target, _options(row)), [])
+            if (name := _argument(row)) not in names:
+                names.append(name)
+    targets: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (target, asked), names in models.items():
+        targets.setdefault((asked, tuple(names)), []).append(target)
     calls = [
         "hwbench profile "
         + " ".join(shlex.quote(name) for name in names)
         + "".join(f" --on {shlex.quote(target)}" for target in on)
-        + preset
-        for names, on in targets.items()
-        if names
+        + asked
+        for (asked, names), on in targets.items()
     ]
     if not calls and not report:
         return ""
     return " && \\\n".join([*calls, report or "hwbench report -o report.html"])
+
+
+def _options(row: Row) -> str:
+    """Preset and passes that the row was measured with, as ``profile`` takes them."""
+    preset = text(row.source.get("preset"))
+    keys = {"latency": "latency_s", "layers": "closure", "memory": "memory", "energy": "energy"}
+    passes = [name for name in PASSES if row.source.get(keys[name]) is not None]
+    asked = f" --preset {shlex.quote(preset)}" if preset else ""
+    return asked + (f" --passes {','.join(passes)}" if passes and len(passes) < len(PASSES) else "")
 
 
 def _argument(row: Row) -> str:
