@@ -372,6 +372,6 @@ def test_a_report_without_its_extra(mark: str, measured: Path, tmp_path: Path) -
 def test_output_that_cannot_be_written(refused: Callable[..., None], measured: Path, tmp_path: Path) -> None:
     shutil.copy(measured, tmp_path)
     (tmp_path / "file").write_text("x")
-    refused(("export", "--format", "csv", "-o", str(tmp_path / "file" / "x.csv")), 3, "cannot be written", "folder")
+    refused(("export", "--format", "csv", "-o", str(tmp_path / "file" / "x.csv")), 2, "cannot be written", "folder")
     refused(("report", "-o", str(tmp_path / "file" / "page")), 2, "a part of that path is a file", "folder")
     refused(("export", "--format", "xlsx"), 2, "no export format 'xlsx'", "csv")

@@ -135,12 +135,6 @@ def test_writing_replaces_whole_files_and_leaves_nothing_beside(
     assert [file.name for file in tmp_path.iterdir()] == ["t.parquet"]
 
 
-def test_writing_where_there_is_no_folder_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be written") as caught:
-        toy_table().write(tmp_path / "nowhere" / "t.parquet")
-    assert caught.value.remedy
-
-
 def rewritten(path: Path, change: Any) -> None:
     """The file at path with ``change(columns, head)`` applied to its columns (by name) and its metadata."""
     table = pq.read_table(path)

@@ -235,9 +235,3 @@ def test_trees_are_checked_by_the_line(written: Path) -> None:
         trees.checked(text.replace("\nTree=1\n", "\nTree=2\n"), columns)
     with pytest.raises(UsageError, match="no model"):
         trees.checked(text.replace("end of trees", ""), columns)
-
-
-def test_a_folder_that_is_not_there_is_told(predictor: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be written"):
-        predictor.write(tmp_path / "no" / "such" / "file.hwp")
-    assert not list(tmp_path.iterdir())

@@ -21,6 +21,7 @@ PACKAGE = ROOT / "hwbench"
 LAYOUT = (
     ("errors",),
     ("units",),
+    ("writing",),
     ("target",),
     ("kernel",),
     ("plugins",),

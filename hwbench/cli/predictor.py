@@ -225,7 +225,8 @@ def _show_estimate(found: NetworkEstimate, *, everything: bool) -> None:
 
     out = terminal.console()
     interval = f"[{units.seconds(found.low_s)}, {units.seconds(found.high_s)}]"
-    line = f"{found.model}: {units.seconds(found.latency_s)}  {interval} at 90 %, predicted for {found.target}"
+    name = found.identity or found.model
+    line = f"{name}: {units.seconds(found.latency_s)}  {interval} at 90 %, predicted for {found.target}"
     out.print(terminal.text(line, "bold"), soft_wrap=True)
     joules = found.energy.layers if isinstance(found.energy, EnergyEstimate) else ()
     places = list(range(len(found.layers)))

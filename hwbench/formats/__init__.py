@@ -7,17 +7,14 @@ asked for, ``"layers"`` goes to a file beside it (``out.csv`` and ``out.layers.c
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import importlib
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import DeviceError, UsageError, did_you_mean
+from ..errors import UsageError, did_you_mean
 from ..measurement import Session, plain
+from ..writing import whole
 
 Result = Mapping[str, Any]
 
@@ -69,37 +66,10 @@ def export(fmt: str, results: Iterable[Result], sessions: Iterable[Session], pat
     """
     target = Path(path)
     tables = render(fmt, results, sessions)
-    if target.is_dir():
-        raise UsageError(f"{target} is a folder.", remedy="Name the file to write.")
     written = []
     for name, content in tables.items():
         file = target if name == "summary" else target.with_name(f"{target.stem}.{name}{target.suffix}")
-        write_whole(file, content)
+        with whole(file, "export") as out:
+            out.write(content)
         written.append(file)
     return written
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    staged = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            staged = file.name
-            file.write(content)
-        os.chmod(staged, 0o666 & ~_umask())
-        os.replace(staged, path)
-    except OSError as error:
-        if staged is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(staged)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise DeviceError(
-            f"{path} cannot be written ({error.strerror or error}).",
-            remedy="Free space and export again." if full else "Choose a folder that you can write.",
-        ) from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)  # there is no way to read it without setting it
-    os.umask(mask)
-    return mask

@@ -5,21 +5,18 @@ A digest over both lies beside the JSON, so that a file that was damaged or edit
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import json
 import math
-import os
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from .. import __version__, units
-from ..errors import DeviceError, UsageError
+from ..errors import UsageError
 from ..measurement import plain
+from ..writing import whole
 from .table import Entry, LookupTable, by_key
 
 FORMAT = 1
@@ -71,8 +68,8 @@ def write(table: LookupTable, path: Path) -> None:
     """Write a table beside its place and then move it there, so that no reader sees half of it.
 
     Raises:
-        UsageError: there is no such folder, or it may not be written to.
-        DeviceError: the disk is full.
+        UsageError: the path is a folder, or a part of it is a file.
+        DeviceError: it cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -88,22 +85,8 @@ def write(table: LookupTable, path: Path) -> None:
         [pa.field(name, _arrow(text), nullable=False) for name, text in _COLUMNS.items()],
         metadata={METADATA: told, DIGEST: _digest(told, columns)},
     )
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with part.open("xb") as file:
-            pq.write_table(pa.Table.from_arrays(columns, schema=schema), file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise (DeviceError if full else UsageError)(
-            f"The table cannot be written to {path}: {error.strerror or error}.",
-            remedy="Name a file in a folder that exists, may be written to and has room.",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # it is gone when all went well, and a folder that is not there holds none
-            part.unlink()
+    with whole(path, "table") as file:
+        pq.write_table(pa.Table.from_arrays(columns, schema=schema), file, compression="zstd")
 
 
 def read(path: Path) -> LookupTable:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import units
-from ..errors import DeviceError, MissingDependency, UsageError
+from ..errors import MissingDependency, UsageError
+from ..writing import whole
 from .validate import Validation
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -28,6 +29,7 @@ def write(validation: Validation, path: Path) -> Path:
 
     Raises:
         MissingDependency: matplotlib is not installed.
+        UsageError: the path's name is none of a picture.
         DeviceError: the file cannot be written.
     """
     with picture(path, (8.4, 4.0)) as (figure, left, right):
@@ -53,10 +55,19 @@ def require(path: Path) -> None:
         UsageError: another suffix, or no such folder.
     """
     _matplotlib()
-    if path.suffix.lower() not in SUFFIXES or path.is_dir() or not path.resolve().parent.is_dir():
+    _check_suffix(path)
+    if path.is_dir() or not path.resolve().parent.is_dir():
         raise UsageError(
-            f"The plot cannot be written to '{path}': no such folder, or a name that is none of a picture.",
-            remedy="Give --plot a path in a folder that exists, ending in .png, .svg or .pdf.",
+            f"The plot cannot be written to '{path}': no such folder, or a folder itself.",
+            remedy="Give --plot the path of a file in a folder that exists.",
+        )
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"The plot cannot be written to '{path}': its name is none of a picture.",
+            remedy="Give --plot a path that ends in .png, .svg or .pdf.",
         )
 
 
@@ -77,20 +88,17 @@ def picture(path: Path, size: tuple[float, float]) -> Iterator[tuple[Any, Any, A
 
     Raises:
         MissingDependency: matplotlib is not installed.
+        UsageError: the path's name is none of a picture.
         DeviceError: the file cannot be written.
     """
     mpl = _matplotlib()
+    _check_suffix(path)
     with mpl.rc_context(_STYLE):
         figure = mpl.figure.Figure(figsize=size, layout="constrained")
         left, right = figure.subplots(1, 2)
         yield figure, left, right
-        try:
-            figure.savefig(path)
-        except (OSError, ValueError) as error:
-            raise DeviceError(
-                f"The plot cannot be written to '{path}': {error}.",
-                remedy="Give a path that ends in .png, .svg or .pdf.",
-            ) from error
+        with whole(path, "plot") as file:
+            figure.savefig(file, format=path.suffix[1:].lower())
 
 
 def _headline(validation: Validation) -> str:

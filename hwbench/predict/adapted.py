@@ -107,7 +107,7 @@ class AdaptedPredictor:
         return {**self.source.summary(), "adapted": made}
 
     def write(self, path: Path | str) -> None:
-        """Write the source's file, which then says so. Raises UsageError where it cannot be written."""
+        """Write the source's file, which then says so. Raises as :meth:`Predictor.write` does."""
         told = {"target": self.target, "adapted_from": self.source.target, **self.about}
         about = {**self.source.about, KEY: told}
         replace(self.source, about=about, samples=self.adaptation.samples).write(path)

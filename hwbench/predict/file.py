@@ -8,13 +8,10 @@ input.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 import math
-import os
-import uuid
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -28,6 +25,7 @@ from ..errors import HwbenchError, UsageError
 from ..kernel import Kernel
 from ..measurement import plain
 from ..target import Target
+from ..writing import whole
 from . import trees
 from .ceilings import Ceilings
 from .examples import Example
@@ -89,23 +87,9 @@ def write(predictor: Predictor, path: Path) -> None:
         "members": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
     }
     members[HEAD] = json.dumps(plain(head), sort_keys=True, allow_nan=False, indent=1).encode()
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with part.open("xb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name in (HEAD, *sorted(members.keys() - {HEAD})):
-                    archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), members[name], zipfile.ZIP_DEFLATED)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise UsageError(
-            f"The predictor cannot be written to {path}: {error.strerror or error}.",
-            remedy="Name a file in a folder that exists, may be written to and has room.",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+    with whole(path, "predictor") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in (HEAD, *sorted(members.keys() - {HEAD})):
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), members[name], zipfile.ZIP_DEFLATED)
 
 
 def _kernels_table(kernels: list[Kernel], fitted: Fitted) -> bytes:

@@ -99,6 +99,7 @@ class NetworkEstimate:
         live_activation_bytes: activations that are alive at once, at most: what ``hwbench profile`` says of the same
             network. None where the graph does not tell.
         caveats: doubts with their remedies.
+        identity: its name and the shapes of its inputs, where it came as a network.
     """
 
     model: str
@@ -111,6 +112,7 @@ class NetworkEstimate:
     weights_bytes: int = 0
     live_activation_bytes: int | None = None
     caveats: tuple[Caveat, ...] = ()
+    identity: str = ""
 
     @property
     def energy_j(self) -> float | None:
@@ -157,6 +159,7 @@ class NetworkEstimate:
         }
         return {
             "model": self.model,
+            "identity": self.identity or self.model,
             "target": self.target,
             "latency_s": self.latency_s,
             "low_s": self.low_s,
@@ -284,7 +287,7 @@ class Predictor:
     def of_graph(self, graph: Graph) -> NetworkEstimate:
         """The latency of a network whose kernels are known. Raises UsageError for another precision."""
         widen, caveats = doubts_of_graph(graph, self.target, self.about.get("versions") or {})
-        return self._estimate(graph.name, graph.layers, widen, caveats)
+        return replace(self._estimate(graph.name, graph.layers, widen, caveats), identity=graph.identity)
 
     def of_kernels(self, kernels: Sequence[Kernel], name: str = "") -> NetworkEstimate:
         """The latency of kernels that run one after another as one network."""
@@ -355,7 +358,7 @@ class Predictor:
         }
 
     def write(self, path: Path | str) -> None:
-        """Write one file. Raises UsageError where it cannot be written."""
+        """Write one file. Raises UsageError for a folder, DeviceError where it cannot be written."""
         from .file import write
 
         write(self, Path(path))

@@ -21,6 +21,7 @@ def write(evaluation: Evaluation, path: Path) -> Path:
 
     Raises:
         MissingDependency: matplotlib is not installed.
+        UsageError: the path's name is none of a picture.
         DeviceError: the file cannot be written.
     """
     families = list(evaluation.families.items())[:_SHOWN]

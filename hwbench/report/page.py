@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cache
@@ -16,7 +14,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, units
-from ..errors import DeviceError, MissingDependency, UsageError
+from ..errors import MissingDependency
+from ..writing import whole
 from . import across, facts, method, model, tables
 from .data import embedded, json_text
 from .rows import Row, number, read, text
@@ -154,34 +153,9 @@ def write(
     path = Path(path)
     file = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
     page = render(results, generated_at=generated_at or datetime.now(timezone.utc), **more)
-    if file.is_dir():
-        raise UsageError(f"'{file}' is a folder, so no report can be written there.", remedy="Name a file or a folder.")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _replace(file, page)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(
-            f"The report needs the folder '{file.parent}', but a part of that path is a file.",
-            remedy="Give a folder, or a path that ends in .html.",
-        ) from error
-    except OSError as error:
-        raise DeviceError(
-            f"The report cannot be written to '{file}': {error.strerror or error}.",
-            remedy="Check the free space and your permission there, or write elsewhere with -o.",
-        ) from error
+    with whole(file, "report") as out:
+        out.write(page.encode())
     return file
-
-
-def _replace(file: Path, page: str) -> None:
-    handle, staged = tempfile.mkstemp(dir=file.parent, prefix=".report-", suffix=".html")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
-            out.write(page)
-        os.chmod(staged, 0o644)  # mkstemp makes it private; a report is made to be passed on
-        os.replace(staged, file)
-    except BaseException:
-        Path(staged).unlink(missing_ok=True)
-        raise
 
 
 def _resource(name: str) -> str:

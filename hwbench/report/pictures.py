@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import units
-from ..errors import DeviceError, MissingDependency, UsageError, did_you_mean
+from ..errors import MissingDependency, UsageError, did_you_mean
+from ..writing import whole
 from .rows import Interval, Row, read
 
 if TYPE_CHECKING:
@@ -67,15 +68,8 @@ def pictures(results: Iterable[Any], fmt: str, folder: str | Path) -> list[Path]
     folder = Path(folder)
     written: list[Path] = []
     with mpl.rc_context(_STYLE):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, figure in _figures(rows):
-                written.append(_save(figure, folder, name, fmt))
-        except OSError as error:
-            raise DeviceError(
-                f"A picture cannot be written to '{folder}': {error.strerror or error}.",
-                remedy="Check the free space and your permission there, or write elsewhere with -o.",
-            ) from error
+        for name, figure in _figures(rows):
+            written.append(_save(figure, folder, name, fmt))
     return written
 
 
@@ -104,7 +98,8 @@ def _slug(name: str) -> str:
 def _save(figure: Figure, folder: Path, name: str, fmt: str) -> Path:
     path = folder / f"{name}.{fmt}"
     dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(fmt, {})
-    figure.savefig(path, format=fmt, metadata=dated, bbox_inches="tight")
+    with whole(path, "picture") as file:
+        figure.savefig(file, format=fmt, metadata=dated, bbox_inches="tight")
     return path
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..catalog.spaces.space import Rows, Space
-from ..errors import DeviceError, UsageError
+from ..errors import UsageError
 from ..target import Target
+from ..writing import whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -130,24 +129,8 @@ class Front:
         import pyarrow.parquet as pq
 
         file = Path(path)
-        if file.is_dir():
-            raise UsageError(f"'{file}' is a folder.", remedy="Name a file, such as front.parquet.")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            handle, staged = tempfile.mkstemp(dir=file.parent, prefix=".front-", suffix=".parquet")
-            os.close(handle)
-            try:
-                pq.write_table(self._table(), staged, compression="zstd")
-                os.chmod(staged, 0o644)  # mkstemp makes it private; a front is made to be passed on
-                os.replace(staged, file)
-            except BaseException:
-                Path(staged).unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise DeviceError(
-                f"The front cannot be written to '{file}': {error.strerror or error}.",
-                remedy="Check the free space and your permission there, or write elsewhere with -o.",
-            ) from error
+        with whole(file, "front") as out:
+            pq.write_table(self._table(), out, compression="zstd")
         return file
 
     def _table(self) -> pa.Table:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError, did_you_mean
+from ...writing import whole
 from .foreign import Fault, Foreign, Record
 from .incoming import known_faults, to_lookup_table
 from .source import Source
@@ -187,7 +188,6 @@ def write_table(table: LookupTable, path: str | Path, format: str, *, space: Spa
         LookupMiss: whole networks are written and a block has no entry.
         DeviceError: a file cannot be written.
     """
-    from .. import write_whole
     from .outgoing import outgoing
 
     chosen = _known(format, "write")
@@ -200,7 +200,8 @@ def write_table(table: LookupTable, path: str | Path, format: str, *, space: Spa
     paths = []
     for name, content in written.files.items():
         file = (target if folder else target.parent) / name
-        write_whole(file, content)
+        with whole(file, "table") as out:
+            out.write(content)
         paths.append(file)
     left_out = written.left_out
     return Export(tuple(paths), len(table.entries) - len(left_out), left_out, going.missing, written.notes)
