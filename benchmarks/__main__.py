@@ -102,6 +102,8 @@ def _write(bed: Bed) -> None:
     rows = collect(bed, before, tried)
     data.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     data.with_suffix(".md").write_text(page.page(rows, quick=bed.quick), encoding="utf-8")
+    if not bed.quick and (readme := folder.parent / "README.md").exists():
+        readme.write_text(page.beside(rows, readme.read_text(encoding="utf-8")), encoding="utf-8")
     click.echo(page.summary(rows, quick=bed.quick))
     click.echo(f"wrote {data} and {data.with_suffix('.md').name}")
 

@@ -35,6 +35,8 @@ _PEERS = """Each measured the same models in the same run, in turns. *Interval*:
 figure, if it gives one. *Repeat error*: median difference of two runs some minutes apart. *A/A*: how often a model
 differs from itself by the tool's own intervals or test. *Layers' sum*: over the un-profiled latency; 1 is right.
 """
+BEGIN, END = "<!-- beside: made by make numbers -->", "<!-- /beside -->"
+"""Where the README has the table of other tools."""
 
 
 def page(rows: Sequence[Row], *, quick: bool = False) -> str:
@@ -123,11 +125,18 @@ def _is_peer(row: Row) -> bool:
     return str(row["name"]).startswith("peers/")
 
 
-def _peers(rows: Sequence[Row]) -> str:
-    """A line for each tool."""
-    if not rows:
-        return ""
-    lines = [_PEERS, f"| | {' | '.join(_PEER_COLUMNS.values())} | n |", "|---" * (len(_PEER_COLUMNS) + 2) + "|"]
+def beside(rows: Sequence[Row], text: str) -> str:
+    """The README's text with what other tools give between its marks."""
+    if BEGIN not in text:
+        return text
+    before, _, rest = text.partition(BEGIN)
+    lines, _ = _tools([row for row in rows if _is_peer(row)])
+    return "\n".join([before + BEGIN, "", *lines, "", END]) + rest.partition(END)[2]
+
+
+def _tools(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+    """A table with a line for each tool, and what there is to say of them."""
+    lines = [f"| | {' | '.join(_PEER_COLUMNS.values())} | n |", "|---" * (len(_PEER_COLUMNS) + 2) + "|"]
     notes = []
     for tool in dict.fromkeys(row["name"].split("/")[1] for row in rows):
         mine = {row["name"].split("/")[2]: row for row in rows if row["name"].split("/")[1] == tool}
@@ -137,9 +146,16 @@ def _peers(rows: Sequence[Row]) -> str:
         lines.append(f"| {_text(what)} | {' | '.join(cells)} | {n or ''} |")
         told = dict.fromkeys(row["note"] for row in mine.values() if row["note"] not in ("", "it gives none"))
         notes += [f"- {_text(what)}: {_text(note)}" for note in told]
+    return lines, notes
+
+
+def _peers(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    lines, notes = _tools(rows)
     measured = next((row for row in rows if row["date"]), None)
     when = [] if measured is None else [f"Measured {measured['date'][:10]} at `{measured['commit']}`.", ""]
-    return "\n".join([*lines, "", *when, *notes]) + "\n"
+    return "\n".join([_PEERS, *lines, "", *when, *notes]) + "\n"
 
 
 def _notes(rows: Sequence[Row], *, several: bool) -> str:

@@ -73,8 +73,8 @@ def hwbench(*words: str, tells: bool = True, store: str = "") -> Command:
     return Command(("hwbench", *words, "--json"), tells, store)
 
 
-def script(name: str, *words: str) -> Command:
-    return Command(("python", "-m", f"benchmarks.{name}", *words))
+def script(name: str, *words: str, store: str = "") -> Command:
+    return Command(("python", "-m", f"benchmarks.{name}", *words), store=store)
 
 
 def selftest(*words: str) -> tuple[Command, ...]:

@@ -68,13 +68,17 @@ def sensitivity(macs: int | None, params: int | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class SessionBlocks:
-    """One session: its median, its block medians, and the anchor before and after each block, all as logarithms."""
+    """One session: its median, its block medians, and the anchor before and after each block, all as logarithms.
+
+    What the anchors were off is scaled by ``sensitivity``, so that a slope of 1 is expected of every network.
+    """
 
     log_median: float  # of all samples
     log_blocks: FloatArray  # (blocks,)
-    log_before: FloatArray  # (blocks,), anchor over its reference
+    log_before: FloatArray  # (blocks,), anchor over its reference, scaled
     log_after: FloatArray  # (blocks,); the anchor after a block is the one before the next
     throttled: bool = False
+    sensitivity: float = 1.0
 
     @classmethod
     def of(
@@ -88,7 +92,7 @@ class SessionBlocks:
         throttled: bool = False,
         sensitivity: float = 1.0,
     ) -> SessionBlocks:
-        """Build from seconds; ``sensitivity`` scales how far the anchor is off, so that a slope of 1 is expected.
+        """Build from seconds; ``sensitivity`` as :func:`sensitivity` gives it.
 
         Raises:
             UsageError: no blocks, anchors that do not match the blocks, or a time that is not positive.
@@ -100,7 +104,7 @@ class SessionBlocks:
             )
         reference = float(logs([reference_s])[0])
         before, after = (sensitivity * (logs(side) - reference) for side in (before_s, after_s))
-        return cls(float(logs([median_s])[0]), logs(blocks_s), before, after, throttled)
+        return cls(float(logs([median_s])[0]), logs(blocks_s), before, after, throttled, sensitivity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ class Anchored:
     """The anchored estimate, and how it came about."""
 
     estimate: Estimate
-    slope: float
+    slope: float  # change of the log latency for that of the log anchor
     slope_sd: float
     uses_anchor: bool
     offset: float  # mean of the log anchor over its reference: how far off the machine was
@@ -143,13 +147,15 @@ def anchored(sessions: Sequence[SessionBlocks], level: float = LEVEL) -> Anchore
     medians_s = [math.exp(session.log_median) for session in sessions]
     if not sessions or any(session.throttled for session in sessions):
         return Anchored(raw(medians_s, level), 1.0, SLOPE_SD, False, 0.0, "throttled")
+    scale = sessions[0].sensitivity  # of one network, so the same for all
     width = max(session.log_blocks.size for session in sessions)
     blocks, before, after = (_padded(sessions, name, width) for name in ("log_blocks", "log_before", "log_after"))
     result = fit(blocks, before, after, np.array([[session.log_median for session in sessions]]), level)
     uses = bool(result.uses[0])
     unused = "anchor shows only its own noise" if result.follows[0] else "model does not follow the anchor"
     why = "anchored" if uses else unused
-    slope, slope_sd, offset = (float(array[0]) for array in (result.slope, result.slope_sd, result.offset))
+    slope, slope_sd = (scale * float(array[0]) for array in (result.slope, result.slope_sd))
+    offset = float(result.offset[0]) / scale
     if not uses or len(sessions) < 3:
         values_s = [math.exp(value) for value in result.values[0]]
         return Anchored(raw(values_s, level), slope, slope_sd, uses, offset, why)

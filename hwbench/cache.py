@@ -59,10 +59,12 @@ _added: defaultdict[Path, float] = defaultdict(lambda: math.inf)  # bytes since 
 
 
 def _size(entry: Path) -> int:
-    """Bytes of an entry's files; 0 when another process took it away meanwhile."""
-    with contextlib.suppress(OSError), os.scandir(entry) as files:
-        return sum(file.stat(follow_symlinks=False).st_size for file in files)
-    return 0
+    """Bytes of an entry's files.
+
+    Raises:
+        OSError: another process took it away.
+    """
+    return sum(file.lstat().st_size for file in entry.rglob("*"))
 
 
 def _limit_bytes() -> int:
@@ -109,7 +111,8 @@ class Cache:
                 raise self._unwritable(error) from error
             with folder as path:
                 self._make(Path(path) / "entry", entry, key, name, build)
-            _added[self.root] += _size(entry)
+            with contextlib.suppress(OSError):
+                _added[self.root] += _size(entry)
             if _added[self.root] * _LOOK_EVERY > limit:
                 self.trim(limit)
         return entry / name
@@ -120,17 +123,20 @@ class Cache:
         Returns:
             Bytes removed.
         """
-        entries = sorted((path.stat().st_mtime, path) for path in (self.root / "artefacts").glob("[!.]*"))
-        sizes = {path: _size(path) for _, path in entries}
-        held = total = sum(sizes.values())
-        for used, path in entries:
-            if held <= limit_bytes or used > time.time() - IN_USE_S:
-                break
+        entries, now = [], time.time()
+        for path in (self.root / "artefacts").glob("*"):
+            with contextlib.suppress(OSError):  # another process took it away
+                entries.append((path.stat().st_mtime, _size(path), path))
+        held = total = sum(size for _, size, _ in entries)
+        for used, size, path in sorted(entries):
+            half = path.name.startswith(".")  # what a process that was killed left behind
+            if used > now - IN_USE_S or (held <= limit_bytes and not half):
+                continue
             gone = path.with_name(f".going-{path.name}")  # at once, as it came: nobody sees half an entry
-            with contextlib.suppress(OSError):  # another process was first
+            with contextlib.suppress(OSError):
                 path.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
-            held -= sizes[path]
+            held -= size
         _added[self.root] = 0
         return total - held
 

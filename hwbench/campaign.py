@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -287,18 +287,25 @@ class Campaign:
         self._done += 1
 
     def _fail(
-        self, model: Model, target: Target, error: HwbenchError, key: ModelKey | None = None, *, kept: bool = True
+        self,
+        model: Model,
+        target: Target,
+        error: HwbenchError,
+        key: ModelKey | None = None,
+        *,
+        passes: Mapping[str, HwbenchError] | None = None,
+        kept: bool = True,
     ) -> None:
         self._failures.append(Failure(model, target, error))
         if not kept:
             return
         if key is None:  # nothing was prepared; what would have run has the target's batch
             key = ModelKey(model.name, tuple((n, (s[0] * target.batch, *s[1:])) for n, s, _ in model.inputs), "")
-        self.store.add_failure(self.id, key.identity, target, error)
+        self.store.add_failure(self.id, key.identity, target, error, passes)
 
     def _fail_item(self, side: _Side, item: _Item, pass_: str, error: HwbenchError) -> None:
         item.faults[pass_] = error
-        self._fail(item.model, side.bench.target, error, item.key)
+        self._fail(item.model, side.bench.target, error, item.key, passes=item.faults)
 
     def _results(self, sides: Sequence[_Side]) -> list[Measurement | Failure]:
         found: dict[tuple[str, Target], Measurement | Failure] = {

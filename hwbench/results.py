@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +10,14 @@ from typing import Any
 
 from .catalog import entries
 from .energy import EnergyFit, fit
-from .errors import UsageError, did_you_mean
+from .errors import HwbenchError, UsageError, did_you_mean
 from .measurement import Measurement, ModelKey, Session
 from .store import Failure, Store
 from .store.rows import epoch_s
 from .target import Target
 from .worker.environment import steady
 
-_NEVER = "1970-01-01"
+_ANY = ""  # the last session of a pair, of whichever pass
 Failed = dict[str, Any]  # {"model", "identity", "target", "error"}, as `profile --json` prints it
 
 
@@ -24,7 +25,8 @@ def results(store: Store, model: str | None = None, target: Target | None = None
     """Each model on each target as it was measured last, in the order in which they were first measured.
 
     Of every pass the newest campaign counts: a later look at the layers alone does not hide an older latency.
-    A pair whose last attempt failed gives that failure too, behind what an earlier attempt measured (if any).
+    A pair whose last attempt failed gives that failure too, behind what an earlier attempt measured (if any); passes
+    that failed beside a latency that did not are caveats of the measurement.
 
     Args:
         store: the open store.
@@ -34,15 +36,19 @@ def results(store: Store, model: str | None = None, target: Target | None = None
     Raises:
         UsageError: the store holds nothing of that model or target; the nearest ones are named.
     """
-    newest = _newest(store.sessions(target=target))
-    failures = _standing(store.failures(), newest, target)
+    sessions = store.sessions(target=target)
+    newest = _newest(sessions)
+    failures = [failure for failure in _standing(store.failures(), sessions, target) if _is_meant(model, failure.model)]
     pairs = {pair: session for pair, session in newest.items() if _is_meant(model, session.model.identity)}
-    failures = [failure for failure in failures if _is_meant(model, failure.model)]
+    partly = {_place(failure.model, failure.target): faults for failure in failures if (faults := _faults(failure))}
     if not pairs and not failures and (model is not None or target is not None):
         raise _nothing(store, model, target)
     fits: dict[Target, EnergyFit | None] = {}
-    found: list[Measurement | Failed] = [_rebuilt(store, session, fits) for session in pairs.values()]
-    return [*found, *(_failed(failure) for failure in failures)]
+    found: list[Measurement | Failed] = [
+        _rebuilt(store, session, fits, partly.get(_place(name, str(at)), {})) for (name, at), session in pairs.items()
+    ]
+    told = {_place(name, str(at)) for name, at in pairs} & set(partly)
+    return [*found, *(_failed(failure) for failure in failures if _place(failure.model, failure.target) not in told)]
 
 
 def of_all(
@@ -83,18 +89,33 @@ def _newest(sessions: Iterable[Session]) -> dict[tuple[str, Target], Session]:
     return found
 
 
-def _standing(
-    failures: Iterable[Failure], newest: Mapping[tuple[str, Target], Session], target: Target | None
-) -> list[Failure]:
-    """The last failure of each pair, unless the pair was measured after it."""
-    last = {(failure.model, failure.target): failure for failure in failures}
-    measured = {(_without_batch(model), str(at)): session.started_at for (model, at), session in newest.items()}
-    return [
-        failure
-        for (model, at), failure in last.items()
-        if (target is None or at == str(target))
-        and epoch_s(measured.get((_without_batch(model), at), _NEVER)) < epoch_s(failure.created_at)
-    ]
+def _standing(failures: Iterable[Failure], sessions: Iterable[Session], target: Target | None) -> list[Failure]:
+    """The last failure of each pair, with those of its passes that were not measured after it."""
+    measured_s: dict[tuple[str, str], dict[str, float]] = {}
+    for session in sessions:
+        times = measured_s.setdefault(_place(session.model.identity, str(session.target)), {})
+        times[session.pass_] = times[_ANY] = epoch_s(session.started_at)
+    found = []
+    for place, failure in {_place(failure.model, failure.target): failure for failure in failures}.items():
+        times, failed_s = measured_s.get(place, {}), epoch_s(failure.created_at)
+        passes = failure.error.get("passes") or {}
+        left = {name: error for name, error in passes.items() if times.get(name, -math.inf) < failed_s}
+        stands = left if passes else times.get(_ANY, -math.inf) < failed_s
+        if stands and (target is None or failure.target == str(target)):
+            found.append(replace(failure, error=failure.error | {"passes": left}))
+    return found
+
+
+def _faults(failure: Failure) -> dict[str, HwbenchError]:
+    """The passes that failed where the latency, without which there is no result, did not."""
+    passes = failure.error.get("passes") or {}
+    if "latency" in passes:
+        return {}
+    return {name: HwbenchError(error["message"], remedy=error["remedy"]) for name, error in passes.items()}
+
+
+def _place(identity: str, target: str) -> tuple[str, str]:
+    return _without_batch(identity), target
 
 
 def _without_batch(identity: str) -> str:
@@ -116,7 +137,9 @@ def energy_fit(store: Store, target: Target) -> EnergyFit | None:
     return fit([network for network in networks if network is not None])
 
 
-def _rebuilt(store: Store, last: Session, fits: dict[Target, EnergyFit | None]) -> Measurement:
+def _rebuilt(
+    store: Store, last: Session, fits: dict[Target, EnergyFit | None], faults: Mapping[str, HwbenchError]
+) -> Measurement:
     key, target = last.model, last.target
     campaigns = {session.pass_: session.campaign for session in store.sessions(key, target)}  # the last one stays
     sessions = [
@@ -141,6 +164,7 @@ def _rebuilt(store: Store, last: Session, fits: dict[Target, EnergyFit | None]) 
         random_weights=bool(about.get("random_weights", entry is not None and not about.get("pretrained"))),
         energy_fit=fits.get(target),
         noise_floor=floor.data["noise_floor"] if floor else None,
+        faults=faults,
     )
 
 
@@ -157,7 +181,7 @@ def _failed(failure: Failure) -> Failed:
         "model": failure.model.rpartition("@")[0],
         "identity": failure.model,
         "target": failure.target,
-        "error": failure.error,
+        "error": {name: value for name, value in failure.error.items() if name != "passes"},
         "failed_at": failure.created_at,
     }
 

@@ -147,6 +147,33 @@ def test_above_the_limit_what_was_used_longest_ago_goes(tmp_path: Path) -> None:
     assert cache.trim(10**9) == 0
 
 
+def test_what_a_killed_process_left_goes_though_there_is_room(tmp_path: Path) -> None:
+    (old := tmp_path / "artefacts" / ".making-a" / "entry").mkdir(parents=True)
+    (new := tmp_path / "artefacts" / ".making-b").mkdir()
+    (old / "half").write_bytes(b"x" * 1000)
+    used = time.time() - 24 * 3600
+    os.utime(old.parent, (used, used))
+    assert Cache(tmp_path).trim(10**9) >= 1000
+    assert [path.exists() for path in (old, new)] == [False, True]
+
+
+def test_what_another_process_removes_meanwhile_stands_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(tmp_path)
+    paths = filled(cache, 3)
+    rename = Path.rename
+
+    def first(path: Path, gone: Path) -> None:
+        if path == paths[0].parent:
+            rename(path, tmp_path / "elsewhere")
+        rename(path, gone)
+
+    monkeypatch.setattr(Path, "rename", first)
+    cache.trim(0)
+    assert not any(path.exists() for path in paths)
+
+
 def test_what_may_be_in_use_stays_whatever_the_limit(tmp_path: Path) -> None:
     path = Cache(tmp_path).get(KEY, "m", lambda path: path.write_text("x") and None)
     assert Cache(tmp_path).trim(0) == 0

@@ -246,6 +246,14 @@ def test_a_pass_that_fails_leaves_what_the_others_measured(
     ]
     assert [failure.model for failure in store.failures()] == [result.key.identity]
     assert {pass_ for *_, pass_, _ in items(store)} == {"latency", "layers"}
+    (kept,) = stored(store)
+    assert isinstance(kept, Measurement)
+    assert [doubt.text for doubt in kept.caveats if doubt.code == "pass_failed"] == ["The memory pass failed: No room."]
+    workers.faults.clear()
+    measured(store, cache, ["one"], [FAKE], ("memory",))
+    (mended,) = stored(store)
+    assert isinstance(mended, Measurement)
+    assert "pass_failed" not in {doubt.code for doubt in mended.caveats}
 
 
 def test_a_pass_that_breaks_half_way_is_not_quoted(workers: type[InProcessWorker], store: Store, cache: Cache) -> None:

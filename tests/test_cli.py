@@ -307,6 +307,7 @@ def test_compare_says_which_of_two_models_is_slower(run: Run) -> None:
         ("a", "b", "--on", FAKE, "--fail-if", "faster:2%"),
         ("a", "b", "--on", FAKE, "--fail-if", "slower:x"),
         ("a", "b", "--on", FAKE, "--fail-if", "slower:"),
+        ("a", "b", "--on", FAKE, "--fail-if", "slower:2"),
         ("a", "b", "--on", FAKE, "--band", "0"),
         ("a", "b", "--on", FAKE, "--budget", "0s"),
     ],

@@ -562,5 +562,20 @@ def test_a_network_that_follows_half_as_far_is_corrected_by_half() -> None:
             )
         )
     found = anchored(sessions)
-    assert found.slope == pytest.approx(1.0, abs=0.1)
+    assert found.slope == pytest.approx(0.5, abs=0.05)
     assert found.estimate.value == pytest.approx(2e-3, rel=0.005)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.38, 0.25])
+def test_how_far_off_the_machine_was_is_said_as_it_was_whatever_the_network_feels(scale: float) -> None:
+    level = np.full(7, 1.3)
+    blocks = 2e-3 * level[1:] ** scale
+    sessions = [
+        SessionBlocks.of(2e-3 * 1.3**scale, blocks, 1e-3 * level[1:], 1e-3 * level[1:], reference_s=1e-3,
+                         sensitivity=scale)
+        for _ in range(5)
+    ]  # fmt: skip
+    found = anchored(sessions)
+    assert math.expm1(found.offset) == pytest.approx(0.3)
+    assert found.slope == pytest.approx(scale, rel=0.01)
+    assert 2e-3 * 1.3**scale / 1.3**found.slope == pytest.approx(found.estimate.value, rel=0.002)  # as the report draws sessions

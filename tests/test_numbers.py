@@ -468,6 +468,13 @@ def test_the_page_is_what_the_data_gives() -> None:
     assert (ROOT / "docs" / "numbers.md").read_text(encoding="utf-8") == page.page(ROWS)
 
 
+def test_the_readme_has_the_table_of_other_tools() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert page.BEGIN in readme
+    assert page.beside(ROWS, readme) == readme
+    assert page.beside(ROWS, "no marks") == "no marks"
+
+
 def test_the_data_holds_every_promised_figure() -> None:
     assert [each["name"] for each in ROWS] == [
         f"{part.name}/{figure.name}" for part in PARTS for figure in part.figures

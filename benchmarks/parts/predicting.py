@@ -21,6 +21,7 @@ from ..picks import (
     over,
     page_size,
     row_named,
+    share_of,
 )
 from ..rows import Bar, Figure, at_least, at_most
 
@@ -97,6 +98,22 @@ TRANSFERS = (
     _transfer("transfer-torch", TORCH, "predictor-torch"),
     _transfer("transfer-ort-2", f"{ORT}:fp32@2", "", (_train(f"{ORT}:fp32@2", "ort-2.hwp", "15m"),)),
 )
+
+BY_HAND = Part(
+    "by-hand", 5,
+    commands=(script("by_hand", "{out}/predictor.hwp", store="predictor"),),  # whose anchor's reference it learnt at
+    quick=(),
+    paths=(*MEASURING, *RUNTIME[ORT], *PREDICTOR, "benchmarks/by_hand.py", "benchmarks/hand_networks.py"),
+    needs=(("predictor.hwp", "predictor"),),
+    figures=(
+        Figure("within_10", "networks written by hand, onnxruntime: within ±10 %", "share", share_of("within_10")),
+        Figure("mape", "… mean error", "share", at("mape", "networks")),
+        Figure("median_error", "… median error", "share", at("median_error", "networks")),
+        Figure("interval_90", "… 90 % intervals cover", "share", share_of("covered")),
+        Figure("second", "… those written after the predictor was taught what the first lacked", "share",
+               share_of("within_10", "set", "second")),
+    ),
+)  # fmt: skip
 
 SPEED = Part(
     "predict-speed", 5,

@@ -25,7 +25,10 @@ def _limit(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     verdict, colon, share = value.partition(":")
     if verdict != "slower" or (colon and not share):
         raise UsageError(f"--fail-if {value} is not a condition.", remedy=_FORM)
-    return parse_fraction(share) if share else 0.0
+    found = parse_fraction(share) if share else 0.0
+    if not 0 <= found < 1:  # slower:2 is 200 %, a gate that never closes
+        raise UsageError(f"--fail-if {value} is no share below 100 %.", remedy=_FORM)
+    return found
 
 
 def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -60,7 +63,7 @@ _TIMEOUT = click.option(
 )  # fmt: skip
 @click.option(
     "--budget", "budget_s", metavar="TIME", default="2m", show_default=True, callback=options.duration,
-    help="No further pair starts after this.",
+    help="No further pair starts after this, once there are five.",
 )  # fmt: skip
 @_TIMEOUT
 @options.JSON

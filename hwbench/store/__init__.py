@@ -188,14 +188,22 @@ class Store:
 
     # -- what failed
 
-    def add_failure(self, campaign: str, model: str, target: str | Target, error: HwbenchError) -> None:
-        """Note why an item has no result; the newest reason replaces an older one."""
+    def add_failure(
+        self,
+        campaign: str,
+        model: str,
+        target: str | Target,
+        error: HwbenchError,
+        passes: Mapping[str, HwbenchError] | None = None,
+    ) -> None:
+        """Note why an item has no result, or not of these passes; the newest reason replaces an older one."""
         item = _item(campaign, model, target)
+        told = error.as_dict() | {"passes": {name: fault.as_dict() for name, fault in (passes or {}).items()}}
 
         def work(connection: sa.Connection) -> None:
             _ensure_campaign(connection, campaign, {}, now())
             connection.execute(sa.delete(FAILURES).where(_is(item)))
-            connection.execute(sa.insert(FAILURES).values(error=plain(error.as_dict()), created_at=now(), **item))
+            connection.execute(sa.insert(FAILURES).values(error=plain(told), created_at=now(), **item))
 
         self._database.insert(work)
 

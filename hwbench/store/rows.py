@@ -58,7 +58,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an item of a campaign has no result; ``error`` is :meth:`hwbench.errors.HwbenchError.as_dict`."""
+    """Why an item of a campaign has no result, or not of some passes.
+
+    Attributes:
+        error: :meth:`hwbench.errors.HwbenchError.as_dict`, with one of its kind for each pass under ``"passes"`` where
+            the item had got that far.
+    """
 
     campaign: str
     model: str
