@@ -102,11 +102,11 @@ CAVEATS: dict[str, tuple[str, str]] = {
     ),
     "oversubscribed": (
         "{threads} threads share {processors}, so they wait for one another.",
-        "Ask for @{available} at most, or for the processors that the device's profile or cpuset keeps back.",
+        "Ask for @{available} at most, or for the processors that the device's profile, cpuset or quota keeps back.",
     ),
     "throttled": (
         "The device throttled while it was measured: {why}.",
-        "Cool it, or report the figure as sustained latency.",
+        "Cool it, or lift the quota; or report the figure as sustained latency.",
     ),
     "environment_changed": (
         "Sessions differ in {fields}.",

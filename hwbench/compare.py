@@ -31,6 +31,7 @@ from .runtimes import Artifact
 from .store import Store
 from .target import Target
 from .views import samples_s
+from .worker.affinity import needed
 from .worker.environment import steady
 
 if TYPE_CHECKING:
@@ -196,13 +197,18 @@ def pair(a: Side, b: Side, random_: random.Random) -> tuple[float, Mapping[str, 
 
 
 def _workers(first: Side, second: Side, random_: random.Random, stack: ExitStack) -> tuple[Worker, Worker]:
-    """Fresh workers of both sides on the same CPUs; the one with fewer threads gets as many of them as it has."""
-    swapped = second.bench.target.threads > first.bench.target.threads
+    """Fresh workers of both sides on the same CPUs; the one that needs fewer gets as many of them as it needs."""
+    swapped = _needs(second) > _needs(first)
     wide, narrow = (second, first) if swapped else (first, second)
     one = stack.enter_context(wide.bench.worker(random_.randrange(2**31), anchored=False))
-    cpus = one.cpus and one.cpus[: narrow.bench.target.threads]
+    # Equals get all of them, however many those are: a runtime may be told to stay on more CPUs than it has threads.
+    cpus = one.cpus and one.cpus[: _needs(narrow) if _needs(narrow) < _needs(wide) else None]
     two = stack.enter_context(narrow.bench.worker(random_.randrange(2**31), cpus=cpus, anchored=False))
     return (two, one) if swapped else (one, two)
+
+
+def _needs(side: Side) -> int:
+    return needed(side.bench.target.threads, side.bench.device.unit)
 
 
 def _one_host(a: Bench, b: Bench) -> bool:

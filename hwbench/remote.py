@@ -49,6 +49,7 @@ class Worker(LiveWorker):
         env = {
             **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads),
             **self._padding(),
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # cuda:N is nvidia-smi's N; CUDA itself counts from the fastest GPU
             "HWBENCH_FAKE_SEED": str(self._random.randrange(2**31)),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -224,7 +225,8 @@ class Worker(LiveWorker):
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Also one that 64 bits hold, as samples are kept: JSON has whole numbers of any length, and 1e999 is infinite."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
 def _is_numbers(value: object) -> bool:
@@ -233,6 +235,11 @@ def _is_numbers(value: object) -> bool:
 
 def _is_some_numbers(value: object) -> bool:
     return _is_numbers(value) and value != []
+
+
+def _is_some_places(value: object) -> bool:
+    """Places in a list, which are kept in 32 bits."""
+    return _is_some_numbers(value) and all(0 <= place < 2**31 for place in value)  # type: ignore[attr-defined]
 
 
 def _is_table(value: object) -> bool:
@@ -244,7 +251,8 @@ def _is_tables(value: object) -> bool:
 
 
 def _is_runs(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_numbers, value))
+    """A row per run, all of one length."""
+    return isinstance(value, list) and all(map(_is_numbers, value)) and len(set(map(len, value))) <= 1
 
 
 _LONG = frozenset({"measure", "block", "finish"})
@@ -260,10 +268,12 @@ _FIELDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "block": {"samples_ns": _is_some_numbers},
     "measure": {
         "blocks": _is_tables,
-        **dict.fromkeys(("samples_ns", "block_of", "anchor_ns", "anchor_of"), _is_some_numbers),
+        **dict.fromkeys(("samples_ns", "anchor_ns"), _is_some_numbers),
+        **dict.fromkeys(("block_of", "anchor_of"), _is_some_places),
+        "device_ns": lambda value: value is None or _is_numbers(value),
     },
     "finish": {"nodes": _is_tables, "durations_ns": _is_runs},
-    "memory": {"baseline_bytes": _is_number, "peak_bytes": _is_number},
+    "memory": {"baseline_bytes": _is_number, "peak_bytes": lambda value: value is None or _is_number(value)},
     "energy": {"answer": _is_table},
 }
 

@@ -5,6 +5,7 @@ Every function takes sessions of one model on one target and returns a view; not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,8 @@ class Latency:
     Attributes:
         raw: median over sessions of session medians, with its 95 % interval.
         anchor: the figure at the anchor's frozen reference.
-        reference_id: which reference.
+        reference_id: which reference; each store counts its own.
+        reference_s: what the anchor took then. Anchored figures of two references differ by about as much as these do.
         samples: inferences timed, over all sessions.
         percentiles: of all samples; None where there are too few for a two-sided 95 % statement.
         early_stopping_s: the preset's percentile as MLPerf quotes it, the median over sessions of each session's
@@ -56,6 +58,7 @@ class Latency:
     percentiles: dict[str, float | None]
     early_stopping_s: float | None = None
     device_median_s: float | None = None
+    reference_s: float | None = None
 
     @property
     def median_s(self) -> float:
@@ -86,6 +89,7 @@ class Latency:
             "anchored_low": figure.low,
             "anchored_high": figure.high,
             "anchor_ref": self.reference_id,
+            "anchor_ref_s": self.reference_s,
             "sessions": self.raw.n,
             "samples": self.samples,
             "half_width": self.raw.half_width,
@@ -156,6 +160,7 @@ def latency(sessions: Sequence[Session]) -> Latency | None:
         percentiles={f"p{p:g}": None if looped else series.percentile(pooled.tolist(), p) for p in PERCENTILES},
         early_stopping_s=None if looped or preset.percentile == 0.5 else _early_stopping(sessions, preset.percentile),
         device_median_s=_device_median(sessions),
+        reference_s=reference.get("latency_s"),
     )
 
 
@@ -258,7 +263,9 @@ def anchor_level(session: Session) -> float | None:
 
 def _throttling(session: Session) -> str:
     moved = (session.data.get("counters") or {}).get("throttle_events")
-    flags = session.data.get("throttled") or session.environment.get("throttled")
+    flags = session.data.get("throttled")
+    if flags is None:  # what was seen while blocks ran, and be it nothing, goes before how the session began
+        flags = session.environment.get("throttled")
     if moved:
         return f"{moved:.0f} throttle events"
     return ", ".join(map(str, flags)) if flags else ""
@@ -378,6 +385,14 @@ def _no_layers(sessions: Sequence[Session]) -> str:
     return str(why or "the profiler of its runtime reported none")
 
 
+def _available(session: Session) -> int:
+    """Processors that the threads of a session had: those that it might use, within its CPU quota."""
+    device = session.environment.get("device") or {}
+    available: int = device.get("threads_available") or session.target.threads
+    quota = device.get("cpu_quota")
+    return available if quota is None else math.floor(min(available, max(1.0, quota)))
+
+
 def common_caveats(sessions: Sequence[Session]) -> list[Caveat]:
     """Doubts about the conditions that all passes share."""
     if not sessions:
@@ -395,7 +410,7 @@ def common_caveats(sessions: Sequence[Session]) -> list[Caveat]:
     if fields:
         found.append(caveat("environment_changed", fields="; ".join(fields)))
     threads = sessions[0].target.threads
-    available = min(((s.environment.get("device") or {}).get("threads_available") or threads) for s in sessions)
+    available = min(_available(s) for s in sessions)
     if available < threads:
         processors = f"{available} processor{'s' * (available > 1)}"
         found.append(caveat("oversubscribed", threads=threads, processors=processors, available=available))

@@ -202,11 +202,18 @@ def test_rail_counters_are_read_back(known: dict[str, int]) -> None:
 
 
 def test_rails_are_grouped_by_what_they_feed() -> None:
-    rails = power.rail_deltas(
+    rails = power.hal_counters(
         b"  [S2M_VDD_CPUCL2]:CPU   1234.56 mWs\n  [S3M_VDD_CPUCL1]:CPU 1000.00 mWs\n  [S8S_VDD_G3D_L2]:GPU 500 mWs\n"
         b"  [VSYS_PWR_DISPLAY]:Display 9000.0 mWs\n  total 1 mWs\n"
     )
     assert power.by_group(rails) == {"cpu": pytest.approx(2.23456), "gpu": 0.5}
+
+
+@pytest.mark.parametrize("bracket", ["", " (        412.50)"])
+def test_a_rail_of_the_hal_is_a_counter_with_or_without_a_difference_behind_it(bracket: str) -> None:
+    """The forms of AOSP's ``dumpEnergyMeter``: ``%32s   %14.2f mWs`` and, after ``delta``, ``(%14.2f)``."""
+    row = f"  {'[S2M_VDD_CPUCL2]:CPU':>32}   {1843211.25:14.2f} mWs{bracket}\n"
+    assert power.hal_counters(row.encode()) == {"S2M_VDD_CPUCL2": pytest.approx(1843.21125)}
 
 
 @pytest.mark.parametrize(("name", "parser", "seeds"), android.PARSERS, ids=[row[0] for row in android.PARSERS])
@@ -259,8 +266,12 @@ ON_BATTERY = "  AC powered: false\n  USB powered: false\n  status: 3\n  voltage:
 class Phone(Told):
     """Draws 1 W when idle and 3 W while it works, of which the charge counter tells."""
 
-    def __init__(self, battery: str = ON_BATTERY, *, rails: bool = False) -> None:
+    def __init__(self, battery: str = ON_BATTERY, *, rails: bool = False, hal: bool = False) -> None:
         answers = {"dumpsys battery": lambda: f"{battery}  Charge counter: {self.charge():.0f}\n"}
+        if hal:
+            answers["IPowerStats/default"] = lambda: (
+                f"  {'[S2M_VDD_CPUCL2]:CPU':>32}   {1843211.25 + 500 * self.drawn_j:14.2f} mWs\n"
+            )
         if rails:
             answers["energy_value"] = lambda: (
                 f"t=1\nCH0(T=1)[S2M_VDD_CPUCL2], {self.drawn_j * 0.5e6:.0f}\nCH1(T=1)[S1_VDDQ_MEM], "
@@ -337,6 +348,13 @@ def test_energy_of_rails_comes_first_and_charging_does_not_matter_to_them() -> N
     assert told["net_j"] == pytest.approx(0.15, rel=0.01)
     assert told["rails"]["cpu"]["net_j"] == pytest.approx(0.1, rel=0.01)
     assert told["rails"]["memory"]["net_j"] == pytest.approx(0.05, rel=0.01)
+
+
+def test_energy_of_the_hal_is_what_its_counters_rose_by() -> None:
+    told = Phone(hal=True).measure()
+    assert (told["meter"], told["rail"]) == ("rails-hal", "compute")
+    assert told["gross_j"] == pytest.approx(0.15, rel=0.01)
+    assert told["net_j"] == pytest.approx(0.1, rel=0.01)
 
 
 def test_the_sensors_of_a_profile_choose_the_gauge() -> None:

@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,57 @@ def test_targets_with_different_threads_share_cpus_and_each_has_its_own_number(
     found = compare.compare_targets(FAKE, wide, made_model("one"), store, seed=1, cache=cache)
     assert seen == {(1, (0,)), (2, (0, 1))}
     assert found.verdict.name == "faster"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "seen"),
+    [
+        ((1, "cuda:0"), (1, "cuda:0"), {(1, (0, 1))}),
+        ((1, "cuda:0"), (4, "cuda:0"), {(1, (0, 1)), (4, (0, 1, 2, 3))}),
+        ((1, "cpu"), (1, "cuda:0"), {(1, (0,)), (1, (0, 1))}),
+        ((4, "cpu"), (1, "cuda:0"), {(4, (0, 1, 2, 3)), (1, (0, 1))}),
+    ],
+)
+def test_a_gpus_side_has_two_cpus_at_least_and_equals_have_the_same(
+    workers: type[InProcessWorker],
+    cache: Cache,
+    monkeypatch: pytest.MonkeyPatch,
+    a: tuple[int, str],
+    b: tuple[int, str],
+    seen: set[tuple[int, tuple[int, ...]]],
+) -> None:
+    monkeypatch.setattr(jobs.gpu, "find", lambda unit: None)  # no driver is asked
+    monkeypatch.setattr(jobs.gpu, "environment", lambda unit: {})
+    found: list[tuple[int, tuple[int, ...]]] = []
+
+    def note(worker: InProcessWorker, verb: str, arguments: dict[str, Any]) -> None:
+        if verb == "hello":
+            arguments["settings"] = {"unit": worker.device.unit}  # as a worker in a process of its own is told
+        if verb == "open":
+            found.append((worker.target.threads, tuple(worker.hello["cpus"])))
+
+    workers.faults.append(note)
+    sides = []
+    for threads, unit in (a, b):
+        with bench(FAKE.with_(threads=threads), cache) as opened:
+            artifact = opened.runtime.prepare(made_model("one"), opened.target, cache)
+            sides.append(compare.Side("", replace(opened, device=replace(opened.device, unit=unit)), artifact))
+    for seed in range(6):  # whichever side starts first
+        compare.pair(*sides, random.Random(seed))
+    assert set(found) == seen
+
+
+def test_equals_share_all_the_cpus_that_the_first_was_told_to_stay_on(
+    workers: type[InProcessWorker], cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a native tool's ``cluster`` option keeps it on four CPUs with one thread."""
+    monkeypatch.setattr(jobs.affinity, "pin", lambda threads, cpus=None: cpus or [4, 5, 6, 7])
+    found: list[tuple[int, ...]] = []
+    workers.faults.append(lambda worker, verb, _: found.append(tuple(worker.hello["cpus"])) if verb == "open" else None)
+    with bench(FAKE, cache) as opened:
+        side = compare.Side("", opened, opened.runtime.prepare(made_model("one"), FAKE, cache))
+        compare.pair(side, side, random.Random(0))
+    assert found == [(4, 5, 6, 7)] * 2
 
 
 def test_a_noise_floor_widens_the_band_in_its_own_environment_only(

@@ -32,7 +32,7 @@ from hwbench.runtimes import onnxruntime as onnx_host
 from hwbench.runtimes.torch import RUNTIME
 from hwbench.store import Store
 from hwbench.target import Target
-from hwbench.worker import affinity, cuda_trace, gpu, meters, timing
+from hwbench.worker import affinity, cuda_trace, gpu, meters, timing, torch_modes
 from hwbench.worker.cuda_session import GAP, require
 from hwbench.worker.cuda_trace import Work
 from hwbench.worker.jobs import Jobs
@@ -266,6 +266,29 @@ def test_compiled_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert session.profiles(settings("cuda:0", compile=True)) == {}
     with pytest.raises(RuntimeError, match="no operators"):
         session.open(MODEL, settings("cpu", compile=True), True)
+
+
+class MadeConfig:
+    """Dynamo's settings, of which there are those of a version and no others."""
+
+    def __init__(self, *names: str) -> None:
+        self.__dict__.update(dict.fromkeys(names, 8))
+
+    def __setattr__(self, name: str, value: int) -> None:
+        if name not in self.__dict__:
+            raise AttributeError(f"torch._dynamo.config.{name} does not exist")
+        self.__dict__[name] = value
+
+
+@pytest.mark.parametrize("total", ["accumulated_cache_size_limit", "accumulated_recompile_limit"])
+def test_every_torch_is_told_to_compile_as_often_as_it_has_to(total: str) -> None:
+    """The second name is torch 2.7's."""
+    config = MadeConfig("cache_size_limit", total)
+    there = types.SimpleNamespace(
+        _dynamo=types.SimpleNamespace(config=config), compile=lambda module, **how: (module, how)
+    )
+    assert torch_modes.compiled(there, "m", True) == ("m", {"mode": "default", "dynamic": False})
+    assert set(vars(config).values()) == {torch_modes.RECOMPILE_LIMIT}
 
 
 # --- no GPU there ---------------------------------------------------------------------------------------------------
@@ -829,6 +852,16 @@ def test_memory_is_this_processs_or_what_the_gpu_holds_more_than_before() -> Non
     outside = gpu.Gpu(0, made_nvml(), NO_DRIVER)  # a container: no process is listed
     assert outside.own_bytes(4 << 30)["device_bytes"] == 1 << 30
     assert outside.own_bytes(None) == {"device_bytes": None}
+
+
+def test_what_all_slices_of_a_gpu_share_is_not_said_of_one() -> None:
+    made = gpu.Gpu(0, made_nvml(MigMode=[1, 1]), NO_DRIVER)
+    facts = made.facts()
+    assert (facts["gpu_mig"], facts["gpu_memory_bytes"], made.state()["power_w"]) == (True, None, None)
+    assert made.used_bytes() is None
+    assert made.own_bytes(1 << 30) == {"device_bytes": None}
+    own = gpu.Gpu(0, made_nvml(MigMode=[1, 1], ComputeRunningProcesses=[process(os.getpid(), 1 << 20)]), NO_DRIVER)
+    assert own.own_bytes(None)["device_bytes"] == 1 << 20  # this process's own is known all the same
 
 
 def test_jobs_read_the_gpu_around_the_blocks_and_for_memory(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -235,6 +236,7 @@ def test_a_folder_of_profiles_that_is_not_there(tmp_path: Path, monkeypatch: pyt
     [
         ["-p", "2222", "-4"],
         ["-F", "~/.ssh/lab config", "-J", "me@jump.example.org:22,other"],
+        ["-F", "/etc/ssh/lab.config"],
         ["-i", "/home/me/.ssh/id_ed25519", "-l", "pi"],
         ["-o", "StrictHostKeyChecking=accept-new", "-o", "userknownhostsfile=/tmp/known"],
     ],
@@ -266,6 +268,9 @@ def test_options_of_ssh_that_may_stand_in_a_profile(profiles: Path, options: lis
         ["-i", "-oProxyCommand=reboot"],
         ["-L", "1:localhost:2"],
         ["-A"],
+        ["-F", "lab.config"],  # it may lie beside the profile, with a ProxyCommand in it
+        ["-F", "./lab.config"],
+        ["-F", "~other/lab.config"],
         ["-p"],
         ["-p", "2222; reboot"],
         ["host"],
@@ -277,6 +282,17 @@ def test_options_of_ssh_that_may_not(profiles: Path, options: list[str]) -> None
     (profiles / "pi.toml").write_text(f'{SSH}address = "pi@pi5"\nssh_options = [{listed}]\n')
     with pytest.raises(UsageError, match="ssh_options"):
         device.find("pi")
+
+
+def test_home_is_spelled_out_for_ssh_which_would_take_it_for_a_folder_beside_it(
+    profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    (profiles / "pi.toml").write_text(f'{SSH}address = "pi@pi5"\nssh_options = ["-F", "~/lab.config"]\n')
+    made: list[Any] = []
+    monkeypatch.setattr("hwbench.channels.ssh.SshChannel", lambda *_, options: made.append(options))
+    device.find("pi").connect()
+    assert made == [["-F", "/home/me/lab.config"]]
 
 
 @settings(deadline=None)

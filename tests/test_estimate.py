@@ -578,4 +578,5 @@ def test_how_far_off_the_machine_was_is_said_as_it_was_whatever_the_network_feel
     found = anchored(sessions)
     assert math.expm1(found.offset) == pytest.approx(0.3)
     assert found.slope == pytest.approx(scale, rel=0.01)
-    assert 2e-3 * 1.3**scale / 1.3**found.slope == pytest.approx(found.estimate.value, rel=0.002)  # as the report draws sessions
+    as_the_report_draws_it = 2e-3 * 1.3**scale / 1.3**found.slope
+    assert as_the_report_draws_it == pytest.approx(found.estimate.value, rel=0.002)

@@ -65,11 +65,23 @@ def test_wheels_that_could_fit_are_sent_and_no_others(tmp_path: Path) -> None:
     assert [path.name for path in fitting_wheels(tmp_path, PI)] == [names[0], names[3], names[4]]
 
 
+def test_a_32_bit_system_gets_its_own_wheels_whatever_its_kernel_is(tmp_path: Path) -> None:
+    names = ["numpy-1.26.4-cp311-cp311-linux_aarch64.whl", "numpy-1.26.4-cp311-cp311-linux_armv7l.whl"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in fitting_wheels(tmp_path, PI)] == names[:1]
+    assert [path.name for path in fitting_wheels(tmp_path, survey_of(bits=32))] == names[1:]
+
+
 def test_what_cannot_be_installed_says_what_can(tmp_path: Path, mine: Path) -> None:
     made_wheel(tmp_path / "w", "numpy", "9.9")
     ssh = device.save("pi", {"kind": "ssh", "description": "d", "address": "pi"})
     with pytest.raises(UsageError, match="reached by local"):
         install.install(device.find("local-cpu"))
+    gpu = device.save("gpu", {"kind": "local", "description": "d", "unit": "cuda:0"})
+    with pytest.raises(UsageError) as caught:
+        install.install(gpu)
+    assert "pip install numpy nvidia-ml-py 'onnxruntime-gpu[cuda,cudnn]' torch" in str(caught.value.remedy)
     for anywhere in (ssh, device.find("local-cpu")):  # no remedy repeats a name that nobody knows
         with pytest.raises(UsageError, match="Did you mean onnxruntime"):
             install.install(anywhere, runtimes=["onnxruntim"])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -242,6 +243,35 @@ def test_without_the_library_plain_runs_take_the_interpreter(network: Path, monk
             session.open({"path": str(network)}, SETTINGS, True)
     finally:
         session._library.cache_clear()
+
+
+@pytest.mark.parametrize("builtin", [False, True])
+def test_the_interpreter_takes_the_kernels_and_the_precision_that_it_is_told(
+    network: Path, monkeypatch: pytest.MonkeyPatch, builtin: bool
+) -> None:
+    """As under tflite-runtime, which has no schema to read a file's precision by."""
+    real = session._interpreter()
+    asked: list[Any] = []
+
+    def interpreter(**how: Any) -> Any:
+        asked.append(how["experimental_op_resolver_type"])
+        return real.Interpreter(**how)
+
+    module = SimpleNamespace(__name__="made", Interpreter=interpreter, OpResolverType=real.OpResolverType)
+    monkeypatch.setattr(session, "_library", lambda: (None, "none here"))
+    monkeypatch.setattr(session, "_interpreter", lambda: module)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.schema_py_generated", None)
+    settings = {**SETTINGS, "options": {"builtin": True} if builtin else {}}
+    opened = session.open({"path": str(network), "spec": {"precision": "int8"}}, settings, False)
+    opened.run()
+    opened.close()
+    kernels = real.OpResolverType
+    assert asked == [kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES if builtin else kernels.AUTO]
+    assert opened.info["provider"] == ("builtin ops" if builtin else "xnnpack")
+    assert opened.info["precision"] == "int8"
+    unsaid = session.open({"path": str(network)}, settings, False)
+    assert unsaid.info["precision"] is None  # it cannot be told, and fp32 would be made up
+    unsaid.close()
 
 
 @pytest.mark.parametrize("crash", [False, True])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from hwbench.android import energy as android_energy
 from hwbench.cache import Cache, file_sha256
 from hwbench.campaign import Failure, Request, run
 from hwbench.catalog.model import Model
+from hwbench.channels import Finished
 from hwbench.channels.local import LocalChannel
 from hwbench.device import Cluster, Device
 from hwbench.errors import DeviceError, HwbenchError, MissingDependency, UsageError, WorkerError
@@ -286,6 +287,25 @@ def test_a_binary_of_another_machine_is_not_sent(tmp_path: Path, shared: Cache) 
     with pytest.raises(UsageError, match="is built for") as caught, opened(binary, shared):
         pass
     assert tools.build_name("local", platform.machine()) in str(caught.value.remedy)
+
+
+class ThirtyTwoBit(LocalChannel):
+    """A 32-bit system on an aarch64 kernel; no aarch64 program starts there."""
+
+    def run(self, command: Sequence[str], **how: Any) -> Finished:
+        if list(command) == ["getconf", "LONG_BIT"]:
+            return Finished(0, b"32\n", "")
+        return Finished(127, b"", "not found")
+
+
+def test_a_32_bit_system_is_told_the_build_for_it_whatever_its_kernel_is(tmp_path: Path) -> None:
+    binary = tmp_path / "benchmark_model"
+    for machine, match in ((183, "built for aarch64.* is arm"), (40, "cannot run")):
+        binary.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HH", 2, machine) + bytes(100))
+        binary.chmod(0o755)
+        with ThirtyTwoBit() as channel, pytest.raises(HwbenchError, match=match) as caught:
+            tools.Tool.bring(channel, here(binary), "aarch64")
+        assert "linux_arm_benchmark_model" in str(caught.value.remedy)
 
 
 def test_a_binary_that_cannot_start_or_run(tmp_path: Path, shared: Cache) -> None:

@@ -213,6 +213,28 @@ def test_ina3221_with_an_input_rail_quotes_it(tmp_path: Path) -> None:
     assert (meter.update_period_s, window.shortest_window_s(meter)) == (0.1, 10.0)
 
 
+def test_the_sums_of_an_ina3221_are_no_rail(tmp_path: Path) -> None:
+    ina3221(tmp_path, ("VDD_GPU", "VDD_CPU", "VDD_SOC"))
+    folder = "class/hwmon/hwmon1/"
+    write(tmp_path, {f"{folder}curr4_input": "600\n", f"{folder}in4_input": "40\n", f"{folder}in7_label": "sum"})
+    meter = hwmon.find(str(tmp_path)).meter
+    assert isinstance(meter, SampledMeter)
+    assert set(meter.source["rails"]) == {"VDD_GPU", "VDD_CPU", "VDD_SOC"}
+
+
+def test_the_rails_of_an_agx_orin_are_added_but_for_what_another_feeds(tmp_path: Path) -> None:
+    ina3221(tmp_path, ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"))
+    for number, label in enumerate(("NC", "VDDQ_VDD2_1V8AO", "NC"), start=1):
+        base = "class/hwmon/hwmon2/"
+        write(tmp_path, {f"{base}name": "ina3221\n", f"{base}in{number}_label": label,
+                         f"{base}in{number}_input": "5000\n", f"{base}curr{number}_input": "100\n"})  # fmt: skip
+    finding = hwmon.find(str(tmp_path))
+    assert isinstance(finding.meter, SampledMeter)
+    assert finding.meter.rail == "sum"
+    assert finding.reason == "sampled power of the sum of VDD_GPU_SOC, VDD_CPU_CV, VIN_SYS_5V0"
+    assert set(finding.meter.source["rails"]) == {"VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"}
+
+
 def test_hwmon_absent_and_unreadable(tmp_path: Path) -> None:
     write(tmp_path, {"class/hwmon/hwmon0/name": "k10temp\n", "class/hwmon/hwmon0/power1_input": "1\n"})
     assert hwmon.find(str(tmp_path)).status == "absent"
@@ -311,6 +333,16 @@ def test_nvml_without_a_counter_falls_back_to_sampled_power() -> None:
     assert mig.meter.method == "counter"
     (nothing,) = nvml.find(made_nvml([NvmlError("Not Supported")], power=NvmlError("Not Supported")))
     assert (nothing.status, nothing.meter) == ("unreadable", None)
+
+
+def test_the_energy_of_a_gpu_in_slices_is_not_that_of_a_slice() -> None:
+    nvml_ = made_nvml([5, 6])
+    nvml_.nvmlDeviceGetMigMode = lambda handle: [handle, 0]  # current and pending mode: the second GPU is in slices
+    whole, cut = nvml.find(nvml_)
+    assert whole.meter is not None
+    assert (cut.status, cut.meter) == ("unreadable", None)
+    assert meters.choose([whole, cut], "gpu", 1) is None
+    assert "GPU 1 counts the energy of all its MIG slices" in meters.unavailable([whole, cut], "gpu")["unavailable"]
 
 
 def test_nvml_sampled_by_a_process_that_imports_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from predict_device import conv, device, example, kernels_of, linear, networks, 
 from hwbench import campaign
 from hwbench.cache import Cache
 from hwbench.campaign import Request
-from hwbench.errors import DeviceError, HwbenchError, UsageError
+from hwbench.errors import DeviceError, HwbenchError, MissingDependency, UsageError
 from hwbench.estimate import preset
 from hwbench.kernel import UNTOLD, Kernel, Tensor
 from hwbench.predict import graph, train
@@ -26,7 +27,8 @@ from hwbench.predict.examples import Example, below_resolution, gather
 from hwbench.predict.features import GROUPS, TRAITS, WORK, describe, describe_network, group_of
 from hwbench.predict.fit import correct, fit
 from hwbench.predict.graph import Graph, graph_of
-from hwbench.predict.model import UNSEEN_SD
+from hwbench.predict.joules import features_of
+from hwbench.predict.model import UNSEEN_SD, import_lightgbm
 from hwbench.predict.networks import PROBE, PROBE_SPACE, candidates, family_of
 from hwbench.predict.predictor import Predictor
 from hwbench.store import Store
@@ -73,6 +75,16 @@ def test_what_is_slow_for_its_bytes_is_a_group_of_its_own_and_tells_its_steps() 
     cases = [
         (one_to_one("AveragePool", "pool", image, half, **pool), "window", 24 * 28 * 28 * 9),
         (one_to_one("AveragePool", "pool", image, half, "nchwc", **pool), "pool", 24 * 28 * 28 * 9),
+        # As a call in torch tells it: by position, by name, both; a default; an edge that counts.
+        (one_to_one("max_pool2d", "pool", image, half, args=(3,), stride=2, padding=1, ceil_mode=False), "window",
+         24 * 28 * 28 * 9),
+        (one_to_one("avg_pool2d", "pool", image, half, args=(2, 2, 0, False, True)), "window", 24 * 28 * 28 * 4),
+        (one_to_one("avg_pool2d", "pool", image, half, kernel_size=2), "window", 24 * 28 * 28 * 4),
+        (one_to_one("max_pool2d", "pool", image, (1, 24, 28, 56), args=(3, 1), stride=(2, 1), padding=(1, 0)), "window",
+         24 * 28 * 56 * 3),
+        (one_to_one("max_pool2d", "pool", image, half, args=(3, 2, True)), "window", 24 * 28 * 28 * 9),
+        (one_to_one("max_pool1d", "pool", (1, 24, 56), (1, 24, 18), args=(3,), stride=3), "window", 24 * 18 * 3),
+        (one_to_one("adaptive_avg_pool2d", "pool", image, (1, 24, 1, 1), args=(1,)), "window", 24 * 56 * 56),
         (one_to_one("GlobalAveragePool", "pool", image, (1, 24, 1, 1)), "window", 24 * 56 * 56),
         # Heads parted from queries, keys and values: with its axes of one it moves more than one axis.
         (one_to_one("Transpose", "layout", (1, 196, 1, 4, 32), (1, 1, 4, 32, 196), perm=(2, 0, 3, 4, 1)), "transpose",
@@ -89,6 +101,9 @@ def test_what_is_slow_for_its_bytes_is_a_group_of_its_own_and_tells_its_steps() 
         described = describe(kernel)
         assert (described.group, described.steps) == (group, pytest.approx(steps)), kernel.op
         assert describe_network([kernel]).work[0, WORK.index("steps")] == pytest.approx(steps)
+    called = describe(one_to_one("max_pool2d", "pool", image, half, args=(3,), stride=2, padding=1))
+    told = describe(one_to_one("max_pool2d", "pool", image, half, **pool))
+    assert called.traits == told.traits
 
 
 tensors = st.builds(Tensor, st.lists(st.integers(0, 300), max_size=5).map(tuple), st.sampled_from(["float32", "odd"]))
@@ -218,6 +233,16 @@ def test_equal_and_absurd_measurements_give_finite_answers(examples: list[Exampl
     assert found.high_s / found.low_s > flat.high_s / flat.low_s
 
 
+def test_lightgbm_without_openmp_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "lightgbm.py").write_text("raise OSError('libgomp.so.1: cannot open shared object file')")
+    monkeypatch.delitem(sys.modules, "lightgbm", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingDependency, match=r"libgomp\.so\.1") as caught:
+        import_lightgbm()
+    assert "libgomp1" in caught.value.remedy
+    assert "libomp" in caught.value.remedy
+
+
 def test_too_few_networks_and_several_targets_are_refused(examples: list[Example]) -> None:
     with pytest.raises(UsageError, match="too few"):
         Predictor.train(examples[:2])
@@ -225,9 +250,11 @@ def test_too_few_networks_and_several_targets_are_refused(examples: list[Example
         Predictor.train([*examples, replace(examples[0], target="pi5/onnxruntime:fp32@1x1")])
 
 
-def test_few_families_are_a_caveat() -> None:
-    found = Predictor.train(networks(2, 3, device())).of_kernels(kernels_of(0, 0))
-    assert "few_networks" in [doubt.code for doubt in found.caveats]
+def test_few_families_are_a_caveat_however_many_networks_they_have() -> None:
+    """An interval's level is a share of families: eight cannot tell nine tenths, whatever they hold, nine can."""
+    for families, members, few in ((2, 3, True), (8, 4, True), (9, 1, False)):
+        found = Predictor.train(networks(families, members, device())).of_kernels(kernels_of(0, 0))
+        assert ("few_networks" in [doubt.code for doubt in found.caveats]) == few, families
 
 
 def test_a_network_far_outside_is_a_caveat(predictor: Predictor) -> None:
@@ -240,6 +267,22 @@ def test_ten_thousand_layers(predictor: Predictor) -> None:
     assert len(found.layers) == 10_000
     one = found.layers[0].latency_s
     assert found.latency_s == pytest.approx(10_000 * one, rel=0.3)
+
+
+@pytest.mark.parametrize("op", ["Gather", "embedding", "EMBEDDING_LOOKUP"])
+def test_a_lookup_reads_the_rows_that_it_is_asked_for(predictor: Predictor, op: str) -> None:
+    def lookup(words: int) -> Kernel:
+        table, ids = Tensor((words, 64), constant=True), Tensor((1, 16), "int64")
+        return Kernel("r", op, "layout", (table, ids), (Tensor((1, 16, 64)),))
+
+    small, large = lookup(1000), lookup(50_000)
+    one, two = describe_network([small, conv(8, 8, 8)]), describe_network([large, conv(8, 8, 8)])
+    assert (one.traits == two.traits).all()
+    assert (one.work == two.work).all()
+    assert (one.company == two.company).all()
+    assert one.work[0, WORK.index("param")] == 4 * 16 * 64
+    assert (features_of([small], [1e-6]) == features_of([large], [1e-6])).all()
+    assert predictor.of_kernels([large]).weights_bytes == 4 * 50_000 * 64
 
 
 def test_nothing_to_run_is_an_error(predictor: Predictor) -> None:
@@ -274,6 +317,38 @@ def test_networks_in_the_store_become_examples(store: Store, cache: Cache, worke
     assert not any(below_resolution(replace(found.examples[0], kernel_s=(1.0,), beta_s=(1e-6,))))
     (only,) = gather(store, FAKE, [found.examples[0].name]).examples
     assert only.identity == found.examples[0].identity
+
+
+def test_totals_are_of_the_network_whose_layers_are_known(
+    store: Store, cache: Cache, workers: type[InProcessWorker]
+) -> None:
+    """A path holds one file today and another tomorrow."""
+    measure(store, cache, "a", 2)
+    before = {one.name: one.totals_s for one in gather(store, FAKE).examples}
+    for session in store.sessions(target=FAKE, arrays=True):
+        if session.model.name == "net0" and session.pass_ == "latency":
+            arrays = {**session.arrays, "samples_ns": 3 * session.arrays["samples_ns"]}
+            other = replace(session.model, sha256="of the file that lay there before")
+            store.add(replace(session, uid=session.uid[::-1], model=other, campaign="before", arrays=arrays))
+    found = {one.name: one for one in gather(store, FAKE).examples}
+    assert {name: len(one.totals_s) for name, one in found.items()} == {"net0": 1, "net1": 1}
+    assert found["net0"].totals_s == pytest.approx(before["net0"])
+
+
+def test_sessions_that_computed_in_another_precision_are_left_out(
+    store: Store, cache: Cache, workers: type[InProcessWorker]
+) -> None:
+    measure(store, cache, "a", 1)
+    for session in store.sessions(target=FAKE, arrays=True):
+        model = replace(session.model, name="quantised.tflite")
+        profiled = session.pass_ == "layers"  # as benchmark_model's, which tell nothing of themselves
+        data = {**session.data, "info": {} if profiled else {**session.data["info"], "precision": "int8"}}
+        store.add(replace(session, uid=session.uid[::-1], campaign="int8", model=model, data=data))
+    found = gather(store, FAKE)
+    assert [one.name for one in found.examples] == ["net0"]
+    ((name, why),) = found.left_out.items()
+    assert name.startswith("quantised.tflite")
+    assert why == "it computes in int8, not in fp32"
 
 
 def test_a_network_without_layers_is_left_out_and_says_why(
@@ -497,6 +572,37 @@ def test_a_graph_that_was_damaged_in_the_cache_says_so(
     path.write_text(whole)
 
 
+def test_a_file_of_another_precision_is_refused_by_what_its_session_says(
+    tmp_path: Path, node: Callable[..., Any], predictor: Predictor, graphs: Cache
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    half = onnx.numpy_helper.from_array(np.zeros((3, 16), np.float16), "h")
+    nodes = [node("Cast", ["h"], ["w"], to=1), node("MatMul", ["x", "w"], ["y"])]
+    path = save(tmp_path / "half.onnx", nodes, shape=(1, 3), weights=[half])
+    with pytest.raises(UsageError, match=r"half.onnx computes in fp16; the predictor is of fp32"):
+        predictor.predict(path, cache=graphs)
+
+
+def test_a_quantised_tflite_file_tells_its_precision(tmp_path: Path, graphs: Cache) -> None:
+    pytest.importorskip("ai_edge_litert")
+    from hwbench.runtimes.tflite_made import Builder
+
+    b = Builder()
+    x, wide, y = b.tensor("x", (1, 64)), b.tensor("wide", (1, 64)), b.tensor("y", (1, 64))
+    weights = b.tensor("w", (1, 64), np.ones((1, 64)), "int8")
+    b.op("CAST", [weights], [wide], "CastOptions", inDataType=9, outDataType=0)
+    b.op("ADD", [x, wide], [y], "AddOptions")
+    path = tmp_path / "int8.tflite"
+    path.write_bytes(b.finish([x], [y]))
+    assert graph_of(str(path), Target.parse("local-cpu/litert"), cache=graphs).precision == "int8"
+
+
+def test_inputs_of_a_file_are_shapes_by_name(tiny: str, predictor: Predictor, graphs: Cache) -> None:
+    for inputs in ((np.zeros((1, 3, 16, 16)),), [(1, 3, 16, 16)]):
+        with pytest.raises(UsageError, match="not as shapes by name"):
+            predictor.predict(tiny, inputs=inputs, cache=graphs)
+
+
 def test_networks_that_cannot_run_are_refused(
     tmp_path: Path, node: Callable[..., Any], predictor: Predictor, graphs: Cache
 ) -> None:
@@ -521,6 +627,11 @@ def test_a_quantised_network_is_refused_by_a_predictor_of_fp32(predictor: Predic
     layers = tuple(graph.Layer(f"l{i}", "", kernel) for i, kernel in enumerate(kernels_of(0, 0)))
     with pytest.raises(UsageError, match="int8"):
         predictor.of_graph(Graph("q.onnx", "q", layers, "int8", {}))
+    for precision in ("fp16", "bf16", "tf32"):
+        with pytest.raises(UsageError, match=precision):
+            predictor.of_graph(Graph("h.onnx", "h", layers, precision, {}))
+    less = replace(predictor, target="gpu0/torch:fp16@1x1")
+    assert less.of_graph(Graph("n", "n", layers, "fp32", {})).latency_s > 0  # without weights nothing says fp16
 
 
 def test_another_target_is_refused(predictor: Predictor, tiny: str) -> None:
@@ -534,10 +645,27 @@ def test_another_version_and_a_stand_in_widen(examples: list[Example]) -> None:
     alike = learnt.of_graph(Graph("n", "n", layers, "fp32", {"onnxruntime": "1.0"}))
     other = learnt.of_graph(Graph("n", "n", layers, "fp32", {"onnxruntime": "2.0"}))
     stand_in = learnt.of_graph(Graph("n", "n", layers, "fp32", {"onnxruntime": "1.0"}, "pi5 is away"))
-    assert [doubt.code for doubt in alike.caveats] == []
-    assert [doubt.code for doubt in other.caveats] == ["other_version"]
-    assert [doubt.code for doubt in stand_in.caveats] == ["stand_in"]
+    assert [doubt.code for doubt in alike.caveats] == ["few_networks"]
+    assert [doubt.code for doubt in other.caveats] == ["other_version", "few_networks"]
+    assert [doubt.code for doubt in stand_in.caveats] == ["stand_in", "few_networks"]
     assert alike.high_s < other.high_s < stand_in.high_s
+
+
+def test_it_is_the_runtimes_version_that_is_compared(examples: list[Example], tmp_path: Path) -> None:
+    versions = {"onnxruntime": "1.0", "numpy": "1.0"}  # a file sorts them
+    Predictor.train(examples, about={"versions": versions}).write(tmp_path / "cpu.hwp")
+    learnt = Predictor.read(tmp_path / "cpu.hwp")
+    assert isinstance(learnt, Predictor)
+    layers = tuple(graph.Layer(f"l{i}", "", kernel) for i, kernel in enumerate(kernels_of(0, 0)))
+
+    def doubts(**found: str) -> list[str]:
+        estimate = learnt.of_graph(Graph("n", "n", layers, "fp32", found))
+        return [doubt.text for doubt in estimate.caveats if doubt.code == "other_version"]
+
+    assert doubts(onnxruntime="1.0", numpy="2.0") == []
+    (text,) = doubts(onnxruntime="2.0", numpy="1.0")
+    assert "onnxruntime 2.0" in text
+    assert "onnxruntime 1.0" in text
 
 
 def test_this_machine_stands_in_for_a_device_that_is_away(
@@ -555,6 +683,8 @@ def test_this_machine_stands_in_for_a_device_that_is_away(
     monkeypatch.setattr(graph, "_ask", ask)
     found = graph_of(tiny, ORT.with_(device="pi5"), cache=cache)
     assert asked == ["pi5", "local-cpu"]
+    graph_of(tiny, ORT.with_(device="pi5"), cache=cache)
+    assert asked[2:] == ["pi5"]  # it is asked again, and what stands in is in the cache
     assert "does not answer" in found.stand_in
     assert found.kernels == (conv(8, 8, 4),)
 

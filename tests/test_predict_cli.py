@@ -135,6 +135,9 @@ def test_predict_a_model_of_the_fake_runtime(trained: Path, run: Run, monkeypatc
     ("words", "message"),
     [
         (["predict", "m.onnx", "--with", "missing.hwp"], "no predictor at"),
+        (["predictor", "train", "--on", ON, "-o", "OUT", "--store-only", "--budget", "5m"], "measures nothing"),
+        (["predictor", "train", "--on", ON, "-o", "OUT", "--store-only", "--twice"], "measures nothing"),
+        (["predictor", "train", "--on", ON, "-o", "OUT", "--precision", "8"], "is no half-width"),
         (["predict", "no-such-net", "--with", "REAL"], "no-such-net"),
         (["predict", "TINY", "--with", "REAL"], "dynamic"),
         (["predict", "TINY", "--with", "REAL", "--on", "local-cpu/litert"], "knows nothing of"),

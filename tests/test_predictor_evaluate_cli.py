@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from predict_device import device, kernels_of, networks
 
+import hwbench
 from hwbench.cli import cli
 from hwbench.errors import UsageError
 from hwbench.predict import examples as gathering
@@ -20,6 +21,7 @@ from hwbench.predict.adapted import KEY, AdaptedPredictor, opened
 from hwbench.predict.evaluate import Own
 from hwbench.predict.examples import Example, Gathered
 from hwbench.predict.predictor import Predictor
+from hwbench.target import Target
 
 HERE, THERE = "local-cpu/onnxruntime:fp32@1x1", "pi5/onnxruntime:fp32@4x1"
 OTHER = device(4.0, strength=0.7)
@@ -65,7 +67,8 @@ def test_evaluate_for_people(file: Path) -> None:
 def test_a_device_cannot_be_left_out_of_one(file: Path) -> None:
     result = run("predictor", "evaluate", str(file), "--leave-out", "device")
     assert isinstance(result.exception, UsageError)
-    assert "1 targets" in str(result.exception)
+    assert f"one target, {HERE}" in str(result.exception)
+    assert "--on OTHER --evaluate" in result.exception.remedy
 
 
 def test_adapting_is_judged_by_what_the_store_holds(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +103,19 @@ def test_an_adapted_predictor_survives_its_file(file: Path, tmp_path: Path) -> N
     assert f"adapted to {THERE} with {len(done.examples)} networks" in shown.stdout
 
 
+def test_an_adapted_file_is_never_taken_for_its_source(file: Path, tmp_path: Path) -> None:
+    predictor, path = Predictor.read(file), tmp_path / "pi5.hwp"
+    done = adapt(Own(predictor), predictor.examples, measure, samples=6)
+    AdaptedPredictor(predictor, THERE, done.adaptation).write(path)
+    assert hwbench.Predictor.read(path).target == THERE
+    with pytest.raises(UsageError, match="knows nothing of"):
+        hwbench.Predictor.read(path).predict("resnet18", on=Target.parse(HERE))
+    for command in (("evaluate", str(path)), ("adapt", str(path), "--on", THERE)):
+        refused = run("predictor", *command).exception
+        assert isinstance(refused, UsageError)
+        assert f"speaks of {THERE}: it was adapted from a predictor of {HERE}" in str(refused)
+
+
 def test_a_damaged_adaptation_is_refused(file: Path) -> None:
     predictor = Predictor.read(file)
     elsewhere = tuple(networks(4, 3, OTHER, target="pi4/onnxruntime:fp32@4x1"))
@@ -115,3 +131,26 @@ def test_too_few_samples_are_refused(file: Path) -> None:
     result = run("predictor", "adapt", str(file), "--on", THERE, "--samples", "3")
     assert isinstance(result.exception, UsageError)
     assert "--samples 5" in result.exception.remedy
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--precision", "8"], "--precision 8 is no half-width"),
+        (["--precision", "0%"], "--precision 0% is no half-width"),
+        (["--evaluate", "--precision", "8%"], "say nothing about it"),
+        (["--evaluate", "--preset", "quick"], "say nothing about it"),
+        (["--evaluate", "-o", "other.hwp"], "say nothing about it"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(file: Path, words: list[str], message: str) -> None:
+    refused = run("predictor", "adapt", str(file), "--on", THERE, *words).exception
+    assert isinstance(refused, UsageError)
+    assert message in str(refused)
+
+
+@pytest.mark.parametrize("repeats", ["0", "-3"])
+def test_networks_are_divided_once_at_least(file: Path, repeats: str) -> None:
+    result = run("predictor", "adapt", str(file), "--on", THERE, "--evaluate", "--repeats", repeats)
+    assert result.exit_code == 2
+    assert "--repeats" in result.output

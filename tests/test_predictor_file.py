@@ -178,6 +178,16 @@ def _tree(old: str, new: str) -> Callable[[Members, dict[str, Any]], None]:
         _tree(r"max_feature_idx=\d+", "max_feature_idx=3"),
         _tree(r"num_class=1", "num_class=9"),
         _tree(r"objective=\S+", "objective=lambdarank"),
+        # What LightGBM reads otherwise than Python: ends of lines and texts, repeated keys, numbers.
+        _tree(r"shrinkage=1", "shrinkage=1\rnum_leaves=4000"),
+        _tree(r"shrinkage=1", "shrinkage=1\0"),
+        _tree(r"Tree=0", "Tree=0\nnum_leaves=4000"),
+        _tree(r"num_cat=0", "num_cat=0\nnum_leaves =3"),
+        _tree(r"num_cat=0", "num_cat=0\nnum_leaves"),
+        _tree(r"num_cat=0", "num_cat=0\n"),
+        _tree(r"num_class=1", "num_class=1\nnum_class=1"),
+        _tree(r"left_child=(\d)", r"left_child=0_\1"),
+        _tree(r"split_feature=(\d+)", r"split_feature=\1e0"),
     ],
 )
 def test_a_forged_file_is_refused(
@@ -198,6 +208,43 @@ def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatc
     assert path.stat().st_size < 10_000
     with pytest.raises(UsageError, match="would unpack to"):
         Predictor.read(path)
+
+
+def test_a_few_bytes_that_stand_for_many_rows_are_refused(
+    forge: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+
+    rows = file._parquet({"key": pa.nulls(file.MOST_VALUES + 1, pa.string())})
+    assert len(rows) < 10_000
+    with pytest.raises(UsageError, match="would fill the memory"):
+        Predictor.read(forge(lambda members, head: members.update({file.KERNELS: rows})))
+    monkeypatch.setattr(file, "MOST_VALUES", 10_000)
+    one = file._parquet({"totals_s": pa.array([[1.0] * 50_000])})
+    with pytest.raises(UsageError, match="would fill the memory"):
+        Predictor.read(forge(lambda members, head: members.update({file.EXAMPLES: one})))
+
+
+def test_kernels_whose_sizes_come_to_nothing_are_refused(forge: Callable[..., Path]) -> None:
+    """A product of no groups is no number, a transposed convolution needs data."""
+
+    def told(**changed: Any) -> Callable[[Members, dict[str, Any]], None]:
+        def change(members: Members, head: dict[str, Any]) -> None:
+            import pyarrow.parquet as pq
+
+            table = pq.read_table(io.BytesIO(members[file.KERNELS])).to_pydict()
+            fields = json.loads(table["key"][0])
+            fields[2] = changed.pop("kind", fields[2])
+            fields[3] = changed.pop("inputs", fields[3])
+            fields[5] |= changed
+            table["key"][0] = json.dumps(fields)
+            members[file.KERNELS] = file._parquet(table)
+
+        return change
+
+    for change in (told(groups=0), told(kind="conv_transpose", inputs=[])):
+        with pytest.raises(UsageError, match="cannot be read"):
+            Predictor.read(forge(change))
 
 
 def test_examples_that_cannot_be_are_refused(written: Path, forge: Callable[..., Path]) -> None:

@@ -167,6 +167,29 @@ def test_a_gpu_takes_the_facts_of_its_name_and_one_that_is_not_there_is_an_error
         probe.add("gpu0", Reach("local", unit="cuda:0"))
 
 
+def test_a_gpu_that_lacks_packages_is_told_those_for_gpus(told: Any) -> None:
+    gpu = {"index": 0, "name": "NVIDIA H200", "memory_bytes": 1, "driver": "570"}
+    told(replace(PI, gpus=(gpu,), modules={"torch": "2.14"}))
+    rows = probe.add("gpu0", Reach("local", unit="cuda:0", python="/opt/python")).missing
+    [row] = [row for row in rows if row.text.startswith("Python")]
+    assert row.text == "Python 3.11.2 there has no onnxruntime"
+    assert row.remedy == "/opt/python -m pip install numpy nvidia-ml-py 'onnxruntime-gpu[cuda,cudnn]'"
+
+
+def test_a_jetson_has_a_gpu_without_nvidia_smi(told: Any) -> None:
+    name = "NVIDIA Jetson Xavier NX Developer Kit"
+    told(replace(PI, environment={"device": {"product": name}}))
+    added = probe.add("jetson", Reach("ssh", "jetson", unit="cuda:0"))
+    assert (added.device.unit, added.device.description) == ("cuda:0", name)
+    with pytest.raises(DeviceError, match="no GPU 1"):
+        probe.add("other", Reach("ssh", "jetson", unit="cuda:1"))
+
+
+def test_a_32_bit_system_on_a_64_bit_kernel_is_called_what_its_programs_are(told: Any) -> None:
+    told(replace(PI, bits=32))
+    assert probe.add("pi", Reach("ssh", "pi")).device.facts["machine"] == "armv7l"
+
+
 def test_a_hostile_device_writes_no_line_of_its_own_into_the_profile(told: Any, mine: Path) -> None:
     evil = 'x"\npython = "/tmp/evil"\x1b[2J\u202e'
     found = survey_module.parse(
@@ -221,6 +244,14 @@ def test_gpus_of_nvidia_smi() -> None:
     names = [(gpu["index"], gpu["name"]) for gpu in island.gpus(text)]
     assert names == [(0, "NVIDIA H200"), (1, "NVIDIA A100-SXM4-80GB")]
     assert island.gpus(text)[0]["memory_bytes"] == 143771 << 20
+
+
+@pytest.mark.parametrize("driver", ["540.3.0", "[N/A]"])
+def test_a_gpu_that_shares_the_boards_memory_is_listed_without_its_own(driver: str) -> None:
+    """As JetPack 6's nvidia-smi prints it."""
+    [gpu] = island.gpus(f"0, Orin (nvgpu), [N/A], {driver}\n")
+    assert (gpu["index"], gpu["name"], gpu["memory_bytes"]) == (0, "Orin (nvgpu)", None)
+    assert gpu["driver"] == (None if driver == "[N/A]" else driver)
 
 
 def test_the_survey_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:

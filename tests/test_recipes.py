@@ -32,6 +32,7 @@ def survey_of(**changes: object) -> Survey:
         ({"machine": "aarch64", "bits": 32}, {"litert": "tflite-runtime>=2.13,<3"}, "has no wheel for armv7l"),
         ({"machine": "armv7l", "bits": 32, "python": "3.13.1"}, {}, "has no wheel for armv7l"),
         ({"machine": "armv6l", "bits": 32}, {}, "has no wheel for armv6l"),
+        ({"machine": "x86_64", "bits": 32}, {}, "has no wheel for i686"),
         ({"machine": "riscv64"}, {}, "has no wheel for riscv64"),
         ({"libc": ""}, {}, "without glibc"),
     ],
@@ -44,6 +45,23 @@ def test_where_a_wheel_is_known_not_to_exist_it_is_said_before_anything_is_tried
     assert {name: recipe.packages[-1] for name, recipe in found.items()} == packages
     assert why in " ".join(refused.values())
     assert not set(found) & set(refused)
+
+
+def test_a_gpu_gets_the_builds_for_gpus_and_their_meter() -> None:
+    pc = survey_of(machine="x86_64")
+    found, refused = choose(pc, usual("cuda:0"), "cuda:0")
+    assert not refused
+    assert found["onnxruntime"].packages[-1].startswith("onnxruntime-gpu[cuda,cudnn]>=")
+    assert bare(found.values()) == ["numpy", "nvidia-ml-py", "onnxruntime-gpu[cuda,cudnn]", "torch"]
+    assert bare(choose(pc, usual("cpu"), "cpu")[0].values()) == ["numpy", "ai-edge-litert", "onnxruntime"]
+
+
+def test_an_arm_board_with_a_gpu_gets_torch_which_its_cpu_alone_does_not() -> None:
+    """torch's wheel for aarch64 is a CUDA build; onnxruntime-gpu has none."""
+    found, refused = choose(PI, usual("cuda:0"), "cuda:0")
+    assert list(found) == ["torch"]
+    assert refused == {"onnxruntime": "onnxruntime-gpu[cuda,cudnn] has no wheel for aarch64"}
+    assert "CUDA build" in choose(PI, ["torch"], "cpu")[1]["torch"]
 
 
 def test_old_packages_get_the_numpy_of_their_time() -> None:

@@ -170,6 +170,11 @@ def test_threads_and_padding_reach_the_process(strange, channel: Watched) -> Non
         assert [env[name] for env in channel.environments] == ["2", "2"]
 
 
+def test_a_gpu_is_counted_as_nvidia_smi_counts(fake, channel: Watched) -> None:
+    with fake():
+        assert [env["CUDA_DEVICE_ORDER"] for env in channel.environments] == ["PCI_BUS_ID"]
+
+
 def test_what_a_session_is_told(fake, tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(b"x")
@@ -405,12 +410,43 @@ def test_a_hello_without_what_is_read_of_it_is_refused(answering, channel: Watch
     assert channel.gone()
 
 
-@pytest.mark.parametrize("durations", ["0123", {}, [1, 2], [["1"]], [[None]], [[True]]])
+@pytest.mark.parametrize(
+    "durations", ["0123", {}, [1, 2], [["1"]], [[None]], [[True]], [[2**63]], [[-(10**30)]], [[1], [1, 2]]]
+)
 def test_an_answer_without_what_is_read_of_it_is_refused(strange, durations: Any) -> None:
     with strange() as worker:
         worker.open("m", does("nothing", bytes=0, durations=durations), 20)
         with pytest.raises(WorkerError, match="answered 'finish' without a usable durations_ns"):
             worker.ask("finish", 20, handle="m")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("samples_ns", "[1e999]"),
+        ("samples_ns", "[100, -1e999]"),
+        ("anchor_ns", "[9223372036854775808]"),
+        ("block_of", "[2147483648]"),
+        ("anchor_of", "[-1]"),
+        ("device_ns", "[1e999]"),
+        ("device_ns", '["1"]'),
+    ],
+)
+def test_a_number_that_no_array_of_samples_holds_is_refused(strange, monkeypatch, name: str, value: str) -> None:
+    """It is one model's error: an OverflowError of numpy's would end the campaign."""
+    told = {"blocks": "[]", **dict.fromkeys(("samples_ns", "block_of", "anchor_ns", "anchor_of"), "[1]"), name: value}
+    fields = ", ".join(f'"{key}": {text}' for key, text in told.items())
+    with strange() as worker:
+        monkeypatch.setattr(worker, "_line", lambda *_: f'{{"id": {worker._jobs}, "ok": {{{fields}}}}}'.encode())
+        with pytest.raises(WorkerError, match=f"answered 'measure' without a usable {name}"):
+            worker.ask("measure", 20)
+
+
+def test_a_peak_that_cannot_be_told_is_no_fault_of_the_device(strange, monkeypatch) -> None:
+    with strange() as worker:
+        told = b'{"baseline_bytes": 1, "peak_bytes": null, "method": "it cannot be set back"}'
+        monkeypatch.setattr(worker, "_line", lambda *_: b'{"id": %d, "ok": %s}' % (worker._jobs, told))
+        assert worker.ask("memory", 20)["peak_bytes"] is None
 
 
 def test_an_answer_is_small_where_no_samples_are_asked_for(strange, channel: Watched) -> None:

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwbench.bench import Limits
+from hwbench.estimate import PRESETS
 from hwbench.worker import timing
 
 MS = 1_000_000
@@ -156,6 +158,10 @@ def test_warm_up_collects_after_every_run_and_does_not_count_the_time() -> None:
         pytest.param(0.02, 30, 0.3, 0.01, 1000, (2, 3), id="five samples in blocks of two"),
         pytest.param(1e-7, 30, 0.0, 5, 1000, (1000, 5), id="a very short inference"),
         pytest.param(0.05, 12, 0.0, 1.0, 1000, (1, 10), id="a dropped run is paid for"),
+        pytest.param(0.01, 1024, 60.0, 600.0, 1000, (5, 1200), id="a minute"),
+        pytest.param(5e-5, 1024, 60.0, 600.0, 1000, (1000, 1200), id="a minute of a small model"),
+        pytest.param(0.01, 1024, 60.0, 600.0, 4, (4, 256), id="a profile goes on for its samples and not for a minute"),
+        pytest.param(0.001, 30, 60.0, 600.0, 60, (50, 60), id="and holds no more than sixty blocks for the time"),
     ],
 )
 def test_the_plan(
@@ -169,7 +175,7 @@ def test_the_plan(
     min_samples=st.integers(1, 2000),
     min_s=st.floats(0, 60),
     budget_s=st.floats(0, 600),
-    max_block=st.integers(1, 1000),
+    max_block=st.integers(1, 1000) | st.just(1000),
 )
 def test_a_plan_holds_the_floors_or_the_budget(
     typical_s: float, min_samples: int, min_s: float, budget_s: float, max_block: int
@@ -177,7 +183,9 @@ def test_a_plan_holds_the_floors_or_the_budget(
     per_block, blocks = timing.plan(typical_s, min_samples, min_s, budget_s, max_block)
     samples = per_block * blocks
     cost_s = blocks * (per_block + timing.dropped_after_switch(typical_s)) * typical_s
-    long_enough = samples * typical_s >= min_s * (1 - 1e-9) or blocks >= timing.MAX_BLOCKS
+    long_enough = samples * typical_s >= min_s * (1 - 1e-9) or (
+        max_block < timing.MAX_BLOCK and blocks >= timing.MAX_BLOCKS
+    )
     floors = samples >= min_samples and long_enough and blocks >= timing.MIN_BLOCKS
     fewest = per_block * (blocks - 1) < timing.MIN_SAMPLES_ON_BUDGET <= samples
     assert 1 <= per_block <= max_block
@@ -347,6 +355,24 @@ def test_the_budget_ends_the_blocks() -> None:
     result = measure(machine, {"plain": plain}, machine.workload("anchor", lambda run: MS), typical_s=2.0, budget_s=1.0)
     assert result["samples_ns"] == [2000 * MS] * 5
     assert plain.runs == 5  # nothing is dropped where a run takes seconds
+
+
+@pytest.mark.parametrize("cost_ns", [MS, 10 * MS])
+def test_mlperf_mobile_is_measured_for_its_minute(cost_ns: int) -> None:
+    machine = Machine()
+    limits = Limits.of(PRESETS["mlperf-mobile"])
+    result = measure(
+        machine,
+        {"plain": machine.workload("plain", lambda run: cost_ns)},
+        machine.workload("anchor", lambda run: MS),
+        typical_s=1e-9 * cost_ns,
+        min_samples=limits.min_samples,
+        min_s=limits.min_s,
+        budget_s=limits.budget_s,
+        max_block=limits.max_block,
+    )
+    assert sum(result["samples_ns"]) == 60 * 10**9
+    assert len(result["blocks"]) == 1200  # as short as everywhere, with an anchor on either side
 
 
 def test_blocks_are_no_longer_than_asked_for() -> None:

@@ -267,6 +267,20 @@ def test_a_graph_that_changes_between_runs_is_refused(cache: Cache) -> None:
     opened.close()
 
 
+def test_a_factory_whose_code_was_edited_gives_another_network(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch_factories
+
+    def prepared() -> Artifact:
+        return RUNTIME.prepare(resolve("python:torch_factories:moody"), TARGET, cache)
+
+    before, again = prepared(), prepared()
+    assert before.sha256 == again.sha256
+    monkeypatch.setattr(torch_factories.Moody, "forward", lambda self, x: torch.tanh(x))
+    after = prepared()
+    assert after.spec == before.spec
+    assert after.sha256 != before.sha256
+
+
 def test_files_and_modules_of_this_process_are_sent_elsewhere(cache: Cache, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="torch runs modules") as raised:
         RUNTIME.prepare(Model("m.onnx", "onnx", (), path=tmp_path / "m.onnx"), TARGET, cache)

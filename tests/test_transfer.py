@@ -242,6 +242,22 @@ def test_a_network_that_cannot_be_measured_makes_room_for_the_next() -> None:
     assert first.name not in {name for names in asked[1:] for name in names}
 
 
+def test_another_batch_is_the_same_network() -> None:
+    """Its identity holds the batch; its kernels are those of the batch, which the source foretells like any others."""
+    there = "local-cpu/onnxruntime:fp32@1x4"
+    source = networks(6, 4, SOURCE, target=HERE)
+    target = [
+        replace(each, identity=each.identity.replace("@1x", "@4x")) for each in networks(6, 4, OTHER, target=there)
+    ]
+    asked, measure = measuring(target)
+    found = adapt(Knows(), source, measure, samples=6)
+    assert len(found.examples) == sum(map(len, asked)) == 6
+    assert found.missing == ()
+    judged = evaluate_transfer(source, target, samples=6, repeats=2, fit=lambda training, seed: Knows())
+    assert (judged.networks, judged.missing) == (24, 0)
+    assert {identity.partition("@")[2] for identity in judged.trials[0].judged} == {"4x3x64x64"}
+
+
 def test_adapting_needs_enough_networks() -> None:
     source = networks(6, 1, SOURCE, target=HERE)
     asked, measure = measuring([])

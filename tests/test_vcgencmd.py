@@ -36,6 +36,10 @@ NANO = (
     "RAM 1372/3964MB (lfb 452x4MB) SWAP 0/1982MB (cached 0MB) IRAM 0/252kB(lfb 252kB) CPU [2%@204,1%@204] EMC_FREQ 0% "
     "GR3D_FREQ 0% PLL@29C CPU@31.5C PMIC@100C POM_5V_IN 1022/1030 POM_5V_GPU 0/0 POM_5V_CPU 204/210"
 )
+AGX_ORIN = (
+    "RAM 1/2MB VDD_GPU_SOC 3205mW/3205mW VDD_CPU_CV 801mW/801mW VIN_SYS_5V0 4036mW/4036mW NC 0mW/0mW "
+    "VDDQ_VDD2_1V8AO 603mW/603mW NC 0mW/0mW"
+)
 XAVIER = "RAM 1/2MB GPU 0/0 CPU 311/311 SOC 1243/1243 CV 0/0 VDDRQ 155/155 SYS5V 1606/1606"
 
 
@@ -172,6 +176,23 @@ def test_it_is_found_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert vcgencmd.find() in (None, "/usr/bin/vcgencmd", "/opt/vc/bin/vcgencmd")
 
 
+@pytest.mark.parametrize(
+    ("line", "rail", "power_w"),
+    [
+        (ORIN, "VDD_IN", 5.336),
+        (AGX_ORIN, "sum", 3.205 + 0.801 + 4.036),
+        (XAVIER, "sum", 0.311 + 1.243 + 0.155 + 1.606),
+    ],
+)
+def test_what_stands_for_a_jetson(tmp_path: Path, line: str, rail: str, power_w: float) -> None:
+    made = tool(tmp_path, "tegrastats", f'while :; do echo "{line}" || exit; sleep 0.05; done')
+    [finding] = tegrastats.find(made, line)
+    assert finding.meter is not None
+    assert finding.meter.rail == rail
+    before, after, shortest_s, longest_s = two_readings(finding.meter)
+    assert power_w * shortest_s * 0.999 <= after[rail] - before[rail] <= power_w * longest_s * 1.001
+
+
 def test_tegrastats_is_sampled_line_by_line(tmp_path: Path) -> None:
     made = tool(tmp_path, "tegrastats", f'while :; do echo "{NANO}" || exit; sleep 0.05; done')
     path, first = tegrastats.one_line(made)
@@ -193,6 +214,38 @@ def test_the_environment_of_a_pi_comes_from_the_firmware(tmp_path: Path) -> None
     assert told["core_v"] == 0.8768
     assert told["throttled"] == ["under_voltage"]
     assert told["throttled_since_boot"] == ["under_voltage", "throttled"]
+
+
+def polled(folder: Path, word: int) -> None:
+    """What the kernel of a Raspberry Pi heard at its last poll."""
+    file = folder / "devices/platform/soc/soc:firmware/get_throttled"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{word:x}\n")
+
+
+def test_the_firmware_is_asked_before_the_kernel_s_file_which_is_seconds_old(tmp_path: Path) -> None:
+    polled(tmp_path, 0x0)
+    made = pi(tmp_path, word="0x50001")
+    assert thermal.pi_word(str(tmp_path), made) == 0x50001
+    told = thermal.heat(str(tmp_path), made)
+    assert (told["throttled"], told["throttled_since_boot"]) == (["under_voltage"], ["under_voltage", "throttled"])
+
+
+def test_what_the_kernel_s_file_has_seen_is_not_since_boot(tmp_path: Path) -> None:
+    """Without vcgencmd. The bits are gone two seconds later, so that they must not count as risen or as old."""
+    polled(tmp_path, 0x50001)
+    told = thermal.heat(str(tmp_path))
+    assert (told["throttled"], told["throttled_since_boot"]) == (["under_voltage"], None)
+
+
+def test_the_watch_counts_what_came_and_went_between_two_polls(tmp_path: Path) -> None:
+    now = [0.0]
+    watch = thermal.Watch(str(tmp_path), now=lambda: now[0])
+    for word in (0x0, 0x50001, 0x10000, 0x0):
+        polled(tmp_path, word)
+        watch.look()
+        now[0] += 2.0
+    assert watch.as_dict()["throttled"] == ["under_voltage", "under_voltage meanwhile", "throttled meanwhile"]
 
 
 @pytest.mark.parametrize(

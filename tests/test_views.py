@@ -240,6 +240,46 @@ def test_a_tool_that_only_sums_up_has_no_percentiles_and_is_not_called_short_of_
     assert set(view.percentiles.values()) == {None}
 
 
+@pytest.mark.parametrize(
+    ("threads", "allowed", "quota", "said"),
+    [
+        (4, 8, None, None),
+        (4, 8, 4.0, None),
+        (4, 8, 2.5, "4 threads share 2 processors"),
+        (4, 8, 1.0, "4 threads share 1 processor,"),  # docker run --cpus=1
+        (4, 2, 8.0, "4 threads share 2 processors"),
+        (4, None, 3.0, "4 threads share 3 processors"),
+        (1, 8, 0.5, None),  # half a processor is slow, and one thread waits for no other
+        (2, 8, 0.5, "2 threads share 1 processor,"),
+    ],
+)
+def test_threads_are_held_against_the_allowed_processors_and_their_quota(
+    threads: int, allowed: int | None, quota: float | None, said: str | None
+) -> None:
+    device = {"threads_available": allowed, "cpu_quota": quota}
+    found = sessions(environment={**ENVIRONMENT, "device": device})
+    told = doubts([replace(session, target=replace(TARGET, threads=threads)) for session in found])
+    assert told.get("oversubscribed", "").startswith(said or "")
+    assert ("oversubscribed" in told) == (said is not None)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"throttled": []}, None),  # it began hot, and had cooled down before the first block
+        ({"throttled": ["CPU quota"]}, "CPU quota"),
+        ({"throttled": None}, "frequency capped"),  # a tool on Linux, which is not watched meanwhile
+        ({}, "frequency capped"),
+    ],
+)
+def test_what_throttled_while_it_ran_goes_before_how_it_began(data: dict[str, Any], said: str | None) -> None:
+    found = sessions(environment={**ENVIRONMENT, "throttled": ["frequency capped"]}, **data)
+    assert views.blocks_of(found[0]).throttled == (said is not None)
+    told = doubts(found)
+    assert ("throttled" in told) == (said is not None)
+    assert (said or "") in told.get("throttled", "")
+
+
 def test_every_caveat_of_the_table_has_a_case() -> None:
     assert set(CASES) | {"random_weights", "pass_failed"} == set(CAVEATS)  # the last one: tests of campaigns
     assert "random_weights" in doubts([], random_weights=True)
@@ -323,7 +363,8 @@ def test_the_latency_is_the_median_of_session_medians_and_its_interval_brackets_
     assert view.interval_s is not None
     assert view.interval_s[0] < view.median_s < view.interval_s[1]
     assert view.samples == sum(len(s.arrays["samples_ns"]) for s in found)
-    assert view.reference_id == REFERENCE["id"]
+    assert (view.reference_id, view.reference_s) == (REFERENCE["id"], REFERENCE["latency_s"])
+    assert view.as_dict()["anchor_ref_s"] == REFERENCE["latency_s"]
 
 
 def test_a_slow_tail_moves_neither_figure_and_a_session_without_a_reference_is_its_own() -> None:

@@ -21,6 +21,8 @@ import pytest
 from hwbench.cache import Cache
 from hwbench.island import zipapp
 from hwbench.runtimes.fake import RUNTIME
+from hwbench.worker import jobs
+from hwbench.worker.meters.memory import PeakMemory
 from hwbench.worker.sessions import fake
 
 ODD = """
@@ -170,6 +172,24 @@ def test_hello_says_who_answers(start) -> None:
         assert len(hello["cpus"]) == 1
         assert set(hello["cpus"]) <= os.sched_getaffinity(0)
         assert os.sched_getaffinity(worker.popen.pid) <= os.sched_getaffinity(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin")
+def test_the_environment_is_that_of_before_the_process_was_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = {0, 1, 2, 3}
+
+    def pin(pid: int, cpus: list[int]) -> None:
+        mine.intersection_update(cpus)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(mine))
+    monkeypatch.setattr(os, "sched_setaffinity", pin)
+    worker = jobs.Jobs(1)
+    for _ in range(2):  # a second hello finds a process that is pinned
+        hello = worker.do("hello", {"session": "fake", "threads": 1})
+        assert len(hello["cpus"]) == 1
+        assert hello["environment"]["device"]["affinity"] == hello["cpus"]
+        assert hello["environment"]["device"]["threads_available"] == 4
+    assert worker.do("environment", {})["device"]["threads_available"] == 4
 
 
 def test_jobs_wait_in_line_and_are_answered_in_order(start) -> None:
@@ -397,7 +417,20 @@ def test_memory_is_over_the_baseline(start) -> None:
     found = worker.ask("memory", **model(costs_s=COSTS_S, weights_bytes=77))
     assert (found["weights_bytes"], found["arena_peak_bytes"], found["device_bytes"]) == (77, 4096, None)
     assert found["baseline_bytes"] > 1 << 20
-    assert 0 <= found["peak_bytes"] < found["baseline_bytes"]
+    if found["reset"]:
+        assert found["method"] == "VmHWM"
+        assert 0 <= found["peak_bytes"] < found["baseline_bytes"]
+
+
+def test_a_peak_that_cannot_be_set_back_is_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, and where a sandbox keeps clear_refs from being written: it may be of before the model came."""
+    monkeypatch.setattr(jobs, "PeakMemory", lambda: PeakMemory(str(tmp_path)))
+    worker = jobs.Jobs(1)
+    worker._module = fake
+    found = worker.do("memory", model(costs_s=COSTS_S, weights_bytes=77))
+    assert (found["peak_bytes"], found["reset"]) == (None, False)
+    assert "cannot set the peak" in found["method"]
+    assert (found["weights_bytes"], found["arena_peak_bytes"]) == (77, 4096)
 
 
 def test_a_closed_model_is_gone(start) -> None:

@@ -164,9 +164,12 @@ PARSERS: tuple[tuple[str, Callable[[bytes], object], tuple[bytes, ...]], ...] = 
         (b"t=349894\nCH3(T=349894)[S2M_VDD_CPUCL2], 30203502\n",),
     ),
     (
-        "IPowerStats delta",
-        lambda data: power.by_group(power.rail_deltas(data)),
-        (b"  [S2M_VDD_CPUCL2]:CPU   1234.56 mWs\n  [S8S_VDD_G3D_L2]:GPU  0.50 mWs\n",),
+        "IPowerStats",
+        lambda data: power.by_group(power.hal_counters(data)),
+        (
+            b"              [S2M_VDD_CPUCL2]:CPU       1843211.25 mWs\n",
+            b"              [S8S_VDD_G3D_L2]:GPU           400.50 mWs (          0.50)\n",
+        ),
     ),
     ("states", lambda data: states(data.decode(errors="replace")), (b"List of devices attached\nebe3968d device\n",)),
 )

@@ -25,8 +25,8 @@ SAMPLE_PERIOD_S = 1.0
 LOAD_S = 5.0  # of work, after which a phone's current under load is known
 READ_TIMEOUT_S = 15.0
 
-_IIO = "cat /sys/bus/iio/devices/iio:device[0-9]*/energy_value"
-_STATS = ("dumpsys", "android.hardware.power.stats.IPowerStats/default", "delta")
+_IIO = ("sh", "-c", "cat /sys/bus/iio/devices/iio:device[0-9]*/energy_value")
+_STATS = ("dumpsys", "android.hardware.power.stats.IPowerStats/default")
 _SUPPLY = "/sys/class/power_supply/battery"
 _NOW = f'cd {_SUPPLY} && read -r c <current_now && read -r v <voltage_now && echo "$c $v"'
 _LOOP = f'cd {_SUPPLY} && while read -r c <current_now && read -r v <voltage_now; do echo "$c $v"; sleep 1; done'
@@ -59,31 +59,31 @@ class Gauge(Protocol):
 
 
 class Rails:
-    """Power rails of a Pixel 6 or newer.
+    """Power rails of a Pixel 6 or newer, whose counters run since boot.
 
     Args:
         channel: the road to the phone.
-        cumulative: whether counters can be read (root); differences since the last call otherwise.
+        name: of the gauge.
+        command: what prints the counters there.
+        counters: rail → J of what it printed.
     """
 
     method, rail, update_period_s, on_battery = "counter", "compute", 1.0, False
 
-    def __init__(self, channel: Channel, cumulative: bool) -> None:
-        self.name = "rails-iio" if cumulative else "rails-hal"
-        self._channel, self._cumulative = channel, cumulative
+    def __init__(
+        self, channel: Channel, name: str, command: Sequence[str], counters: Callable[[bytes], dict[str, float]]
+    ) -> None:
+        self.name = name
+        self._channel, self._command, self._counters = channel, command, counters
 
     def _rails(self) -> dict[str, float]:
-        command = ["sh", "-c", _IIO] if self._cumulative else list(_STATS)
-        data = self._channel.run(command, timeout_s=READ_TIMEOUT_S).stdout
-        return power.rail_counters(data) if self._cumulative else power.rail_deltas(data)
+        return self._counters(self._channel.run(self._command, timeout_s=READ_TIMEOUT_S).stdout)
 
     def during(self, work: Callable[[], T]) -> tuple[dict[str, float], T]:
         before = self._rails()
         done = work()
         after = self._rails()
-        if self._cumulative:
-            after = {name: joules - before[name] for name, joules in after.items() if name in before}
-        groups = power.by_group(after)
+        groups = power.by_group({name: joules - before[name] for name, joules in after.items() if name in before})
         if not groups or min(groups.values()) < 0:
             raise MeterError(
                 f"{self.name} gave no rail of the processor, or one that fell",
@@ -174,9 +174,10 @@ def find(channel: Channel, clock: Clock = time.monotonic) -> list[Found]:
 
 
 def _find_iio(channel: Channel) -> Found:
-    read = channel.run(["sh", "-c", _IIO], timeout_s=READ_TIMEOUT_S)
+    read = channel.run(_IIO, timeout_s=READ_TIMEOUT_S)
     if power.by_group(power.rail_counters(read.stdout)):
-        return Found("rails-iio", "ok", "power rails of the processor", gauge=Rails(channel, True))
+        gauge = Rails(channel, "rails-iio", _IIO, power.rail_counters)
+        return Found(gauge.name, "ok", "power rails of the processor", gauge=gauge)
     if "permission denied" in read.stderr.lower():
         return Found("rails-iio", "unreadable", "the rails' counters are for root", "Use a build that allows adb root.")
     return Found("rails-iio", "absent", "this phone has no power rail counters", "Use a Pixel 6 or newer.")
@@ -188,8 +189,9 @@ def _find_hal(channel: Channel) -> Found:
     except DeviceError as error:  # no dumpsys, or a service that hangs
         channel.run(["true"], timeout_s=READ_TIMEOUT_S)
         return Found("rails-hal", "absent", error.message, "Use a Pixel 6 or newer.")
-    if power.by_group(power.rail_deltas(read.stdout)):
-        return Found("rails-hal", "ok", "power rails of the power stats HAL", gauge=Rails(channel, False))
+    if power.by_group(power.hal_counters(read.stdout)):
+        gauge = Rails(channel, "rails-hal", _STATS, power.hal_counters)
+        return Found(gauge.name, "ok", "power rails of the power stats HAL", gauge=gauge)
     if "permission" in (read.text + read.stderr).lower():
         return Found("rails-hal", "unreadable", "the power stats HAL denies the shell user", "Use a newer build.")
     return Found("rails-hal", "absent", "the power stats HAL lists no rails", "Use a Pixel 6 or newer.")

@@ -183,8 +183,12 @@ def rail_counters(data: bytes) -> dict[str, float]:
     return found
 
 
-def rail_deltas(data: bytes) -> dict[str, float]:
-    """``dumpsys android.hardware.power.stats.IPowerStats/default delta``: rail → J since the last call (mW·s)."""
+def hal_counters(data: bytes) -> dict[str, float]:
+    """``dumpsys android.hardware.power.stats.IPowerStats/default``: rail → J since boot (mW·s in the text).
+
+    Behind the counter of a row the argument ``delta`` adds, in brackets, what it rose since anybody's last such call.
+    Nobody here can own that, and it is left out. Source: AOSP's ``PowerStats::dumpEnergyMeter``.
+    """
     found: dict[str, float] = {}
     for line in text(data).splitlines()[:MAX_ROWS]:
         match = _STATS_ROW.search(line[:1000])

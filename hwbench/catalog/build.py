@@ -13,6 +13,7 @@ import copy
 import hashlib
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -214,14 +215,15 @@ def module_model(module: Any, inputs: Any, *, name: str | None, source: str, spe
     def build(batch: int) -> tuple[Any, tuple[Any, ...]]:
         return copy.deepcopy(module).eval(), tuple(_batched(name or "the module", t, batch) for t in examples.values())
 
-    name = name or f"module:{type(module).__name__}-{_fingerprint(module)}"
+    name = name or f"module:{type(module).__name__}-{fingerprint(module)}"
     return Model(name=name, source=source, inputs=described, builder=spec, build=build)
 
 
-def _fingerprint(module: Any) -> str:
+def fingerprint(module: Any) -> str:
     """Eight hex digits of a module's printed structure and parameter shapes: two nets of one class are two models."""
     shapes = [(key, tuple(value.shape), str(value.dtype)) for key, value in module.state_dict().items()]
-    return hashlib.sha256(f"{module}{shapes}".encode()).hexdigest()[:8]
+    printed = re.sub(r"0x[0-9a-f]+", "", str(module))  # where in memory a function lies is another in every process
+    return hashlib.sha256(f"{printed}{shapes}".encode()).hexdigest()[:8]
 
 
 def _examples(torch: Any, module: Any, inputs: Any) -> dict[str, Any]:

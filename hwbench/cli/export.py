@@ -146,12 +146,12 @@ def _beside(files: dict[str, Any]) -> dict[str, Any]:
 
 
 def _probed(predictors: Sequence[Path]) -> dict[str, Any]:
-    """Target → the ceilings that a predictor's probe measured there."""
-    from ..predict.predictor import Predictor
+    """Target → the ceilings that a predictor's probe measured there; an adapted one's are of its source's target."""
+    from ..predict.file import read
 
     found = {}
     for file in predictors:
-        predictor = Predictor.read(file)
+        predictor = read(file)
         if (measured := predictor.fitted.roofline.measured) is not None:
             found[predictor.target] = measured.as_dict()
     return found

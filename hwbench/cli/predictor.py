@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,7 @@ from .. import units
 from ..errors import UsageError
 from ..target import Target
 from . import options
-from .predictor_evaluate import commands
+from .predictor_evaluate import commands, share
 
 if TYPE_CHECKING:
     from ..predict.adapted import AdaptedPredictor
@@ -49,8 +50,9 @@ for command in commands:
     "--for", "wanted", metavar="A,B", help="Also measure single kernels of these networks, where it is least sure."
 )
 @click.option(
-    "--precision", metavar="SHARE", help="Measure single kernels until the interval's half-width is within, e.g. 10%."
-)
+    "--precision", metavar="SHARE", callback=share,
+    help="Measure single kernels until the interval's half-width is within, e.g. 10%.",
+)  # fmt: skip
 @click.option("--store-only", is_flag=True, help="Measure nothing: learn from what the store holds.")
 @click.option("--twice", is_flag=True, help="Measure every latency again at the end, to know the repeat error.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the fit.")
@@ -64,7 +66,7 @@ def train(
     budget_s: float | None,
     models: str | None,
     wanted: str | None,
-    precision: str | None,
+    precision: float | None,
     store_only: bool,
     twice: bool,
     seed: int,
@@ -93,15 +95,17 @@ def train(
     if output.is_dir() or not output.resolve().parent.is_dir():
         raise UsageError(f"'{output}' cannot be written: no such folder, or a folder itself.", remedy="Name a file.")
     context["target"], context["resume"] = str(on), RESUME
-    if store_only and (wanted or precision):
-        raise UsageError("--for and --precision measure single kernels, --store-only nothing.", remedy="Leave one out.")
+    if store_only and (wanted or precision or budget_s or twice):
+        raise UsageError(
+            "--store-only measures nothing, so --for, --precision, --budget and --twice say nothing about it.",
+            remedy="Leave them out, or --store-only.",
+        )
     families, names = _listed(models), _listed(wanted)
-    share = None if precision is None else units.parse_fraction(precision)
     failed: list[str] = []
     sampled: Sampled | None = None
     with Store.open() as store:
         if not store_only:
-            sampling = Sampling(names, share, seed) if names or share is not None else None
+            sampling = Sampling(names, precision, seed) if names or precision is not None else None
             failed, sampled = _measure(on, store, families, budget_s, twice, sampling)
         made: Predictor = learn(on, store=store, families=families, seed=seed)
     made.write(output)
@@ -202,11 +206,12 @@ def predict(
     from ..predict.adapted import opened
     from . import terminal
 
-    found = opened(path).predict(model, inputs=inputs, on=on)
+    predictor = opened(path)
+    found = predictor.predict(model, inputs=inputs, on=on)
     if as_json:
         terminal.json_line(found.as_dict())
         return
-    _show_estimate(found, everything=layers)
+    _show_estimate(found, _conditions(predictor.about), everything=layers)
 
 
 def _energy_line(found: EnergyEstimate | NoEnergy) -> str:
@@ -219,7 +224,15 @@ def _energy_line(found: EnergyEstimate | NoEnergy) -> str:
     return f"energy: {units.joules(found.energy_j)}  {interval}, predicted from {found.networks} networks{meter}"
 
 
-def _show_estimate(found: NetworkEstimate, *, everything: bool) -> None:
+def _conditions(about: Mapping[str, Any]) -> str:
+    """Which seconds are meant, and on what they were learnt: another store's reference is another one."""
+    reference, device = about.get("anchor_ref") or {}, about.get("device") or {}
+    chip = device.get("gpu_model") or device.get("cpu_model")
+    at = f"at {reference['id']} = {units.seconds(reference.get('latency_s'))}" if reference.get("id") else ""
+    return ", ".join(filter(None, (at, f"learnt on {chip}" if chip else "")))
+
+
+def _show_estimate(found: NetworkEstimate, conditions: str, *, everything: bool) -> None:
     from ..predict.joules import EnergyEstimate
     from . import terminal
 
@@ -228,6 +241,8 @@ def _show_estimate(found: NetworkEstimate, *, everything: bool) -> None:
     name = found.identity or found.model
     line = f"{name}: {units.seconds(found.latency_s)}  {interval} at 90 %, predicted for {found.target}"
     out.print(terminal.text(line, "bold"), soft_wrap=True)
+    if conditions:
+        out.print(terminal.text(conditions, "dim"), soft_wrap=True)
     joules = found.energy.layers if isinstance(found.energy, EnergyEstimate) else ()
     places = list(range(len(found.layers)))
     if not everything:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import UsageError
 from ..target import Target
 from . import options
 
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
     from ..predict.transferred import TransferEvaluation
 
 _FILE = click.Path(path_type=Path)
+
+
+def share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """``8%`` → 0.08: a half-width, above none and below 100 %."""
+    from ..units import parse_fraction
+
+    if value is None:
+        return None
+    found = parse_fraction(value)
+    if not 0 < found < 1:  # 8 is 800 %
+        raise UsageError(f"--precision {value} is no half-width.", remedy="Give a share below 100 %, such as 8%.")
+    return found
 
 
 @click.command()
@@ -46,11 +59,16 @@ def evaluate(
       hwbench predictor evaluate cpu.hwp
       hwbench predictor evaluate cpu.hwp --json --plot cpu.svg
     """
+    from ..predict.adapted import trained
     from ..predict.evaluate import evaluate as run
-    from ..predict.predictor import Predictor
     from . import terminal
 
-    predictor = Predictor.read(path)
+    predictor = trained(path)
+    if leave_out == "device":
+        raise UsageError(
+            f"{path} holds networks of one target, {predictor.target}; leaving a device out takes several.",
+            remedy=f"hwbench predictor adapt {path} --on OTHER --evaluate judges it on another device.",
+        )
     context["target"] = predictor.target
     notes = terminal.console(stderr=True)
     found = run(
@@ -135,11 +153,17 @@ def _energy_line(found: EnergyEvaluation | NoEnergy) -> str:
 @click.argument("path", metavar="FILE", type=_FILE)
 @options.on(required=True, multiple=False)
 @click.option("--samples", type=int, default=10, show_default=True, help="Networks to measure there, 5 to 50.")
-@click.option("--precision", metavar="SHARE", help="Stop at this half-width of the interval, e.g. 5%.")
+@click.option("--precision", metavar="SHARE", callback=share, help="Stop at this half-width of the interval, e.g. 5%.")
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="The adapted predictor.  [default: FILE-DEVICE.hwp]")
-@click.option("--preset", default="quick", show_default=True, help="How much to measure of each.")
+@click.option("--preset", show_default="quick", help="How much to measure of each.")
 @click.option("--evaluate", "judge", is_flag=True, help="Judge by what the store holds of TARGET; nothing is measured.")
-@click.option("--repeats", type=int, default=20, show_default=True, help="Divisions of the networks with --evaluate.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Divisions of the networks with --evaluate.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the divisions and fits with --evaluate.")
 @options.JSON
 @click.pass_obj
@@ -149,9 +173,9 @@ def adapt(
     path: Path,
     on: Target,
     samples: int,
-    precision: str | None,
+    precision: float | None,
     output: Path | None,
-    preset: str,
+    preset: str | None,
     judge: bool,
     repeats: int,
     seed: int,
@@ -167,12 +191,17 @@ def adapt(
       hwbench predictor adapt cpu.hwp --on pi5/onnxruntime --samples 10 -o pi5.hwp
       hwbench predictor adapt cpu.hwp --on local-cpu/litert --samples 10 --evaluate --repeats 20
     """
+    from ..predict.adapted import AdaptedPredictor, trained
     from ..predict.examples import gather
-    from ..predict.predictor import Predictor
     from ..store import Store
     from . import terminal
 
-    predictor = Predictor.read(path)
+    if judge and (output or precision or preset):
+        raise UsageError(
+            "--evaluate measures and writes nothing, so -o, --precision and --preset say nothing about it.",
+            remedy="Leave them out, or --evaluate.",
+        )
+    predictor = trained(path)
     context["target"] = str(on)
     with Store.open() as store:
         if judge:
@@ -189,8 +218,6 @@ def adapt(
         adapted = _adapt(predictor, on, store, samples, precision, preset)
         versions = gather(store, on, [example.name for example in adapted.examples]).device.get("versions")
     made = output or path.with_name(f"{path.stem}-{on.device}.hwp")
-    from ..predict.adapted import AdaptedPredictor
-
     about = {**adapted.as_dict(), "versions": versions}
     AdaptedPredictor(predictor, str(on), adapted.adaptation, about).write(made)
     if as_json:
@@ -200,20 +227,21 @@ def adapt(
     terminal.console().print(terminal.text(f"wrote {made}"), soft_wrap=True)
 
 
-def _adapt(predictor: Any, on: Target, store: Any, samples: int, precision: str | None, preset: str) -> Adapted:
+def _adapt(
+    predictor: Any, on: Target, store: Any, samples: int, precision: float | None, preset: str | None
+) -> Adapted:
+    from ..predict.adapt import PRESET, on_target
     from ..predict.adapt import adapt as run
-    from ..predict.adapt import on_target
     from ..predict.evaluate import Own
-    from ..units import parse_fraction
     from . import progress
 
     with progress.sessions() as shown:
         return run(
             Own(predictor),
             predictor.examples,
-            on_target(on, store=store, preset=preset, progress=shown),
+            on_target(on, store=store, preset=preset or PRESET, progress=shown),
             samples=samples,
-            precision=None if precision is None else parse_fraction(precision),
+            precision=precision,
         )
 
 

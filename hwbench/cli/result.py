@@ -46,7 +46,8 @@ def facts(result: Result) -> Iterator[tuple[str, str]]:
         yield "latency", f"{interval(latency, 'median', 'low', 'high')}  ({count})"
         if latency.get("uses_anchor"):
             figure = interval(latency, "anchored", "anchored_low", "anchored_high")
-            yield "anchored", f"{figure}  (at {latency['anchor_ref']})"
+            took = units.seconds(latency.get("anchor_ref_s"))
+            yield "anchored", f"{figure}  (at {latency['anchor_ref']} = {took})"
         else:
             yield "anchored", "as above; why is among the caveats"
         tails = {name: value for name, value in (latency.get("percentiles") or {}).items() if value is not None}

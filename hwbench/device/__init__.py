@@ -113,7 +113,9 @@ class Device:
         if self.kind == "ssh":
             from ..channels.ssh import SshChannel
 
-            return SshChannel(self.address, self.workdir or SSH_WORKDIR, options=self.ssh_options)
+            # ssh takes the ~ of -F for a folder of that name; no other argument may begin so but -i, where it is home.
+            options = [os.path.expanduser(text) if text.startswith("~/") else text for text in self.ssh_options]
+            return SshChannel(self.address, self.workdir or SSH_WORKDIR, options=options)
         if self.kind == "adb":
             from ..channels.adb import AdbChannel
 

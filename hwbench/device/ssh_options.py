@@ -1,7 +1,8 @@
 """Which arguments of the ssh client a device profile may hold.
 
-An allow-list: nothing here makes the client run a command on this machine, load a library or forward anything. What
-needs more (a ``ProxyCommand``, say) belongs in the user's own ssh configuration, where the address may be an alias.
+An allow-list: nothing here makes the client run a command on this machine, load a library or forward anything, save
+what the file of ``-F`` says. What needs more (a ``ProxyCommand``, say) belongs in the user's own ssh configuration,
+where the address may be an alias.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ _USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _HOPS = rf"({_USER}@)?{_HOST}(,({_USER}@)?{_HOST})*"
 _NUMBER = r"[0-9]{1,6}"
 _PATH = r"(?!-)[^\"'`$;|&<>%]{1,400}"  # % and $ are expanded by ssh itself
+# Not from the folder that hwbench runs in, which may be one that came with the profile.
+_PLACE = rf"(?=/|~/){_PATH}"
 _WORDS = r"[A-Za-z0-9@.,+^*_-]{1,400}"
 _YES = r"yes|no|ask|accept-new|none"
 
-FLAGS = {"-p": _NUMBER, "-l": _USER, "-i": _PATH, "-F": _PATH, "-J": _HOPS}
+FLAGS = {"-p": _NUMBER, "-l": _USER, "-i": _PATH, "-F": _PLACE, "-J": _HOPS}
 BARE = frozenset({"-4", "-6", "-C"})
 # Source of the names: ssh_config(5). They are compared without regard to case, as ssh does.
 OPTIONS = {
@@ -83,4 +86,5 @@ def _option(text: str) -> str:
 
 def _value(name: str, pattern: str, value: str) -> str:
     whole = value.isprintable() and re.fullmatch(pattern, value) is not None
-    return "" if whole else f"{name} cannot be {value[:60]!r}"
+    hint = ": write the path from / or ~/ on" if pattern is _PLACE else ""
+    return "" if whole else f"{name} cannot be {value[:60]!r}{hint}"

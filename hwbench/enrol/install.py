@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def install(
         # Not the environment's own interpreter: it would be making itself anew.
         ours = device.python.endswith("/venv/bin/python")
         base = survey(channel, "python3" if ours else device.python, cache)
-        chosen, refused = choose(base, runtimes or usual(device.unit))
+        chosen, refused = choose(base, runtimes or usual(device.unit), device.unit)
         for name, why in refused.items():
             say(f"{name}: {why}")
         if not chosen:
@@ -101,7 +102,7 @@ def install(
 
 
 def _check(device: Device, runtimes: Sequence[str], wheels: Path | None) -> None:
-    known = recipes()
+    known = recipes(device.unit)
     for name in runtimes:
         if name not in known:
             raise UsageError(
@@ -109,10 +110,11 @@ def _check(device: Device, runtimes: Sequence[str], wheels: Path | None) -> None
                 remedy=f"Known: {', '.join(known)}. Others: install them into the device's Python yourself.",
             )
     asked = tuple(runtimes) or usual(device.unit)
+    packages = shlex.join(bare(known[name] for name in asked))
     if device.kind != "ssh":
         raise UsageError(
             f"{device.name} is reached by {device.kind}; environments are made on devices reached by ssh.",
-            remedy=f"Install the runtimes into its Python yourself: pip install 'hwbench[{','.join(asked)}]'."
+            remedy=f"Install the runtimes into its Python yourself: pip install {packages}."
             if device.kind == "local"
             else "An Android device runs litert-native: hwbench devices add … --benchmark-binary PATH.",
         )
@@ -120,7 +122,7 @@ def _check(device: Device, runtimes: Sequence[str], wheels: Path | None) -> None
         raise UsageError(
             f"There is no wheel in '{wheels}'.",
             remedy=f"Fill it: pip download -d {wheels} --only-binary :all: --platform manylinux_2_28_aarch64 "
-            f"--python-version 3.11 {' '.join(bare(known[name] for name in asked))}",
+            f"--python-version 3.11 {packages}",
         )
     if device.source is None or device.source.parent != profiles.folders()[0]:
         raise UsageError(
@@ -155,7 +157,7 @@ def _index(channel: Channel, base: Survey, wheels: Path | None, say: Say) -> lis
     fitting = fitting_wheels(wheels, base)
     if not fitting:
         raise UsageError(
-            f"No wheel in '{wheels}' fits Python {base.python} on {base.machine}.",
+            f"No wheel in '{wheels}' fits Python {base.python} on {base.system}.",
             remedy="Download those of its platform: pip download --only-binary :all: --platform … --python-version …",
         )
     before = channel.pushed_bytes
@@ -180,7 +182,7 @@ def fitting_wheels(folder: Path, base: Survey) -> list[Path]:
             continue
         python, _, platform = path.stem.split("-")[-3:]
         old_abi = "abi3" in path.stem.split("-")[-2]
-        if (platform == "any" or base.machine in platform) and (tag in python.split(".") or "py3" in python or old_abi):
+        if (platform == "any" or base.system in platform) and (tag in python.split(".") or "py3" in python or old_abi):
             found.append(path)
     return found
 

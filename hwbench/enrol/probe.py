@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import device as profiles
+from .. import runtimes
 from ..android import energy
 from ..cache import Cache
 from ..channels import Channel
@@ -17,7 +19,7 @@ from ..device import Cluster, Device
 from ..device.schema import SENSORS, is_number, is_text
 from ..errors import DeviceError, UsageError, did_you_mean
 from ..worker import meters
-from .recipes import usual
+from .recipes import bare, recipes, usual
 from .survey import Survey, line, stand_ins, survey, wanted
 
 LEAST_FREE_BYTES = 1 << 30  # a virtual environment with two runtimes and numpy takes about a third of it
@@ -184,7 +186,9 @@ def names_of(found: Survey, reach: Reach) -> list[str]:
     """What the compute unit calls itself: the board, the processor and the SoC, or the GPU."""
     if reach.unit.startswith("cuda:"):
         index = int(reach.unit.partition(":")[2])
-        return [line(gpu.get("name")) for gpu in found.gpus if gpu.get("index") == index]
+        names = [line(gpu.get("name")) for gpu in found.gpus if gpu.get("index") == index]
+        # A Jetson has one GPU; nvidia-smi came to it with JetPack 6.
+        return names or ([found.model] if index == 0 and "jetson" in found.model.lower() else [])
     told = found.environment.get("device")
     device = told if isinstance(told, Mapping) else {}
     return [text for key in ("product", "soc", "cpu_model") if (text := line(device.get(key)))]
@@ -240,7 +244,7 @@ def _told(found: Survey, reach: Reach) -> dict[str, Any]:
     else:
         values = {"cpu": line(device.get("cpu_model")), "memory_bytes": device.get("memory_bytes")}
         values["cores"] = device.get("cores") or device.get("threads")
-    values |= {"os": line(device.get("os")), "machine": found.machine}
+    values |= {"os": line(device.get("os")), "machine": found.system}
     return {fact: value for fact, value in values.items() if value and (is_text(value) or is_number(value))}
 
 
@@ -327,7 +331,9 @@ def _packages(device: Device, found: Survey) -> list[Missing]:
         return []
     fix = f"hwbench doctor {device.name} --install"
     if device.kind == "local":
-        fix = f"{device.python} -m pip install numpy {' '.join(lacking)}"
+        known = recipes(device.unit)
+        short = [name for name in usual(device.unit) if not runtimes.find(name).needs <= there]
+        fix = f"{device.python} -m pip install {shlex.join(bare(known[name] for name in short))}"
     return [Missing(f"Python {found.python} there has no {', '.join(lacking)}", fix)]
 
 

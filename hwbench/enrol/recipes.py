@@ -13,10 +13,15 @@ from ..runtimes import Recipe
 from .survey import OLDEST, Survey
 
 
-def recipes() -> dict[str, Recipe]:
-    """The recipe of each runtime that declares one, outside packages' included, by runtime."""
+def recipes(unit: str = "cpu") -> dict[str, Recipe]:
+    """The recipe of each runtime that declares one, outside packages' included, by runtime.
+
+    Args:
+        unit: of the device, ``"cpu"`` or ``"cuda:N"``.
+    """
     declared = {name: getattr(runtime, "recipe", None) for name, runtime in runtimes.known().items()}
-    return {name: recipe for name, recipe in declared.items() if isinstance(recipe, Recipe)}
+    kind = unit.partition(":")[0]
+    return {name: recipe.on.get(kind, recipe) for name, recipe in declared.items() if isinstance(recipe, Recipe)}
 
 
 def usual(unit: str) -> tuple[str, ...]:
@@ -33,14 +38,15 @@ def usual(unit: str) -> tuple[str, ...]:
     )
 
 
-def choose(base: Survey, wanted: Iterable[str]) -> tuple[dict[str, Recipe], dict[str, str]]:
+def choose(base: Survey, wanted: Iterable[str], unit: str = "cpu") -> tuple[dict[str, Recipe], dict[str, str]]:
     """Which recipes an interpreter can follow, and why it cannot follow the others.
 
     Args:
         base: the interpreter.
         wanted: runtimes that have recipes.
+        unit: of the device.
     """
-    known = recipes()
+    known = recipes(unit)
     found: dict[str, Recipe] = {}
     refused: dict[str, str] = {}
     for name in wanted:
@@ -54,9 +60,7 @@ def choose(base: Survey, wanted: Iterable[str]) -> tuple[dict[str, Recipe], dict
 
 def fault(base: Survey, recipe: Recipe) -> str:
     """Why a recipe's packages cannot be installed there; empty when nothing speaks against it."""
-    machine = base.machine if base.bits != 32 or base.machine.startswith("arm") else f"32-bit {base.machine}"
-    if base.bits == 32 and base.machine == "aarch64":
-        machine = "armv7l"  # a 64-bit kernel under a 32-bit system, as older Raspberry Pi OS has it
+    machine = base.system
     if machine not in recipe.machines:
         return f"has no wheel for {machine or 'this machine'}"
     if base.version < max(recipe.oldest, OLDEST):
@@ -69,6 +73,6 @@ def fault(base: Survey, recipe: Recipe) -> str:
 
 
 def bare(found: Iterable[Recipe]) -> list[str]:
-    """Names of the packages of recipes, without versions, each once."""
+    """Names of the packages of recipes with their extras, without versions, each once."""
     named = [package for recipe in found for package in recipe.packages]
-    return list(dict.fromkeys(re.split(r"[^A-Za-z0-9._-]", package, maxsplit=1)[0] for package in named))
+    return list(dict.fromkeys(re.split(r"[^A-Za-z0-9._,\[\]-]", package, maxsplit=1)[0] for package in named))

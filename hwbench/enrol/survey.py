@@ -14,7 +14,7 @@ from ..cache import Cache
 from ..channels import Channel
 from ..errors import DeviceError
 from ..island import zipapp
-from ..runtimes import Recipe
+from ..runtimes import Recipe, system_machine
 from ..worker.meters import vcgencmd
 from ..worker.meters.sampler import pmic_power, tegrastats_power
 from ..worker.survey import gpus
@@ -33,7 +33,7 @@ class Survey:
     Attributes:
         executable: absolute path of the interpreter.
         python: its version.
-        machine: ``"aarch64"``, ``"x86_64"``, ``"armv7l"``, …
+        machine: ``"aarch64"``, ``"x86_64"``, ``"armv7l"``, … as the kernel has it.
         bits: of its addresses; 32 on a 32-bit system whatever the processor is.
         libc: ``"glibc 2.36"``; empty on musl.
         home: the user's folder.
@@ -69,6 +69,11 @@ class Survey:
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
     @property
+    def system(self) -> str:
+        """The machine that wheels and binaries there are built for."""
+        return system_machine(self.machine, self.bits)
+
+    @property
     def offers(self) -> tuple[str, ...]:
         """``python:NAME`` for each module, and for what a module stands for."""
         names = {*self.modules, *(other for name, other in stand_ins().items() if name in self.modules)}
@@ -94,8 +99,9 @@ def stand_ins() -> dict[str, str]:
     found: dict[str, str] = {}
     for runtime in runtimes.known().values():
         recipe: Recipe | None = getattr(runtime, "recipe", None)
-        for way in recipe.ways() if recipe else ():
-            found |= way.stands_for
+        for unit in (recipe, *recipe.on.values()) if recipe else ():
+            for way in unit.ways():
+                found |= way.stands_for
     return found
 
 

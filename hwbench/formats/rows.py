@@ -54,6 +54,7 @@ latency_anchored_s float latency_s/anchored
 latency_anchored_low_s float latency_s/anchored_low
 latency_anchored_high_s float latency_s/anchored_high
 anchor_ref text latency_s/anchor_ref
+anchor_ref_s float latency_s/anchor_ref_s
 sessions int latency_s/sessions
 samples int latency_s/samples
 latency_p90_s float latency_s/percentiles/p90

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DeviceError, UsageError
 from .evaluate import Fitted, Guess
-from .examples import Example, gather
+from .examples import Example, at_batch_one, gather
 from .networks import PROBE
 from .transfer import FEWEST, MOST, Adaptation, choose, enough
 from .transferred import trivial
@@ -26,7 +26,7 @@ BATCH = 2
 SHOWN = 3  # reasons in an error
 PRESET = "quick"
 Measure = Callable[[Sequence[str]], tuple[Sequence[Example], Mapping[str, str]]]
-"""From names to what was measured of them, and why the others were not, by name or identity."""
+"""From names to what was measured of them, and why the others were not, by name or by :attr:`Example.network`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +90,18 @@ def adapt(
             f"{samples} networks cannot adapt a predictor; {FEWEST} to {MOST} can.",
             remedy=f"Give --samples {min(max(samples, FEWEST), MOST)}.",
         )
-    pool = {example.identity: example for example in candidates if example.family != PROBE}
+    pool = {example.network: example for example in candidates if example.family != PROBE}
     guesses = {identity: source.guess(example.kernels) for identity, example in pool.items()}
     found: list[Example] = []
     missing: list[str] = []
     half_widths: list[float] = []
     why: dict[str, str] = {}
     while len(found) < samples and len(missing) < samples and not enough(half_widths, precision):
-        wanted = _next(pool, guesses, [each.identity for each in found], missing, samples - len(found))
+        wanted = _next(pool, guesses, [each.network for each in found], missing, samples - len(found))
         if not wanted:
             break
         measured, reasons = measure([pool[identity].name for identity in wanted])
-        answered = {each.identity: each for each in measured}
+        answered = {each.network: each for each in measured}
         why |= {name: reasons.get(name) or reasons.get(pool[name].name, "it was not measured") for name in wanted}
         found += [answered[identity] for identity in wanted if identity in answered]
         missing += [identity for identity in wanted if identity not in answered]
@@ -147,8 +147,8 @@ def _trivial_errors(
     found: Sequence[Example], pool: Mapping[str, Example], guesses: Mapping[str, Guess]
 ) -> dict[str, float]:
     """Mean relative error of the trivial ways, each network foretold by the others."""
-    sources = [pool[each.identity] for each in found]
-    source_s = np.array([guesses[each.identity].latency_s for each in found])
+    sources = [pool[each.network] for each in found]
+    source_s = np.array([guesses[each.network].latency_s for each in found])
     measured = np.array([each.latency_s for each in found])
     errors: dict[str, list[float]] = {}
     for i in range(len(found)):
@@ -181,6 +181,7 @@ def on_target(target: Target, *, store: Store, preset: str = PRESET, progress: P
                 raise faults[0].error  # the next network would fail alike
             failed = {fault.model.name: fault.error.message for fault in faults}
         found = gather(store, target, names)
-        return found.examples, {**failed, **found.left_out}
+        left_out = {at_batch_one(identity, target.batch): why for identity, why in found.left_out.items()}
+        return found.examples, {**failed, **left_out}
 
     return measure

@@ -13,6 +13,7 @@ from ..caveats import Caveat
 from ..errors import UsageError
 from ..kernel import Kernel
 from ..target import Target
+from . import file
 from .adapt import adapted_to
 from .evaluate import Own
 from .graph import graph_of
@@ -139,5 +140,20 @@ class AdaptedPredictor:
 
 def opened(path: Path | str) -> Predictor | AdaptedPredictor:
     """Read a predictor's file, adapted or not. Raises UsageError for one that is damaged, foreign or too new."""
-    predictor = Predictor.read(path)
+    predictor = file.read(Path(path))
     return AdaptedPredictor.of(predictor) if KEY in predictor.about else predictor
+
+
+def trained(path: Path | str) -> Predictor:
+    """Read the file of a predictor that was trained on its own target.
+
+    Raises:
+        UsageError: it was adapted from another target's, or it cannot be read.
+    """
+    found = opened(path)
+    if isinstance(found, AdaptedPredictor):
+        raise UsageError(
+            f"{path} speaks of {found.target}: it was adapted from a predictor of {found.source.target}.",
+            remedy=f"Give the file of the predictor of {found.source.target}, or train one of {found.target}.",
+        )
+    return found

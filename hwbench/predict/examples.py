@@ -31,6 +31,7 @@ CLOSES = (0.85, 1.18)
 0.94 to 1.03 for 21 catalog networks (``docs/methodology.md``)."""
 HEAVY = views.TOO_HEAVY  # profiled over plain: beyond, layers are not to be trusted
 UNSTEADY_WEIGHT = 0.25  # of a network none of whose sessions came to a steady state
+LESS = frozenset({"tf32", "bf16", "fp16"})  # that runtimes compute in where they are asked to, whatever a file holds
 GENERATED_FOR = "; generated for "
 """In the note of a network of single kernels: behind it stand the identities of the networks, as JSON."""
 SPREAD = 0.02  # standard error of the log total from which a network counts less: what a predictor may be off by
@@ -87,6 +88,11 @@ class Example:
     generated_for: tuple[str, ...] = ()
 
     @property
+    def network(self) -> str:
+        """Its identity at batch 1, by which targets of different batches know it."""
+        return at_batch_one(self.identity, Target.parse(self.target).batch)
+
+    @property
     def latency_s(self) -> float:
         """Un-profiled latency: the geometric mean over the campaigns that measured it."""
         return float(np.exp(np.mean(np.log(self.totals_s))))
@@ -105,6 +111,18 @@ class Example:
     def macs(self) -> int:
         """Multiply-accumulates of all kernels."""
         return sum(kernel.cost().known_macs for kernel in self.kernels)
+
+
+def at_batch_one(identity: str, batch: int) -> str:
+    """``name@1x3x224x224`` from ``name@4x3x224x224``; as it is where an input's leading size holds no such batch."""
+    name, at, shapes = identity.rpartition("@")
+    try:
+        parted = [[int(size) for size in shape.split("x")] for shape in shapes.split(",")]
+    except ValueError:  # an input without dimensions
+        return identity
+    if any(leading % batch for leading, *_ in parted):
+        return identity
+    return name + at + ",".join("x".join(map(str, (leading // batch, *rest))) for leading, *rest in parted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +147,27 @@ class Gathered:
 def gather(store: Store, target: Target, names: Sequence[str] = ()) -> Gathered:
     """Examples from everything that a store holds of a target.
 
-    Sessions of other conditions (versions, governor) than the newest one's are left out, and so are networks whose
-    layers do not add up; networks in doubt are kept with a smaller weight.
+    Sessions of other conditions (versions, governor) than the newest one's are left out, those that computed in another
+    precision than the target's, and networks whose layers do not add up; networks in doubt are kept with a smaller
+    weight. Where a path or a factory stood for several networks, it is the one that was profiled last.
 
     Args:
         names: only these, by name or identity; all when empty.
     """
     sessions = store.sessions(target=target, arrays=True)
-    wanted = [s for s in sessions if s.pass_ in ("latency", "layers") and _is_meant(s.model, names)]
+    meant = [s for s in sessions if s.pass_ in ("latency", "layers") and _is_meant(s.model, names)]
+    foreign = {  # by what ran: not every session of it tells its precision
+        (s.model.identity, s.model.sha256): precision
+        for s in meant
+        if not computes_in(precision := _precision(s), target.precision)
+    }
+    wanted = [s for s in meant if (s.model.identity, s.model.sha256) not in foreign]
+    left_out = {name: f"it computes in {found}, not in {target.precision}" for (name, _), found in foreign.items()}
     if not wanted:
-        return Gathered((), {})
+        return Gathered((), left_out)
     newest = max(wanted, key=lambda session: session.started_at)
     current = _conditions(newest)
     by_model: dict[str, list[Session]] = defaultdict(list)
-    left_out: dict[str, str] = {}
     for session in wanted:
         if _conditions(session) == current:
             by_model[session.model.identity].append(session)
@@ -152,7 +177,7 @@ def gather(store: Store, target: Target, names: Sequence[str] = ()) -> Gathered:
     slope = reading.fit_slope([totals for totals, _ in read.values() if totals] or [_any(read)])
     beta = Beta.pooled(session.data.get("beta") for session in wanted)
     energies = {
-        s.model.identity: s.data
+        (s.model.identity, s.model.sha256): s.data
         for s in sessions
         if s.pass_ == "energy" and s.data.get("net_j", 0.0) > 0 and steady(s.environment) == steady(newest.environment)
     }
@@ -163,10 +188,18 @@ def gather(store: Store, target: Target, names: Sequence[str] = ()) -> Gathered:
         if isinstance(example, str):
             left_out[identity] = example
             continue
-        examples.append(_with_energy(example, energies.get(identity)))
+        examples.append(_with_energy(example, energies.get((identity, example.sha256))))
     probe = next((example for example in examples if example.name == ceilings.NAME), None)
     networks = tuple(example for example in examples if example is not probe)
     return Gathered(networks, left_out, _device(newest), slope, ceilings.of(probe))
+
+
+def computes_in(precision: str, meant: str) -> bool:
+    """Whether what a session says that it computes in is what a target means; one that says nothing is believed.
+
+    A network without weights is said to compute in fp32 by sessions that go by weights, where it computes in less.
+    """
+    return precision in ("", meant) or (precision == "fp32" and meant in LESS)
 
 
 def _any(read: Mapping[str, tuple[list[Reading], list[Reading]]]) -> list[Reading]:
@@ -182,10 +215,19 @@ def _conditions(session: Session) -> str:
     return json_sha256([steady(session.environment), anchor])
 
 
+def _precision(session: Session) -> str:
+    return str((session.data.get("info") or {}).get("precision") or "")
+
+
 def _read(sessions: Sequence[Session]) -> tuple[list[Reading], list[Reading]]:
-    """The latency pass's sessions and the layers pass's, blocks that were preempted set aside."""
-    totals = [session for session in sessions if session.pass_ == "latency"]
-    layers = views.alike([session for session in sessions if session.pass_ == "layers"])
+    """The latency pass's sessions and the layers pass's, blocks that were preempted set aside.
+
+    A file's path may have held other networks before: both passes are of what the last layers session ran.
+    """
+    layers = [session for session in sessions if session.pass_ == "layers" and session.data.get("layers")]
+    ran = {layers[-1].model.sha256} if layers else {session.model.sha256 for session in sessions}
+    totals = [session for session in sessions if session.pass_ == "latency" and session.model.sha256 in ran]
+    layers = views.alike([session for session in layers if session.model.sha256 in ran])
     return reading.read(totals), reading.read(layers)
 
 

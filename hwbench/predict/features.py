@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from ..kernel import Kernel, Tensor
+from ..kernel import Cost, Kernel, Tensor
+from .pools import Sizes, called_window
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -38,6 +39,8 @@ LANES = (1, 8, 16)
 Which one holds is found from the rows."""
 SHUFFLES = frozenset({"depthtospace", "spacetodepth", "pixelshuffle", "pixelunshuffle"})
 """Transposes by another name, of single elements."""
+LOOKUPS = frozenset({"gather", "embedding", "embeddinglookup"})
+"""Operators that read of a table the rows that they are asked for, and nothing else."""
 WORK = ("one", "macs", "input", "output", "param", "spilled", "far_param", "steps", "curved")
 FREE = frozenset({"", "none", "relu", "relu6", "clip", "relun1to1"})
 """Fused activations that cost nothing beside what they are fused into: comparisons. The results of any other,
@@ -126,10 +129,18 @@ def describe_network(kernels: Sequence[Kernel]) -> Described:
     return Described(found, traits, macs, work, np.tile(np.array(company), (len(found), 1)))
 
 
+def cost_of(kernel: Kernel) -> Cost:
+    """What a kernel does, where ``param_bytes`` are those that it reads: a look-up reads no more than it writes."""
+    cost = kernel.cost()
+    if plain_name(kernel.op) not in LOOKUPS:
+        return cost
+    return replace(cost, param_bytes=min(cost.param_bytes, cost.output_bytes))
+
+
 @functools.lru_cache(65536)
 def describe(kernel: Kernel) -> Description:
     """One kernel on its own."""
-    cost = kernel.cost()
+    cost = cost_of(kernel)
     products = cost.macs or 0
     data = [t for t in kernel.inputs if not t.constant]
     out = kernel.outputs[0] if kernel.outputs else (data or list(kernel.inputs) or [Tensor(())])[0]
@@ -164,7 +175,7 @@ def describe(kernel: Kernel) -> Description:
     elif kernel.attribute("perm") is not None:
         traits |= _transposition(kernel)
     elif kernel.kind in ("pool", "resize") and len(out.shape) > 2:
-        window, strides = _ints(kernel, "kernel_shape", 1), _ints(kernel, "strides", 1)
+        window, strides = _window(kernel) or ((1,), (1,))
         traits |= {"area": _log(math.prod(window)), "stride": float(strides[0]), "height": float(out.shape[-2]),
                    "width": float(out.shape[-1]), "positions": _log(math.prod(out.shape[2:]))}  # fmt: skip
     return Description(
@@ -221,9 +232,8 @@ def _steps(kernel: Kernel, group: str, out: Tensor) -> float:
         unrolled = BLOCKED not in kernel.layout and _area(kernel) > 1
         return out.numel / out.shape[1] * _channels(kernel, out) * _area(kernel) if unrolled else 0.0
     if kernel.kind == "pool":
-        window = kernel.attribute("kernel_shape")
-        taps = out.numel * _area(kernel)
-        return float(taps if window is not None else max((t.numel for t in kernel.inputs), default=0))
+        window = _window(kernel)
+        return float(out.numel * math.prod(window[0]) if window else max((t.numel for t in kernel.inputs), default=0))
     if plain_name(kernel.op) in SHUFFLES or plain_name(kernel.op) == "prelu":
         return float(out.numel)
     if group == "transpose":
@@ -244,6 +254,14 @@ def _channels(kernel: Kernel, out: Tensor) -> int:
 
 def _area(kernel: Kernel) -> int:
     return math.prod(_ints(kernel, "kernel_shape", 1))
+
+
+def _window(kernel: Kernel) -> tuple[Sizes, Sizes] | None:
+    """Window and strides of a pool; ``None`` where there is no window."""
+    if kernel.attribute("kernel_shape") is not None:
+        return _ints(kernel, "kernel_shape", 1), _ints(kernel, "strides", 1)
+    called = called_window(kernel)
+    return called and called[:2]
 
 
 def _convolution(kernel: Kernel, out: Tensor, macs: int) -> tuple[dict[str, float], tuple[float, ...]]:

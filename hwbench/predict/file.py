@@ -41,13 +41,15 @@ FORMAT, OLDEST = 2, 1
 read. In version 1 no example was generated for others."""
 HEAD, KERNELS, EXAMPLES, SAMPLES = "predictor.json", "kernels.parquet", "examples.parquet", "samples.parquet"
 MOST_BYTES, MOST_HEAD_BYTES, MOST_TREES = 512 << 20, 16 << 20, 32
+MOST_VALUES = 1 << 22  # in a column, those in lists counted; a few bytes of Parquet can stand for any number of them
 MOST_J = 1e12  # of one inference; no network draws as much, nor as little as one over it
 _AGAIN = "Train it again (hwbench predictor train), or copy it again from where it came."
 _BROKEN = (
     OSError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError,
-    RecursionError, NotImplementedError, RuntimeError, OverflowError,
+    RecursionError, NotImplementedError, RuntimeError, ArithmeticError, StopIteration, MemoryError,
 )  # fmt: skip
-"""What archives, JSON and Parquet raise when they are damaged; zipfile alone has six ways."""
+"""What archives, JSON and Parquet raise when they are damaged (zipfile alone has six ways), and what the sizes of a
+kernel that cannot be come to."""
 _EXAMPLE_TEXTS = ("identity", "name", "family", "target", "sha256", "environment", "energy_method")
 _EXAMPLE_NUMBERS = ("device_time_s", "weight", "energy_j", "energy_low_j", "energy_high_j")
 _EXAMPLE_LISTS = {
@@ -204,7 +206,12 @@ def _table(data: bytes, name: str, path: Path) -> Any:
     try:
         with pq.ParquetFile(io.BytesIO(data)) as file:
             groups = range(file.metadata.num_row_groups)
-            if sum(file.metadata.row_group(i).total_byte_size for i in groups) > MOST_BYTES:
+            size = sum(file.metadata.row_group(i).total_byte_size for i in groups)
+            values = [
+                sum(file.metadata.row_group(i).column(column).num_values for i in groups)
+                for column in range(file.metadata.num_columns)
+            ]
+            if size > MOST_BYTES or max(file.metadata.num_rows, *values, 0) > MOST_VALUES:
                 raise UsageError(f"{path}: {name} would fill the memory.", remedy=_AGAIN)
             table = file.read()
     except pa.ArrowException as error:

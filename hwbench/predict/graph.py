@@ -24,7 +24,7 @@ from ..target import Target
 if TYPE_CHECKING:
     from ..catalog.model import Model
 
-REVISION = 2  # of what the cache holds; 2: recurrent nodes and loops tell what they multiply, or that they cannot
+REVISION = 3  # of what the cache holds; 3: the precision is the session's own
 STAND_IN = "local-cpu"
 MOST_LAYERS = 200_000  # more than any network has; a cache file that says more is damaged
 _REMEMBERED: dict[tuple[object, ...], Graph] = {}
@@ -39,8 +39,8 @@ class Graph:
         name: the model's.
         identity: its name and the shapes of its inputs.
         layers: in executed order.
-        precision: that most weights have, as the artefact says; empty when it does not.
-        versions: of the runtime that made it.
+        precision: that it computes in, as the session says, or that its weights have; empty when nothing tells.
+        versions: of the runtime that made it, its own first.
         stand_in: why it was made on this machine and not on the target's device; empty where it was.
     """
 
@@ -74,12 +74,17 @@ def graph_of(
         timeout_s: of one job of the worker.
 
     Raises:
-        UsageError: unknown name, bad file, open shapes, or a runtime without a profiler.
+        UsageError: unknown name, bad file, open shapes, inputs of another form, or a runtime without a profiler.
         WorkerError: the runtime refuses the network.
     """
     from ..api import _model
 
     cache = cache or Cache.default()
+    if isinstance(model, str) and not isinstance(inputs, Mapping | None):
+        raise UsageError(
+            f"The inputs of {model} are given as a {type(inputs).__name__}, not as shapes by name.",
+            remedy='Write inputs={"NAME": (1, 3, 224, 224)}; tensors go with an nn.Module.',
+        )
     remembered = _file_key(model, target, inputs, cache)
     if remembered in _REMEMBERED:
         return _REMEMBERED[remembered]
@@ -87,7 +92,7 @@ def graph_of(
     runtime = runtimes.check(target)
     artifact = runtime.prepare(resolved, target, cache)
     found = _cached(resolved, artifact, target, cache, timeout_s)
-    if remembered is not None:
+    if remembered is not None and not found.stand_in:  # the device may be back at any time
         if len(_REMEMBERED) >= _MOST_REMEMBERED:
             _REMEMBERED.pop(next(iter(_REMEMBERED)))
         _REMEMBERED[remembered] = found
@@ -143,14 +148,14 @@ def _ask(model: Model, artifact: Artifact, target: Target, cache: Cache, timeout
                 f"{opened.runtime.name} does not tell which kernels it runs: {probe.get('why')}.",
                 remedy="A predictor needs a runtime that can profile; `hwbench doctor` tells which can.",
             )
-        worker.open("model", artifact, timeout_s, profile=True)
+        info = worker.open("model", artifact, timeout_s, profile=True)["info"]
         profile = worker.ask("finish", timeout_s, handle="model")
         layers = opened.runtime.layers(artifact, profile)
     if not layers:
         raise WorkerError(
             f"{opened.runtime.name} reported no layers of {model.name}.", remedy="Report it with the model's name."
         )
-    precision = str(artifact.spec.get("precision") or "")
+    precision = str(info.get("precision") or artifact.facts.get("precision") or "")
     return Graph(model.name, model.identity, tuple(layers), precision, dict(probe.get("versions") or {}))
 
 

@@ -20,6 +20,7 @@ from ..energy import FEATURES, FEWEST_NETWORKS, EnergyFit, LayerEnergy, NetworkE
 from ..estimate import t_quantile
 from ..kernel import Kernel
 from .examples import Example
+from .features import cost_of
 from .networks import PROBE
 
 FloatArray = npt.NDArray[np.float64]
@@ -169,7 +170,7 @@ class EnergyModel:
 
 @functools.lru_cache(65536)
 def _work(kernel: Kernel) -> tuple[float, float]:
-    cost = kernel.cost()
+    cost = cost_of(kernel)
     return math.nan if cost.macs is None else float(cost.macs), float(cost.moved_bytes)
 
 

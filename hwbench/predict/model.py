@@ -217,6 +217,15 @@ class Fitted:
         """Latency of the network, and the sd of its log."""
         return self.correction.total_s(float(guess.kernel_s.sum()), len(guess.kernel_s)), network_sd(guess, groups)
 
+    @property
+    def votes(self) -> float:
+        """How many families were held out: each has one vote about intervals."""
+        return math.fsum(weight for _, weight in self.scores)
+
+    def reaches(self, level: float) -> bool:
+        """Whether so many families voted that :meth:`factor` is a quantile, not merely the largest score there was."""
+        return self.votes > 0.0 and level * (1.0 + 1.0 / self.votes) <= 1.0 + 1e-9
+
     def factor(self, level: float) -> float:
         """How many sds an interval of that level reaches: the conformal quantile over held-out networks.
 
@@ -227,8 +236,7 @@ class Fitted:
             return 1.96
         scores, weights = np.array(self.scores).T
         order = np.argsort(scores)
-        votes = float(weights.sum())  # one for each family
-        wanted = min(level * (1.0 + 1.0 / max(votes, 1.0)), 1.0) * votes
+        wanted = min(level * (1.0 + 1.0 / max(self.votes, 1.0)), 1.0) * self.votes
         reached = np.searchsorted(np.cumsum(weights[order]), wanted - 1e-9)
         return float(scores[order][min(int(reached), len(order) - 1)])
 
@@ -242,9 +250,14 @@ def network_sd(guess: Guess, groups: npt.NDArray[np.str_]) -> float:
 
 
 def import_lightgbm() -> Any:
-    """LightGBM, or the error that says how to get it."""
+    """LightGBM. Raises MissingDependency without it, or without the OpenMP library that its wheel does not bring."""
     try:
         import lightgbm
     except ImportError as error:
         raise MissingDependency("Predictors need lightgbm.", remedy="pip install 'hwbench[predict]'") from error
+    except OSError as error:
+        raise MissingDependency(
+            f"lightgbm cannot be loaded: {error}.",
+            remedy="It needs OpenMP: apt install libgomp1 on Debian and Ubuntu, brew install libomp on macOS.",
+        ) from error
     return lightgbm

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..cache import Cache
@@ -18,12 +18,15 @@ from ..errors import UsageError
 from ..kernel import Kernel, Layer, live_bytes
 from ..target import Target
 from .ceilings import Ceilings
-from .examples import Example
+from .examples import Example, computes_in
 from .features import describe_network
 from .fit import fit
 from .graph import Graph, graph_of, without_data
 from .joules import EnergyEstimate, EnergyModel, NoEnergy, learn
 from .model import FOUND, INTERPOLATED, UNSEEN, Fitted
+
+if TYPE_CHECKING:
+    from .adapted import AdaptedPredictor
 
 LEVEL = 0.9
 STAND_IN_WIDENS = 1.5  # another CPU fuses and lays out otherwise; seen: NCHWc convolutions exist on x86 only
@@ -323,14 +326,14 @@ class Predictor:
             energy=energy
             if isinstance(energy, NoEnergy)
             else energy.estimate(names, kernels, guess.kernel_s, guess.sd, reach),
-            weights_bytes=sum(each.param_bytes for each in described.descriptions),
+            weights_bytes=sum(kernel.cost().param_bytes for kernel in kernels),
             live_activation_bytes=None if without_data(layers) else max(live_bytes(layers)),
             caveats=(*caveats, *self._doubts(latency_s, rows)),
         )
 
     def _doubts(self, latency_s: float, rows: Sequence[LayerEstimate]) -> list[Caveat]:
         found = doubts_of_figures(latency_s, rows, [e.latency_s for e in self.examples if not e.generated_for])
-        if len(self.fitted.scores) < 1.0 / (1.0 - LEVEL):
+        if not self.fitted.reaches(LEVEL):
             networks = len(self.examples) - len(self.generated_for)
             found.append(_caveat("few_networks", networks=networks, families=len(self.families)))
         return found
@@ -364,11 +367,15 @@ class Predictor:
         write(self, Path(path))
 
     @classmethod
-    def read(cls, path: Path | str) -> Predictor:
-        """Read a file of :meth:`write`. Raises UsageError for one that is damaged, foreign or of a newer format."""
-        from .file import read
+    def read(cls, path: Path | str) -> Predictor | AdaptedPredictor:
+        """Read a predictor's file: the adapted predictor from the file of one, which speaks of another target.
 
-        return read(Path(path))
+        Raises:
+            UsageError: it is damaged, foreign or of a newer format.
+        """
+        from .adapted import opened
+
+        return opened(path)
 
 
 def doubts_of_graph(graph: Graph, target: str, known: Mapping[str, Any]) -> tuple[float, list[Caveat]]:
@@ -377,13 +384,13 @@ def doubts_of_graph(graph: Graph, target: str, known: Mapping[str, Any]) -> tupl
     Args:
         graph: of the network.
         target: that the predictor speaks of.
-        known: versions of the runtime that it learnt from, the runtime's own first; empty where nothing is known.
+        known: versions of the runtime that it learnt from, in any order; empty where nothing is known.
 
     Raises:
         UsageError: the network computes in another precision.
     """
     meant = Target.parse(target)
-    if graph.precision and graph.precision != meant.precision and _quantised(graph.precision, meant.precision):
+    if not computes_in(graph.precision, meant.precision):
         raise UsageError(
             f"{graph.name} computes in {graph.precision}; the predictor is of {meant.precision} networks.",
             remedy=f"Measure it (hwbench profile … --on {meant.device}/{meant.runtime}), or predict the "
@@ -394,11 +401,11 @@ def doubts_of_graph(graph: Graph, target: str, known: Mapping[str, Any]) -> tupl
         widen *= STAND_IN_WIDENS
         caveats.append(_caveat("stand_in", why=graph.stand_in))
     known = known if isinstance(known, Mapping) else {}  # a file may say anything
-    runtime = next(iter(known), "")
-    if graph.versions and runtime and graph.versions.get(runtime) != known.get(runtime):
+    runtime = next(iter(graph.versions), "")  # a session tells the runtime's own version first
+    if runtime and known and graph.versions[runtime] != known.get(runtime):
         widen *= VERSION_WIDENS
-        found = f"{runtime} {graph.versions.get(runtime)}"
-        caveats.append(_caveat("other_version", found=found, known=f"{runtime} {known.get(runtime)}"))
+        learnt = f"{runtime} {known[runtime]}" if runtime in known else ", ".join(known)
+        caveats.append(_caveat("other_version", found=f"{runtime} {graph.versions[runtime]}", known=learnt))
     return widen, caveats
 
 
@@ -418,8 +425,3 @@ def doubts_of_figures(latency_s: float, rows: Sequence[LayerEstimate], seen_s: S
 def _caveat(code: str, **values: Any) -> Caveat:
     text, remedy = SENTENCES[code]
     return Caveat(code, text.format(**values), remedy)
-
-
-def _quantised(found: str, wanted: str) -> bool:
-    """Whether one of the two computes in integers and the other does not."""
-    return found.startswith(("int", "uint")) != wanted.startswith(("int", "uint"))

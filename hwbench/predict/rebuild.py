@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,6 +10,7 @@ from ..catalog.spaces.kernels import BINARY, FORMS, UNARY, Fields, Part, Shape
 from ..errors import UsageError
 from ..kernel import Kernel, Tensor
 from .features import plain_name
+from .pools import called_window
 
 FLOATS = frozenset({"float32", "float16", "bfloat16"})
 REACH = 2.0  # a neighbour's sizes are between half and twice the kernel's own
@@ -65,7 +65,8 @@ def part_of(kernel: Kernel, batch: int = 1) -> Part | None:
         if part is None or part.work.output != kernel.outputs[0].shape:
             return None
         return _for_one(part, batch)
-    except (UsageError, ValueError, TypeError, IndexError, KeyError):  # what it says of itself does not fit together
+    # What it says of itself does not fit together, or not enough to tell which axes are meant.
+    except (UsageError, ValueError, TypeError, IndexError, KeyError, StopIteration):
         return None
 
 
@@ -277,28 +278,17 @@ def _pool(kernel: Kernel, data: list[Tensor]) -> Part | None:
         return Part("global", _GLOBAL[op], (shape,))
     if op not in _POOLS or len(shape) != 4:
         return None
-    for window in _windows(kernel):
-        part = Part("pool", _POOLS[op], (shape, *window))
-        with contextlib.suppress(UsageError):
-            if part.work.output == kernel.outputs[0].shape:
-                return part
-    return None
+    window = _window(kernel)
+    return window and Part("pool", _POOLS[op], (shape, *window))
 
 
-def _windows(kernel: Kernel) -> list[tuple[Shape, Shape, Shape]]:
-    """Kernel, strides and even pads; as a call in Python gives them they may be single numbers or pairs."""
-    if kernel.attribute("kernel_shape") is not None:
-        top, left, bottom, right = _pads(kernel)
-        size = _pair(_ints(kernel, "kernel_shape", ()))
-        return [(size, _pair(_ints(kernel, "strides", size)), (top, left))] if (top, left) == (bottom, right) else []
-    args = _setting(kernel, "args") or ()
-    found: list[tuple[Shape, Shape, Shape]] = []
-    if args:
-        stride = args[1] if len(args) > 1 else args[0]
-        found.append(((args[0],) * 2, (stride,) * 2, ((args[2] if len(args) > 2 else 0),) * 2))
-    if len(args) >= 4:
-        found.append((args[:2], args[2:4], args[4:6] if len(args) >= 6 else (0, 0)))
-    return found
+def _window(kernel: Kernel) -> tuple[Shape, Shape, Shape] | None:
+    """Kernel, strides and even pads; ``None`` where there are none."""
+    if kernel.attribute("kernel_shape") is None:
+        return called_window(kernel)
+    top, left, bottom, right = _pads(kernel)
+    size = _pair(_ints(kernel, "kernel_shape", ()))
+    return (size, _pair(_ints(kernel, "strides", size)), (top, left)) if (top, left) == (bottom, right) else None
 
 
 def _resize(kernel: Kernel, data: list[Tensor]) -> Part | None:
@@ -386,7 +376,7 @@ def _fitted(part: Part, fields: list[Shape], moved: Callable[..., int]) -> Field
         if part.word == "up":
             fields[0] = (n, max(1, c // square) * square, h, w)
         else:
-            fields[0] = (n, c, max(1, h // factor) * factor, max(1, w // factor) * factor)
+            fields[0] = (n, c, -(-h // factor) * factor, -(-w // factor) * factor)
     elif part.form == "resize":
         before, after = part.fields[0][2:], fields[0][2:]
         fields[1] = tuple(max(1, round(b * n / a)) for a, b, n in zip(before, fields[1], after, strict=True))

@@ -13,6 +13,7 @@ from ..kernel import Kernel
 from ..lut.validate import Accuracy
 from . import nn_meter
 from .examples import Example
+from .features import cost_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -55,7 +56,7 @@ class Counts:
 
     @classmethod
     def of(cls, example: Example) -> Counts:
-        costs = [kernel.cost() for kernel in example.kernels]
+        costs = [cost_of(kernel) for kernel in example.kernels]
         return cls(
             latency_s=example.latency_s,
             rates=tuple(_arithmetic(k) if cost.macs else "" for k, cost in zip(example.kernels, costs, strict=True)),

@@ -171,8 +171,8 @@ def evaluate_transfer(
     Raises:
         UsageError: too few networks on both to adapt and to judge by.
     """
-    there = {example.identity: example for example in source_examples if example.family != PROBE}
-    here = [example for example in target_examples if example.identity in there]
+    there = {example.network: example for example in source_examples if example.family != PROBE}
+    here = [example for example in target_examples if example.network in there]
     if len(here) < samples + JUDGED:
         raise UsageError(
             f"{len(here)} networks are measured on both targets; {samples} to adapt with leave too few to judge by.",
@@ -180,10 +180,10 @@ def evaluate_transfer(
         )
     guesses = held_out(source_examples, here, fit or prices_fit, seed, progress)
     bed = _Bed(
-        tuple(there[example.identity] for example in here),
+        tuple(there[example.network] for example in here),
         tuple(here),
-        tuple(guesses[example.identity][0] for example in here),
-        tuple(guesses[example.identity][1] for example in here),
+        tuple(guesses[example.network][0] for example in here),
+        tuple(guesses[example.network][1] for example in here),
         samples,
     )
     random = np.random.default_rng(seed)
@@ -214,18 +214,18 @@ def held_out(
     families: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         families[example.family].append(example)
-    targets = {example.identity: example for example in wanted}
+    targets = {example.network: example for example in wanted}
     generated_for = {example.identity: example.generated_for for example in examples if example.generated_for}
     asked = {
         name: mine
         for name, held in families.items()
-        if (mine := [example for example in held if example.identity in targets])
+        if (mine := [example for example in held if example.network in targets])
     }
 
     def fold(name: str) -> dict[str, tuple[Guess, Guess]]:
         fitted = fit(trainers(examples, families[name], generated_for), seed)
         return {
-            example.identity: (fitted.guess(example.kernels), fitted.guess(targets[example.identity].kernels))
+            example.network: (fitted.guess(example.kernels), fitted.guess(targets[example.network].kernels))
             for example in asked[name]
         }
 

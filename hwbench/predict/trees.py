@@ -18,15 +18,21 @@ _OBJECTIVE = re.compile(r"objective=huber[a-z_0-9. :]{0,60}")
 _AGAIN = "Train it again (hwbench predictor train), or copy it again from where it came."
 _BY_NODE = ("split_feature", "threshold", "decision_type", "left_child", "right_child", "split_gain",
             "internal_value", "internal_weight", "internal_count")  # fmt: skip
+_WHOLES = ("split_feature", "decision_type", "left_child", "right_child")
+_FOREIGN = re.compile(r"[^\n\x20-\x7e]")
+_FIELD = re.compile(r"([a-z_]+)=([^=]*)")
+_WHOLE, _NUMBER = re.compile(r"-?[0-9]{1,9}"), re.compile(r"-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?")
 _BY_LEAF = ("leaf_value", "leaf_weight", "leaf_count")
 
 
 def checked(text: str, columns: int) -> str:
     """The text, when every tree in it is whole and looks at no column that is not there. Raises UsageError."""
+    if _FOREIGN.search(text):  # LightGBM ends a line at \r and the text at \0, where what is read here goes on
+        raise _damaged("it holds characters that no fit here writes")
     head, *parts = text.partition("\nend of trees")[0].split("\nTree=")
     if not head.startswith("tree\n") or not 0 < len(parts) <= MOST_TREES or "\nend of trees" not in text:
         raise _damaged("it is no model of LightGBM")
-    known = _fields(head)
+    known = _fields(head.removeprefix("tree\n"), "its head")
     for name, allowed in _HEAD.items():
         if known.get(name) not in allowed:
             raise _damaged(f"{name} is {known.get(name)!r}")
@@ -42,13 +48,24 @@ def checked(text: str, columns: int) -> str:
         place, _, body = part.partition("\n")
         if place != str(number):
             raise _damaged(f"tree {number} is missing")
-        _check_tree(_fields(body), columns, number)
+        _check_tree(_fields(body, f"tree {number}"), columns, number)
     # Sizes of trees are offsets into the text that the library trusts; it also reads a model without them.
     return re.sub(r"\ntree_sizes=[^\n]*", "", text)
 
 
-def _fields(text: str) -> dict[str, str]:
-    return {name: value for name, equals, value in (line.partition("=") for line in text.split("\n")) if equals}
+def _fields(text: str, where: str) -> dict[str, str]:
+    """The fields of a part, blank lines at its end left out.
+
+    Each stands on a line of its own, and once: which of two counts, and whether a part goes on behind a blank line, the
+    library decides in its own way. Raises UsageError.
+    """
+    found: dict[str, str] = {}
+    for line in text.rstrip("\n").split("\n"):
+        match = _FIELD.fullmatch(line)
+        if match is None or match[1] in found:
+            raise _damaged(f"{where} holds the line {line[:40]!r}")
+        found[match[1]] = match[2]
+    return found
 
 
 def _check_tree(fields: Mapping[str, str], columns: int, number: int) -> None:
@@ -64,7 +81,7 @@ def _check_tree(fields: Mapping[str, str], columns: int, number: int) -> None:
     for name in _BY_LEAF[1:]:
         _numbers(fields, name, leaves, where)
     nodes = {name: _numbers(fields, name, leaves - 1, where) for name in _BY_NODE}
-    if any(not 0 <= feature < columns or feature != int(feature) for feature in nodes["split_feature"]):
+    if any(not 0 <= feature < columns for feature in nodes["split_feature"]):
         raise _damaged(f"{where} looks at a column that is not there")
     if any(kind not in (0, 2, 4, 6, 8, 10) for kind in nodes["decision_type"]):
         raise _damaged(f"{where} splits in a way that no fit here does")
@@ -84,10 +101,10 @@ def _check_shape(left: list[int], right: list[int], leaves: int, where: str) -> 
 
 def _numbers(fields: Mapping[str, str], name: str, count: int, where: str) -> list[float]:
     words = fields.get(name, "").split(" ")
-    try:
-        found = [float(word) for word in words]
-    except ValueError:
-        raise _damaged(f"{name} of {where} holds what is no number") from None
+    form = _WHOLE if name in _WHOLES else _NUMBER  # of what Python reads as a number, the library reads some otherwise
+    if not all(map(form.fullmatch, words)):
+        raise _damaged(f"{name} of {where} holds what is no number")
+    found = [float(word) for word in words]
     if len(found) != count or not all(math.isfinite(value) for value in found):
         raise _damaged(f"{name} of {where} has {len(found)} numbers where {count} are expected")
     return found

@@ -87,6 +87,7 @@ class Recipe:
         newest: the last Python that has; ``None`` while they are kept up.
         machines: that have wheels.
         instead: what a system without such wheels may take in their place, with its own limits; ``None`` when nothing.
+        on: what another kind of compute unit takes in this one's place, by its name (``"cuda"``).
         why_not: of a machine that has wheels which are of no use, by machine.
         stands_for: module that these packages bring → module with the same interface that the runtime ``needs``.
         usual: whether it is installed where nobody says what to install.
@@ -97,6 +98,7 @@ class Recipe:
     newest: tuple[int, int] | None = None
     machines: frozenset[str] = MACHINES_64_BIT
     instead: Recipe | None = None
+    on: Mapping[str, Recipe] = field(default_factory=dict)
     why_not: Mapping[str, str] = field(default_factory=dict)
     stands_for: Mapping[str, str] = field(default_factory=dict)
     usual: bool = False
@@ -143,6 +145,18 @@ class Runtime(Protocol):
 
     def layers(self, artifact: Artifact, profile: Mapping[str, Any]) -> list[Layer]:
         """Layers aligned with ``profile["nodes"]`` (what the session's ``finish`` returned)."""
+
+
+def system_machine(machine: str, bits: int) -> str:
+    """What a system's wheels and binaries are built for.
+
+    Args:
+        machine: as the kernel has it (``uname -m``).
+        bits: of an address in the system's programs; 0 where it is not known.
+
+    A 64-bit kernel may carry a 32-bit system, as older Raspberry Pi OS has it.
+    """
+    return {"aarch64": "armv7l", "x86_64": "i686"}.get(machine, machine) if bits == 32 else machine
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ..cache import file_sha256
 from ..channels import Channel, Finished
 from ..device import Device
 from ..errors import DeviceError, MissingDependency, UsageError, WorkerError
+from . import system_machine
 from .benchmark_model import MAX_LOG_CHARS, Log, complaint, damaged, parse_log, parse_usage, shown
 from .benchmark_model_ops import Op, parse_proto, parse_tables, run_order
 
@@ -53,7 +54,16 @@ def architecture(machine: str) -> str:
 
 def machine_of(device: Device) -> str:
     """What a device's processor is called (``uname -m``), as far as is known before it was asked."""
-    return platform.machine() if device.kind == "local" else str(device.facts.get("machine", ""))
+    if device.kind == "local":
+        return system_machine(platform.machine(), 8 * struct.calcsize("P"))
+    return str(device.facts.get("machine", ""))
+
+
+def _system(channel: Channel, machine: str) -> str:
+    """What programs there are built for, where ``machine`` is what the kernel is; itself where it cannot be told."""
+    with suppress(DeviceError, ValueError):  # no getconf there, or an odd one
+        return system_machine(machine, int(channel.run(["getconf", "LONG_BIT"]).text[:9]))
+    return machine
 
 
 def binary_of(device: Device, machine: str = "") -> str:
@@ -121,6 +131,7 @@ class Tool:
             DeviceError: it cannot be brought there or started.
             WorkerError: it is another program.
         """
+        machine = _system(channel, machine)
         named = binary_of(device, machine)
         path, sha256 = _located(channel, device, named, machine)
         try:

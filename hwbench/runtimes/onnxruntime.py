@@ -38,7 +38,19 @@ class OnnxRuntime:
         Place("cpu"),
         Place("cuda", ("latency", "memory", "energy"), ("fp32", "tf32"), "the CUDA provider"),
     )
-    recipe = Recipe(("numpy>=1.21", "onnxruntime>=1.16"), usual=True)  # Source: its files on the index, in 2026
+    recipe = Recipe(  # Source: the files of both packages on their index, in 2026
+        ("numpy>=1.21", "onnxruntime>=1.16"),
+        usual=True,
+        on={
+            # The extras bring the CUDA libraries that it was built for, since 1.21; the session asks for TF32 or none
+            # by a provider option of 1.18.
+            "cuda": Recipe(
+                ("numpy>=1.21", "nvidia-ml-py>=12", "onnxruntime-gpu[cuda,cudnn]>=1.21"),
+                oldest=(3, 10),
+                machines=frozenset({"x86_64", "AMD64"}),
+            )
+        },
+    )
     session = Path(__file__).parent.parent / "worker" / "sessions" / "onnxruntime.py"
 
     def check(self, target: Target) -> None:

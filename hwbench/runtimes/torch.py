@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache, json_sha256
+from ..catalog.build import fingerprint
 from ..catalog.operators import describe, op_name
 from ..errors import MissingDependency, UsageError, WorkerError
 from ..kernel import UNTOLD, Kernel, Layer, Tensor, total_macs
@@ -51,6 +52,7 @@ class TorchRuntime:
         why_not={
             "aarch64": "its wheel for aarch64 is a CUDA build of 484 MB; export on this machine and run litert there"
         },
+        on={"cuda": Recipe(("numpy>=1.26", "nvidia-ml-py>=12", "torch>=2.4"), oldest=(3, 9))},
     )
     session = Path(__file__).parent.parent / "worker" / "sessions" / "torch.py"
 
@@ -87,7 +89,9 @@ class TorchRuntime:
         module, examples, rows = _traced(model, target)
         inputs = tuple((n, tuple(t.shape), d) for (n, _, d), t in zip(model.inputs, examples, strict=True))
         spec = {**model.builder, "versions": versions(*_PACKAGES)}
-        identity = {"spec": spec, "inputs": [[n, list(s), d] for n, s, d in inputs]}
+        identity: dict[str, Any] = {"spec": spec, "inputs": [[n, list(s), d] for n, s, d in inputs]}
+        if model.source in ("python", "module"):  # no name or version tells whether the code behind it has changed
+            identity["traced"] = [fingerprint(module), [[r.module, r.kernel.key, r.inputs, r.outputs] for r in rows]]
         rows = _cast(rows, _DTYPES.get(target.precision))
         macs = total_macs(row.kernel for row in rows)
         params = sum(p.numel() for p in module.parameters())

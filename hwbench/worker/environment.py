@@ -59,14 +59,28 @@ _ARM_CORES = {
 }  # fmt: skip
 
 
+def allowed() -> List[int]:
+    """The CPUs that this process may run on; of one that is pinned, those it is pinned to."""
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except AttributeError:  # macOS has none
+        return list(range(os.cpu_count() or 1))
+
+
 def describe(
-    sysfs: str = "/sys", procfs: str = "/proc", etc: str = "/etc", tool: Optional[str] = None
+    sysfs: str = "/sys",
+    procfs: str = "/proc",
+    etc: str = "/etc",
+    tool: Optional[str] = None,
+    cpus: Optional[List[int]] = None,
 ) -> Dict[str, Any]:
     """The environment as plain data, shaped as ``docs/results.md`` says.
 
     Args:
         sysfs, procfs, etc: roots; the process's own affinity and platform come from the system itself.
         tool: path of ``vcgencmd``; looked for when the roots are the system's own.
+        cpus: from :func:`allowed` before this process was pinned. Facts that must agree are those of all of them: the
+            few that it is pinned to are others every time, and their clocks and governors may be too.
 
     Returns:
         ``{"device": {…}, "versions": {"python", …}, "governor", "turbo", "clock_hz": {"now", "min", "max"} | None,
@@ -78,6 +92,7 @@ def describe(
     memory = _memory(procfs)
     tool = vcgencmd.find() if tool is None and sysfs == "/sys" else tool
     temp_c = thermal.temperature(sysfs)
+    cpus = allowed() if cpus is None else cpus
     return {
         "device": {
             "cpu_model": _cpu_model(cpuinfo, procfs),
@@ -85,8 +100,8 @@ def describe(
             or read_text(os.path.join(sysfs, "class", "dmi", "id", "product_name")),
             "cores": _cores(sysfs, cpuinfo),
             "threads": os.cpu_count(),
-            "threads_available": len(_affinity()),
-            "affinity": _affinity(),
+            "threads_available": len(cpus),
+            "affinity": allowed(),
             "cpu_quota": _cpu_quota(sysfs, procfs),
             "memory_bytes": memory.get("MemTotal"),
             "machine": platform.machine(),
@@ -97,9 +112,9 @@ def describe(
             **dict.fromkeys(("gpu_model", "gpu_driver", "gpu_power_limit_w", "gpu_ecc")),
         },
         "versions": {"python": platform.python_version(), "python_implementation": platform.python_implementation()},
-        "governor": _governor(sysfs),
+        "governor": _governor(sysfs, cpus),
         "turbo": _turbo(sysfs),
-        "clock_hz": _clock(sysfs, tool),
+        "clock_hz": _clock(sysfs, cpus, tool),
         "nominal_clock_hz": _nominal_clock(cpuinfo),
         "temp_c": vcgencmd.temperature(vcgencmd.ask(tool, "measure_temp")) if temp_c is None else temp_c,
         "temperatures": thermal.temperatures(sysfs),
@@ -142,9 +157,10 @@ def counters(procfs: str = "/proc", sysfs: str = "/sys") -> Dict[str, Optional[f
     return found
 
 
-def heat() -> Dict[str, Any]:
-    """What holds this device back and what has; ``throttling`` compares two of them."""
-    return thermal.heat("/sys", vcgencmd.find())
+def heat(sysfs: str = "/sys", procfs: str = "/proc") -> Dict[str, Any]:
+    """What holds this device back and what has, a CPU quota included; ``throttling`` compares two of them."""
+    held = thermal.heat(sysfs, vcgencmd.find() if sysfs == "/sys" else None)
+    return {**held, "quota_throttles": _quota_throttles(sysfs, procfs)}
 
 
 def cool_down() -> Optional[Dict[str, Any]]:
@@ -155,6 +171,9 @@ def cool_down() -> Optional[Dict[str, Any]]:
 def throttling(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str]:
     """Why what ran between two :func:`heat` was slowed: at either end or meanwhile; [] when nothing says so."""
     found = [*(before.get("throttled") or []), *thermal.taints(before, after)]
+    first, last = (each.get("quota_throttles") for each in (before, after))
+    if first is not None and last is not None and last > first:
+        found.append("CPU quota")
     return list(dict.fromkeys(found))
 
 
@@ -199,13 +218,6 @@ def _reach(env: Mapping[str, Any], field: str) -> Any:
 
 def _shown(value: Any) -> str:
     return "unknown" if value is None else str(value)
-
-
-def _affinity() -> List[int]:
-    try:
-        return sorted(os.sched_getaffinity(0))
-    except AttributeError:  # macOS has none
-        return list(range(os.cpu_count() or 1))
 
 
 def _field(cpuinfo: str, name: str) -> Optional[str]:
@@ -272,17 +284,29 @@ def _cores(sysfs: str, cpuinfo: str) -> Optional[int]:
     return len(seen) or None
 
 
-def _cpu_quota(sysfs: str, procfs: str) -> Optional[float]:
-    """Processors that the tightest cgroup (version 2) around this process allows, None for no limit."""
+def _cgroup_texts(sysfs: str, procfs: str, name: str) -> List[str]:
+    """A file of every cgroup (version 2) around this process, from the outermost to its own."""
     own = re.search(r"^0::(/\S*)$", read_text(os.path.join(procfs, "self", "cgroup")) or "", re.MULTILINE)
     parts = [part for part in (own.group(1) if own else "/").split("/") if part not in ("", "..")]
-    quotas = []
-    for depth in range(len(parts) + 1):
-        text = read_text(os.path.join(sysfs, "fs", "cgroup", *parts[:depth], "cpu.max")) or ""
-        limit = re.match(r"^([0-9]{1,15}) ([1-9][0-9]{0,14})$", text)
-        if limit:
-            quotas.append(int(limit.group(1)) / int(limit.group(2)))
-    return min(quotas, default=None)
+    folders = [os.path.join(sysfs, "fs", "cgroup", *parts[:depth]) for depth in range(len(parts) + 1)]
+    return [read_text(os.path.join(folder, name)) or "" for folder in folders]
+
+
+def _cpu_quota(sysfs: str, procfs: str) -> Optional[float]:
+    """Processors that the tightest cgroup around this process allows, None for no limit."""
+    texts = _cgroup_texts(sysfs, procfs, "cpu.max")
+    limits = [re.match(r"^([0-9]{1,15}) ([1-9][0-9]{0,14})$", text) for text in texts]
+    return min((int(limit.group(1)) / int(limit.group(2)) for limit in limits if limit), default=None)
+
+
+def _quota_throttles(sysfs: str, procfs: str) -> Optional[int]:
+    """Periods in which this process's cgroups had used up their CPU quota; None where none has a quota.
+
+    Source: Documentation/admin-guide/cgroup-v2.rst, nr_throttled of cpu.stat.
+    """
+    texts = _cgroup_texts(sysfs, procfs, "cpu.stat")
+    counts = [int(n) for text in texts for n in re.findall(r"^nr_throttled ([0-9]{1,18})$", text, re.MULTILINE)]
+    return sum(counts) if counts else None
 
 
 def _memory(procfs: str) -> Dict[str, int]:
@@ -310,31 +334,30 @@ def _hypervisor(cpuinfo: str, sysfs: str) -> Optional[bool]:
     return None if flags is None else "hypervisor" in flags.split()
 
 
-def _cpufreq(sysfs: str, name: str) -> List[str]:
-    """Distinct values of a cpufreq file over the processors this process may run on."""
-    own = _affinity()
+def _cpufreq(sysfs: str, name: str, cpus: List[int]) -> List[str]:
+    """Distinct values of a cpufreq file over some processors."""
     texts = [
-        read_text(os.path.join(cpu, "cpufreq", name)) for cpu in _cpus(sysfs) if int(os.path.basename(cpu)[3:]) in own
+        read_text(os.path.join(cpu, "cpufreq", name)) for cpu in _cpus(sysfs) if int(os.path.basename(cpu)[3:]) in cpus
     ]
     return sorted({text for text in texts if text})
 
 
-def _governor(sysfs: str) -> Optional[str]:
-    return ",".join(_cpufreq(sysfs, "scaling_governor")) or None
+def _governor(sysfs: str, cpus: List[int]) -> Optional[str]:
+    return ",".join(_cpufreq(sysfs, "scaling_governor", cpus)) or None
 
 
-def _clock(sysfs: str, tool: Optional[str] = None) -> Optional[Dict[str, Optional[float]]]:
-    """Highest current frequency, lowest minimum and highest maximum over this process's processors (kHz in sysfs).
+def _clock(sysfs: str, cpus: List[int], tool: Optional[str] = None) -> Optional[Dict[str, Optional[float]]]:
+    """Lowest minimum and highest maximum over ``cpus``, highest current frequency where this process is (kHz in sysfs).
 
     On a Raspberry Pi the firmware says what the clock is; cpufreq only what Linux asked it for.
     """
     found = {}
-    for name, file, pick in (
-        ("now", "scaling_cur_freq", max),
-        ("min", "scaling_min_freq", min),
-        ("max", "scaling_max_freq", max),
+    for name, file, pick, over in (
+        ("now", "scaling_cur_freq", max, allowed()),
+        ("min", "scaling_min_freq", min, cpus),
+        ("max", "scaling_max_freq", max, cpus),
     ):
-        values = [int(text) * 1000.0 for text in _cpufreq(sysfs, file) if re.match(r"^[0-9]{1,12}$", text)]
+        values = [int(text) * 1000.0 for text in _cpufreq(sysfs, file, over) if re.match(r"^[0-9]{1,12}$", text)]
         found[name] = pick(values) if values else None
     told = vcgencmd.clock(vcgencmd.ask(tool, "measure_clock", "arm"))
     found["now"] = found["now"] if told is None else told

@@ -1,7 +1,8 @@
 """What NVML tells of the GPU that ``cuda:N`` is: facts, clocks, throttling, memory, and who else is on it.
 
-CUDA numbers the GPUs that ``CUDA_VISIBLE_DEVICES`` leaves, the fastest first; NVML numbers all of them by their place
-on the bus. The CUDA driver's own library says which bus address an ordinal has, whatever the runtime under test is.
+CUDA numbers the GPUs that ``CUDA_VISIBLE_DEVICES`` leaves (by their place on the bus where ``CUDA_DEVICE_ORDER`` says
+so, as the host sets it, and otherwise the fastest first); NVML numbers all of them by that place. The CUDA driver's own
+library says which bus address an ordinal has, whatever the runtime under test is.
 Nothing here sets anything, and a fact that the driver does not tell is None.
 """
 
@@ -13,7 +14,7 @@ import re
 from typing import Any, Callable, Dict, List, Optional
 
 from .meters.meter import MeterError
-from .meters.nvml import start
+from .meters.nvml import sliced, start
 
 # Source: nvml.h, nvmlClocksEventReasons. What only says that nothing runs, or that someone set a clock, is no throttle.
 THROTTLES = {
@@ -75,6 +76,7 @@ class Gpu:
             else:
                 self._handle = nvml.nvmlDeviceGetHandleByIndex(int(listed) if listed.isdigit() else index)
             self.index = int(nvml.nvmlDeviceGetIndex(self._handle))  # in NVML's own order
+            self._sliced = sliced(nvml, self._handle)
         except nvml.NVMLError as error:
             raise MeterError(
                 f"NVML does not know cuda:{index} ({error})", "Check that `nvidia-smi -L` lists this GPU."
@@ -95,7 +97,7 @@ class Gpu:
 
     def facts(self) -> Dict[str, Any]:
         """What stays as it is while a session runs, named for an environment's ``device``."""
-        memory, ecc, mig = self._ask("MemoryInfo"), self._ask("EccMode"), self._ask("MigMode")
+        memory, ecc = self._memory(), self._ask("EccMode")
         cuda = self._told(getattr(self._nvml, "nvmlSystemGetCudaDriverVersion", None))
         limit_mw = self._ask("EnforcedPowerLimit")
         return {
@@ -106,10 +108,14 @@ class Gpu:
             "gpu_memory_bytes": int(memory.total) if memory else None,
             "gpu_power_limit_w": None if limit_mw is None else limit_mw * 1e-3,
             "gpu_ecc": None if ecc is None else bool(ecc[0]),
-            "gpu_mig": None if mig is None else bool(mig[0]),
+            "gpu_mig": self._sliced,
             "gpu_persistence": _flag(self._ask("PersistenceMode")),
             "gpu_clock_hz": {"sm_max": self._clock("Max", _CLOCK_SM), "mem_max": self._clock("Max", _CLOCK_MEM)},
         }
+
+    def _memory(self) -> Any:
+        """NVML's ``total`` and ``used``; None for a GPU cut into MIG slices, which has them of all slices together."""
+        return None if self._sliced else self._ask("MemoryInfo")
 
     def _clock(self, which: str, kind: int) -> Optional[float]:
         mhz = self._ask(which + "ClockInfo", kind)
@@ -117,7 +123,8 @@ class Gpu:
 
     def state(self) -> Dict[str, Any]:
         """What changes: clocks, temperature, power (over about the last second) and why the clock is held down."""
-        power_mw, temperature = self._ask("PowerUsage"), self._ask("Temperature", _TEMPERATURE_GPU)
+        power_mw = None if self._sliced else self._ask("PowerUsage")  # of all slices together
+        temperature = self._ask("Temperature", _TEMPERATURE_GPU)
         return {
             "clock_hz": {"sm": self._clock("", _CLOCK_SM), "mem": self._clock("", _CLOCK_MEM)},
             "temp_c": None if temperature is None else float(temperature),
@@ -133,8 +140,8 @@ class Gpu:
         return None if bits is None else ["GPU " + name for bit, name in THROTTLES.items() if bits & bit]
 
     def used_bytes(self) -> Optional[int]:
-        """Memory of the GPU that is taken, by anyone."""
-        memory = self._ask("MemoryInfo")
+        """Memory of the GPU that is taken, by anyone; None where it is not told."""
+        memory = self._memory()
         return int(memory.used) if memory else None
 
     def processes(self) -> Optional[Dict[int, Optional[int]]]:

@@ -20,6 +20,7 @@ class Jobs:
 
     def __init__(self, protocol: int) -> None:
         self._protocol = protocol
+        self._allowed = environment.allowed()  # of the whole process: hello pins it to some of them
         self._module: Any = None
         self._clock: timing.Clock = time.perf_counter_ns
         self._open: Dict[str, Any] = {}
@@ -57,8 +58,7 @@ class Jobs:
         """
         settings = settings or {}
         self._on(settings)
-        # A GPU's driver and tracer have threads of their own beside the one that launches.
-        chosen = affinity.pin(threads if self._unit == "cpu" else max(2, threads), cpus)
+        chosen = affinity.pin(affinity.needed(threads, self._unit), cpus)
         self._module = importlib.import_module(".sessions." + session, __package__)
         # A session module may bring its own clock: the fake one does, and its tests are exact.
         self._clock = getattr(self._module, "clock_ns", time.perf_counter_ns)
@@ -166,7 +166,10 @@ class Jobs:
         self._open.pop(handle).close()
 
     def do_memory(self, model: Dict[str, Any], settings: Dict[str, Any], runs: int = 5) -> Dict[str, Any]:
-        """Peak memory of loading and running one model; meant for a fresh process, before anything else is opened."""
+        """Peak memory of loading and running one model; meant for a fresh process, before anything else is opened.
+
+        Where the process's peak cannot be set back first, it may be of an earlier time: then there is no number.
+        """
         self._on(settings)
         used = self._gpu.used_bytes() if self._gpu else None  # before anything of this process is there
         peak = PeakMemory()
@@ -176,8 +179,9 @@ class Jobs:
         held = peak.read()
         result = {
             "baseline_bytes": held["baseline_bytes"],
-            "peak_bytes": held["over_baseline_bytes"],  # over the baseline: what the model added
-            "method": held["method"],
+            "peak_bytes": held["over_baseline_bytes"] if held["reset"] else None,  # what the model added
+            "method": held["method"] if held["reset"] else "this system cannot set the peak of a process back",
+            "reset": held["reset"],
             "weights_bytes": session.info.get("weights_bytes"),
             "device_bytes": None,
         }
@@ -206,7 +210,7 @@ class Jobs:
 
     def do_environment(self) -> Dict[str, Any]:
         """What this process runs on; of a GPU, the facts too and what else computes there."""
-        described, more = environment.describe(), gpu.environment(self._unit)
+        described, more = environment.describe(cpus=self._allowed), gpu.environment(self._unit)
         if not more:
             return described
         held = [*(described["throttled"] or []), *(more["throttled"] or [])]

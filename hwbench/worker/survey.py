@@ -55,10 +55,18 @@ def firmware(tool: Optional[str]) -> str:
 
 
 def gpus(text: str) -> List[Dict[str, Any]]:
-    """``[{"index", "name", "memory_bytes", "driver"}]`` of what nvidia-smi prints for :data:`GPU_QUERY`."""
-    rows = re.findall(r"^([0-9]{1,3}), ([^,\n]{1,120}), ([0-9]{1,9}), ([0-9.]{1,40})\s*$", text, re.MULTILINE)
+    """``[{"index", "name", "memory_bytes", "driver"}]`` of what nvidia-smi prints for :data:`GPU_QUERY`.
+
+    What it does not tell is None: a GPU that shares the board's memory has ``[N/A]`` there.
+    """
+    rows = re.findall(r"^([0-9]{1,3}), ([^,\n]{1,120}), ([^,\n]{1,40}), ([^,\n]{1,40}?)[ \t\r]*$", text, re.MULTILINE)
     return [
-        {"index": int(index), "name": name.strip(), "memory_bytes": int(mib) << 20, "driver": driver}
+        {
+            "index": int(index),
+            "name": name.strip(),
+            "memory_bytes": int(mib) << 20 if re.match(r"^[0-9]{1,9}$", mib) else None,
+            "driver": driver if re.match(r"^[0-9.]+$", driver) else None,
+        }
         for index, name, mib, driver in rows
     ]
 

@@ -25,7 +25,7 @@ ANCHOR_SAMPLES = 5
 # footprint.
 ANCHOR_DROPPED = 8
 MIN_BLOCKS = 5
-MAX_BLOCKS = 60  # to reach a floor in seconds: a very small model whose blocks are bounded would take thousands
+MAX_BLOCKS = 60  # of a profile, to reach a floor in seconds: it holds an event for each layer of each of its samples
 INNER_LOOP_S = 20e-6  # methodology 3: below this a sample is the mean of a loop, and there are no tail percentiles
 MAX_BLOCK = 1000  # bounds what one block of a very small model puts on the wire
 MIN_SAMPLES_ON_BUDGET = 5  # methodology 3: the budget wins over the floors, but not below this
@@ -238,10 +238,13 @@ def anchor_group(anchor: Workload, clock: Clock) -> List[int]:
 def plan(typical_s: float, min_samples: int, min_s: float, budget_s: float, max_block: int) -> Tuple[int, int]:
     """(samples per block, blocks) for an inference of ``typical_s`` seconds.
 
-    The floors hold unless they would pass the budget; then at least ``MIN_SAMPLES_ON_BUDGET`` samples remain.
+    The floors hold unless they would pass the budget; then at least ``MIN_SAMPLES_ON_BUDGET`` samples remain. Where
+    blocks are bounded below ``MAX_BLOCK``, as a profile's are, the one in seconds ends at ``MAX_BLOCKS``.
     """
     per_block = min(max(1, round(BLOCK_S / typical_s)), max_block)
-    by_time = min(math.ceil(min_s / typical_s / per_block), MAX_BLOCKS)
+    by_time = math.ceil(min_s / typical_s / per_block)
+    if max_block < MAX_BLOCK:
+        by_time = min(by_time, MAX_BLOCKS)
     blocks = max(MIN_BLOCKS, math.ceil(min_samples / per_block), by_time)
     block_cost_s = (per_block + dropped_after_switch(typical_s)) * typical_s
     affordable = int(budget_s / block_cost_s)

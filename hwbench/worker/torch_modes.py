@@ -39,7 +39,10 @@ def _moved(tensor: Any, to: Dict[str, Any]) -> Any:
 def compiled(torch: Any, module: Any, mode: Any) -> Any:
     """The module under torch.compile; it compiles when it is first called."""
     config = torch._dynamo.config
-    config.accumulated_recompile_limit = config.cache_size_limit = RECOMPILE_LIMIT
+    config.cache_size_limit = RECOMPILE_LIMIT
+    # Its limit over all functions goes by another name in torch before 2.7.
+    renamed = hasattr(config, "accumulated_recompile_limit")
+    setattr(config, "accumulated_recompile_limit" if renamed else "accumulated_cache_size_limit", RECOMPILE_LIMIT)
     return torch.compile(module, mode=COMPILE_MODES[mode], dynamic=False)
 
 

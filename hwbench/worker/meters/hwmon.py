@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterable, List, Tuple
 
 from .meter import Finding
 from .sampled import SampledMeter
@@ -17,7 +17,11 @@ CHIPS = frozenset({"ina209", "ina219", "ina220", "ina226", "ina230", "ina231", "
 PERIOD_S = 0.1
 
 # Labels of rails that feed everything else. Source: NVIDIA Jetson Linux Developer Guide, "Power Monitor" tables.
-INPUT_RAIL = re.compile(r"^(VDD_IN|POM_5V_IN|VIN|VIN_SYS_5V0|VDD_5V_IN|5V_IN)$", re.IGNORECASE)
+# VIN_SYS_5V0 is none: on Jetson AGX Orin it feeds inputs and outputs and the memory, beside VDD_GPU_SOC and VDD_CPU_CV.
+# Source: its table of rails, and https://github.com/rbonghi/jetson_stats/issues/344.
+INPUT_RAIL = re.compile(r"^(VDD_IN|POM_5V_IN|VIN|VDD_5V_IN|5V_IN)$", re.IGNORECASE)
+# What another rail of the board feeds. Source: the same table, "VDDQ_VDD2_1V8AO power is also included in VIN_SYS_5V0".
+FED_RAIL = re.compile(r"^VDDQ_VDD2_1V8AO$", re.IGNORECASE)
 SUM = "sum"
 ABSENT = (
     "Wire an INA219, INA226 or INA3221 into the supply and load its driver (for example dtoverlay=i2c-sensor,ina219)."
@@ -35,15 +39,30 @@ def _rails(folder: str) -> Dict[str, Tuple[List[str], float]]:
         return {label or os.path.basename(folder): ([power], 1e-6)}
     rails: Dict[str, Tuple[List[str], float]] = {}
     for current in listed(folder, "curr"):
-        match = re.match(r"^curr([0-9]+)_input$", os.path.basename(current))
+        # An INA3221's curr4 is the sum of its three channels, and its in4 the first one's shunt voltage in µV.
+        # Source: Documentation/hwmon/ina3221.rst. The other chips have one channel.
+        match = re.match(r"^curr([1-3])_input$", os.path.basename(current))
         if match is None:
             continue
         number = match.group(1)
         voltage = os.path.join(folder, f"in{number}_input")
         if os.path.exists(voltage):
             label = read_text(os.path.join(folder, f"in{number}_label"))
-            rails[label or f"{os.path.basename(folder)}.{number}"] = ([voltage, current], 1e-6)
+            if label != "NC":  # nothing is connected to this one
+                rails[label or f"{os.path.basename(folder)}.{number}"] = ([voltage, current], 1e-6)
     return rails
+
+
+def whole(rails: Iterable[str]) -> Tuple[str, List[str]]:
+    """What stands for a board of some rails: ``(rail, [])``, or ``("sum", its parts)``.
+
+    Without an input rail the monitors of a board watch separate loads (Jetson AGX Xavier), so their sum is the board.
+    """
+    bare = {rail: rail.split("/")[-1] for rail in rails}
+    fed = [rail for rail, name in bare.items() if INPUT_RAIL.match(name)]
+    if fed or len(bare) == 1:
+        return (fed or list(bare))[0], []
+    return SUM, [rail for rail, name in bare.items() if not FED_RAIL.match(name)]
 
 
 def find(sysfs: str = "/sys") -> Finding:
@@ -64,10 +83,7 @@ def find(sysfs: str = "/sys") -> Finding:
         return Finding("hwmon", "board", "unreadable", "cannot read {}".format(", ".join(refused)), UNREADABLE)
     if not rails:
         return Finding("hwmon", "board", "absent", "hwmon has no INA219, INA226 or INA3221", ABSENT)
-    fed = [label for label in rails if INPUT_RAIL.match(label.split("/")[-1])]
-    rail = fed[0] if fed else next(iter(rails)) if len(rails) == 1 else SUM
-    # Without an input rail the monitors of a board watch separate loads (Jetson AGX Xavier), so their sum is the board.
-    parts = list(rails) if rail == SUM else []
+    rail, parts = whole(rails)
     meter = SampledMeter("hwmon", "board", rail, {"kind": "files", "rails": rails}, period_s, parts)
     reason = "sampled power of {}".format("the sum of " + ", ".join(parts) if parts else "rail " + rail)
     return Finding("hwmon", "board", "ok", reason, meter=meter)

@@ -14,7 +14,8 @@ UPDATE_PERIOD_S = 0.1
 
 NOT_INSTALLED = "pip install nvidia-ml-py (or hwbench[cuda]); it matters only on a machine with an NVIDIA GPU."
 NO_DRIVER = "Check that 'nvidia-smi' works; it matters only on a machine with an NVIDIA GPU."
-REFUSED = "Check that 'nvidia-smi -q -d POWER' shows power for this GPU; MIG slices and virtual GPUs have none."
+WHOLE = "Measure energy on a GPU that is not in MIG mode (`nvidia-smi -q -d MIG`), or leave the pass out."
+REFUSED = "Check that 'nvidia-smi -q -d POWER' shows power for this GPU; virtual GPUs have none."
 
 
 class NvmlMeter:
@@ -81,9 +82,19 @@ def find(nvml: Optional[Any] = None) -> List[Finding]:
     return [_find_one(nvml, index) for index in range(count)]
 
 
+def sliced(nvml: Any, handle: Any) -> Optional[bool]:
+    """Whether a GPU is cut into MIG slices, so that what it tells of itself is of all of them; None when not told."""
+    try:
+        return bool(nvml.nvmlDeviceGetMigMode(handle)[0])  # of current and pending mode
+    except (nvml.NVMLError, AttributeError):  # a GPU without MIG, or a module from before it
+        return None
+
+
 def _find_one(nvml: Any, index: int) -> Finding:
     name = f"nvml:{index}"
     try:
+        if sliced(nvml, nvml.nvmlDeviceGetHandleByIndex(index)):
+            return Finding(name, "gpu", "unreadable", f"GPU {index} counts the energy of all its MIG slices", WHOLE)
         meter = NvmlMeter(nvml, index)
         meter.read()
         return Finding(name, "gpu", "ok", "NVML energy counter", meter=meter)

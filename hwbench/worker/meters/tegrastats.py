@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from typing import List, Optional, Tuple
 
-from .hwmon import INPUT_RAIL, SUM
+from .hwmon import whole
 from .meter import Finding
 from .sampled import SampledMeter
 from .sampler import LONGEST_LINE, tegrastats_power
@@ -61,8 +61,7 @@ def find(path: Optional[str], line: str) -> List[Finding]:
     if not rails:
         reason = "tegrastats prints no power rail"
         return [Finding("tegrastats", "board", "absent", reason, "Read the INA3221 through hwmon, or a meter outside.")]
-    fed = [rail for rail in rails if INPUT_RAIL.match(rail)]
-    quoted = fed[0] if fed else SUM
+    quoted, parts = whole(rails)
     source = {"kind": "tegrastats", "tool": path, "period_s": PERIOD_S}
-    meter = SampledMeter("tegrastats", "board", quoted, source, PERIOD_S, [] if fed else list(rails))
+    meter = SampledMeter("tegrastats", "board", quoted, source, PERIOD_S, parts)
     return [Finding("tegrastats", "board", "ok", f"sampled power of rail {quoted}", meter=meter)]

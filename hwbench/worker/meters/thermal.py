@@ -55,13 +55,23 @@ def temperature(sysfs: str = "/sys") -> Optional[float]:
 
 
 def pi_word(sysfs: str = "/sys", tool: Optional[str] = None) -> Optional[int]:
-    """The firmware's throttle bits on a Raspberry Pi: from sysfs, which is quick, or from ``vcgencmd``."""
+    """The firmware's throttle bits on a Raspberry Pi: from ``vcgencmd``, or as the kernel polled them."""
+    told = vcgencmd.word(vcgencmd.ask(tool, "get_throttled"))
+    return polled(sysfs) if told is None else told
+
+
+def polled(sysfs: str = "/sys") -> Optional[int]:
+    """The throttle bits that a Raspberry Pi's kernel heard at its last poll; quick to read, and up to 2 s old.
+
+    Each poll has the firmware forget what happened, so bits 16-19 are since the poll before it, and not since boot.
+    Source: drivers/hwmon/raspberrypi-hwmon.c and drivers/firmware/raspberrypi.c of Raspberry Pi's kernel.
+    """
     for path in _pi_files(sysfs):
         try:
             return int(read_text(path) or "", 16)
         except ValueError:
             continue
-    return vcgencmd.word(vcgencmd.ask(tool, "get_throttled"))
+    return None
 
 
 def _pi_files(sysfs: str) -> List[str]:
@@ -88,10 +98,10 @@ def throttled(sysfs: str = "/sys", word: Optional[int] = None) -> Optional[List[
 
 def heat(sysfs: str = "/sys", tool: Optional[str] = None) -> Dict[str, Any]:
     """What :func:`taints` compares, read before and after a measurement; it takes milliseconds."""
-    word = pi_word(sysfs, tool)
+    told = vcgencmd.word(vcgencmd.ask(tool, "get_throttled"))
     return {
-        "throttled": throttled(sysfs, word),
-        "throttled_since_boot": None if word is None else vcgencmd.since_boot(word),
+        "throttled": throttled(sysfs, polled(sysfs) if told is None else told),
+        "throttled_since_boot": None if told is None else vcgencmd.since_boot(told),
         "throttle_events": throttle_events(sysfs),
     }
 
@@ -159,8 +169,9 @@ class Watch:
             self._clocks.append(1e3 * khz)
         if temp_c is not None:
             self._temps.append(temp_c)
-        for reason in throttled(self._sysfs, pi_word(self._sysfs)) or []:
-            self._seen[reason] = None
+        word = polled(self._sysfs)
+        meanwhile = [f"{name} meanwhile" for name in vcgencmd.since_boot(word or 0)]  # since a poll, seconds ago
+        self._seen.update(dict.fromkeys([*(throttled(self._sysfs, word) or []), *meanwhile]))
         self._due_s = self._now() + self.PERIOD_S
 
     def as_dict(self) -> Dict[str, Any]:

@@ -51,11 +51,13 @@ def _weights(path: str) -> Dict[str, Any]:
     return {"weights_bytes": sum(sizes), "precision": max(shares, key=lambda name: shares[name])}
 
 
-def _describe(path: str) -> Dict[str, Any]:
+def _describe(model: Dict[str, Any]) -> Dict[str, Any]:
+    """What the file's constants are; the host has read their precision where it says so (tflite-runtime cannot)."""
     try:
-        return _weights(path)
+        found = _weights(model["path"])
     except Exception:  # noqa: BLE001  # facts only; a file that cannot be read fails to load with its own message
-        return {"weights_bytes": None, "precision": "fp32"}
+        found = {"weights_bytes": None, "precision": None}
+    return {**found, "precision": (model.get("spec") or {}).get("precision") or found["precision"]}
 
 
 def _shape(kind: capi.TensorType) -> Tuple[int, ...]:
@@ -74,7 +76,7 @@ class CompiledSession:
         self._nodes: List[Dict[str, Any]] = []
         self._durations: List[np.ndarray] = []
         try:
-            self._open(model["path"], [tuple(i["shape"]) for i in model.get("inputs", ())], settings, profile)
+            self._open(model, settings, profile)
         except BaseException:
             self.close()
             raise
@@ -83,11 +85,11 @@ class CompiledSession:
         self._handles.append((kind, handle))
         return handle
 
-    def _open(self, path: str, shapes: List[Tuple[int, ...]], settings: Dict[str, Any], profile: bool) -> None:
-        api = self._api
+    def _open(self, file: Dict[str, Any], settings: Dict[str, Any], profile: bool) -> None:
+        api, shapes = self._api, [tuple(entry["shape"]) for entry in file.get("inputs", ())]
         threads, builtin = int(settings.get("threads", 1)), "builtin" in settings.get("options", {})
         environment = self._own("Environment", api.environment())
-        model = self._own("Model", api.make("CreateModelFromFile", environment, os.fsencode(path)))
+        model = self._own("Model", api.make("CreateModelFromFile", environment, os.fsencode(file["path"])))
         options, self._texts = api.options(threads, builtin, profile)
         self._own("Options", options)
         compiled = self._own("CompiledModel", api.make("CreateCompiledModel", environment, model, options))
@@ -114,7 +116,7 @@ class CompiledSession:
             "fallback": not whole.value and not builtin,
             "path": "compiled model",
             "threads": threads,
-            **_describe(path),
+            **_describe(file),
         }
 
     def _kinds(self, side: str, signature: c_void_p) -> List[capi.TensorType]:
@@ -200,16 +202,23 @@ class CompiledSession:
 class InterpreterSession:
     """Plain runs through the classic ``Interpreter``, where the compiled-model library cannot be used."""
 
-    def __init__(self, module: Any, path: str, settings: Dict[str, Any], why: str) -> None:
-        threads = int(settings.get("threads", 1))
-        self._interpreter = module.Interpreter(model_path=path, num_threads=threads)
+    def __init__(self, module: Any, model: Dict[str, Any], settings: Dict[str, Any], why: str) -> None:
+        threads, builtin = int(settings.get("threads", 1)), "builtin" in settings.get("options", {})
+        kernels = module.OpResolverType
+        self._interpreter = module.Interpreter(
+            model_path=model["path"],
+            num_threads=threads,
+            # XNNPACK is a default delegate of the others.
+            experimental_op_resolver_type=kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES if builtin else kernels.AUTO,
+        )
         self._interpreter.allocate_tensors()
         for index, detail in enumerate(self._interpreter.get_input_details()):
             data = _random(np.dtype(detail["dtype"]).name, tuple(int(n) for n in detail["shape"]), _SEED + index)
             self._interpreter.set_tensor(detail["index"], data)
         self.run: Callable[[], None] = self._interpreter.invoke
         self.info: Dict[str, Any] = {
-            "provider": "xnnpack", "path": module.__name__, "why": why, "threads": threads, **_describe(path),
+            "provider": "builtin ops" if builtin else "xnnpack", "path": module.__name__, "why": why,
+            "threads": threads, **_describe(model),
         }  # fmt: skip
 
     def collect(self) -> None:
@@ -332,4 +341,4 @@ def open(model: Dict[str, Any], settings: Dict[str, Any], profile: bool) -> Any:
         return CompiledSession(api, model, settings, profile)
     if profile:
         raise RuntimeError(f"operators cannot be timed: {why}")
-    return InterpreterSession(_interpreter(), model["path"], settings, why)
+    return InterpreterSession(_interpreter(), model, settings, why)
