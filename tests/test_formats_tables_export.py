@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hwbench.catalog.networks import find_space
 from hwbench.catalog.spaces import blocks
 from hwbench.catalog.spaces.space import Block, Gene, Slot, Space
-from hwbench.errors import DeviceError, LookupMiss, UsageError
+from hwbench.errors import LookupMiss, UsageError
 from hwbench.formats.tables import FORMATS, nas201, read_table, to_lookup_table, write_table
 from hwbench.kernel import Kernel, Tensor
 from hwbench.lut.table import Entry, LookupTable
@@ -552,7 +552,7 @@ def test_bad_requests(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not of 'fbnet'"):
         write_table(table, tmp_path / "x", "csv", space=find_space("fbnet"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(DeviceError):
+    with pytest.raises(UsageError, match="a part of that path is a file"):
         write_table(table, tmp_path / "file" / "x.csv", "csv")
 
 

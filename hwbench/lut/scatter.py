@@ -59,7 +59,7 @@ def require(path: Path) -> None:
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise UsageError(
             f"The plot cannot be written to '{path}': no such folder, or a folder itself.",
-            remedy="Give --plot the path of a file in a folder that exists.",
+            remedy="Give --plot a path in a folder that exists.",
         )
 
 
