@@ -128,7 +128,9 @@ def test_predict_a_model_of_the_fake_runtime(trained: Path, run: Run, monkeypatc
     code, out, _ = run("predict", "net2", "--with", trained, "--json", "--on", ON)
     assert code == 0
     (known,) = [e for e in Predictor.read(trained).examples if e.name == "net2"]
-    assert last_json(out)["latency_s"] == pytest.approx(known.latency_s, rel=0.1)
+    told = last_json(out)
+    assert told["latency_s"] == pytest.approx(known.latency_s, rel=0.1)
+    assert told["anchor_ref"] == Predictor.read(trained).about["anchor_ref"]
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def predict(
     predictor = opened(path)
     found = predictor.predict(model, inputs=inputs, on=on)
     if as_json:
-        terminal.json_line(found.as_dict())
+        terminal.json_line({**found.as_dict(), "anchor_ref": predictor.about.get("anchor_ref")})
         return
     _show_estimate(found, _conditions(predictor.about), everything=layers)
 
