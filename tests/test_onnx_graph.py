@@ -223,6 +223,23 @@ def test_a_folded_norm_leaves_the_convolution_its_weights_name() -> None:
     assert SourceGraph(_graph([node], [_weight("a.conv.weight", (4, 3, 1, 1))])).nodes[0].module == "a.conv"
 
 
+def test_maps_with_channels_last_are_told_in_neutral_order() -> None:
+    """ONNX Runtime's convolutions of halves on ARM, and of bytes everywhere."""
+    source = _graph(
+        [_node("Conv", ["x", "a.weight"], ["y"], "conv", pads=[1] * 4)], [_weight("a.weight", (5, 3, 3, 3))]
+    )
+    ran = _graph(
+        [_node("NhwcFusedConv", ["t", "w", "", "z"], ["u"], "conv", domain=MS, pads=[1] * 4, activation="Relu")],
+        [_weight("w", (5, 3, 3, 3))],
+    )
+    row = _row("conv", "NhwcFusedConv", [(1, 8, 6, 3), (5, 3, 3, 3), (1, 8, 6, 5)], (1, 8, 6, 5))
+    (layer,) = layers(SourceGraph(source), ran, [row])
+    assert (layer.module, layer.kernel.layout, layer.kernel.activation) == ("a", "nhwc", "Relu")
+    assert [t.shape for t in layer.kernel.inputs] == [(1, 3, 8, 6), (5, 3, 3, 3), (1, 5, 8, 6)]
+    assert layer.kernel.outputs[0].shape == (1, 5, 8, 6)
+    assert layer.kernel.cost().macs == 48 * 5 * 27
+
+
 def test_a_fusions_suffix_is_taken_off_slash_by_slash() -> None:
     source = SourceGraph(_graph([_node("Gemm", ["x", "w"], ["y"], "/a/b/Gemm")], [_weight("w", (3, 3))]))
     for name in ("/a/b/Gemm", "/a/b/Gemm/MatMulAddFusion", "/a/b/Gemm/One/Two", "y_nchwc"):

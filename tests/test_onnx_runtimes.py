@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,6 +198,74 @@ def test_a_quantised_file_says_that_it_is_and_keeps_its_macs(one: Bed, tmp_path:
     assert artifact.facts["params"] == 8 * 4 * 9
     assert macs_of(layers) == artifact.facts["macs"] == 64 * 8 * 4 * 9
     assert [layer.kernel.kind for layer in layers].count("conv") == 1
+
+
+def test_a_quantised_convolution_counts_whatever_the_order_of_its_maps(one: Bed, tmp_path: Path, cache: Cache) -> None:
+    """ONNX Runtime puts their channels last."""
+    scales = [numpy_helper.from_array(np.float32(0.02), "s"), numpy_helper.from_array(np.uint8(128), "z"),
+              numpy_helper.from_array(np.int8(0), "wz")]  # fmt: skip
+
+    def quantised(value: str) -> list[Any]:
+        return [
+            helper.make_node("QuantizeLinear", [value, "s", "z"], [f"{value}_q"], f"q_{value}"),
+            helper.make_node("DequantizeLinear", [f"{value}_q", "s", "z"], [f"{value}_d"], f"d_{value}"),
+        ]
+
+    def conv(value: str, weight: str, out: str, **attributes: Any) -> list[Any]:
+        return [
+            helper.make_node("DequantizeLinear", [weight, "s", "wz"], [f"{weight}_d"], f"d_{weight}"),
+            helper.make_node("Conv", [f"{value}_d", f"{weight}_d"], [out], out, **attributes),
+        ]
+
+    nodes = [*quantised("x"), *conv("x", "w", "a", kernel_shape=[3, 3]), *quantised("a"),
+             *conv("a", "v", "b", kernel_shape=[1, 1], strides=[2, 2]), *quantised("b")]  # fmt: skip
+    weights = [*scales, weight("w", (24, 3, 3, 3), "int8"), weight("v", (64, 24, 1, 1), "int8")]
+    path = file(tmp_path, nodes, [value("x", [1, 3, 34, 18])], [value("b_d", [1, 64, 16, 8])], weights)
+    artifact, (layers, _, _) = one.run(path, cache)
+    first, second = 32 * 16 * 24 * 27, 16 * 8 * 64 * 24
+    assert artifact.facts["macs"] == first + second
+    convolutions = [layer.kernel for layer in layers if layer.kernel.kind == "conv"]
+    assert [kernel.cost().macs for kernel in convolutions] == [first, second]
+    assert [kernel.outputs[0].shape for kernel in convolutions] == [(1, 24, 32, 16), (1, 64, 16, 8)]
+    assert convolutions[0].inputs[0].shape == (1, 3, 34, 18)
+
+
+def test_weights_may_be_nodes_and_may_be_passed_on(one: Bed, tmp_path: Path, cache: Cache) -> None:
+    """As some exporters write them; the runtime sees initialisers."""
+    nodes = [
+        helper.make_node("Constant", [], ["w"], "cw", value=weight("w", (20, 3, 3, 3))),
+        helper.make_node("Constant", [], ["v"], "cv", value=weight("v", (20, 20, 1, 1))),
+        helper.make_node("Identity", ["v"], ["u"], "same"),
+        helper.make_node("Conv", ["x", "w"], ["a"], "first", pads=[1] * 4),
+        helper.make_node("Conv", ["a", "v"], ["b"], "second"),
+        helper.make_node("Relu", ["b"], ["r"], "relu"),
+        helper.make_node("Conv", ["r", "u"], ["y"], "third"),
+    ]
+    path = file(tmp_path, nodes, [value("x", [1, 3, 10, 10])], [value("y", [1, 20, 10, 10])])
+    artifact, (layers, _, _) = one.run(path, cache)
+    assert artifact.facts["params"] == 20 * 27 + 400
+    assert macs_of(layers) == artifact.facts["macs"] == 100 * 20 * 27 + 2 * 100 * 400
+
+
+def test_indices_stay_inside_their_table(one: Bed, tmp_path: Path, cache: Cache) -> None:
+    """BERT's table of segments has two rows."""
+    nodes = [
+        helper.make_node("Gather", ["words", "ids"], ["w"], "word"),
+        helper.make_node("Cast", ["kinds"], ["k"], "cast", to=TensorProto.INT64),
+        helper.make_node("Gather", ["segments", "k"], ["s"], "segment"),
+        helper.make_node("Add", ["w", "s"], ["y"], "sum"),
+    ]
+    inputs = [value("ids", ["n", 16], TensorProto.INT64), value("kinds", ["n", 16], TensorProto.INT32)]
+    weights = [weight("words", (30, 8)), weight("segments", (2, 8))]
+    path = file(tmp_path, nodes, inputs, [value("y", ["n", 16, 8])], weights)
+    _, (layers, _, _) = one.run(path, cache, ids=(1, 16), kinds=(1, 16))
+    assert layers[-1].kernel.outputs[0].shape == (1, 16, 8)
+
+
+def test_a_small_embedding_runs(one: Bed, cache: Cache) -> None:
+    module = torch.nn.Sequential(torch.nn.Embedding(5, 8), torch.nn.Linear(8, 4))
+    artifact = one.runtime.prepare(from_module(module, torch.tensor([[4, 0, 3]])), one.target, cache)
+    assert macs_of(one.profile(artifact)[0]) == artifact.facts["macs"] == 3 * 8 * 4
 
 
 @pytest.mark.parametrize(("name", "precision"), [("onnxruntime", "fp16"), ("openvino", "fp32")])

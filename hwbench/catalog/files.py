@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import MissingDependency, UsageError, did_you_mean
-from ..kernel import DTYPE_BYTES
 
 Shape = tuple[int, ...]
 Inputs = tuple[tuple[str, Shape, str], ...]
 Declared = Sequence[tuple[str, tuple[int | str, ...], str]]  # a dimension without a value is its name, or "?"
 
+_MADE = frozenset(
+    {"float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"}
+)  # what a session fills inputs with
 MAX_BYTES = 2**31 - 1  # Source: protobuf and flatbuffers address their buffers with signed 32-bit sizes
 
 
@@ -103,7 +105,7 @@ def bind(
                 remedy=f"Its inputs: {', '.join(names)}.",
             )
     for name, _, dtype in declared:
-        if dtype not in DTYPE_BYTES:
+        if dtype not in _MADE:
             raise broken(path, f"its input '{name}' holds {dtype}, not numbers hwbench can make.", "Export it without.")
     _complete(path, declared, shapes)
     return tuple((name, _fitted(path, name, dims, shapes.get(name)), dtype) for name, dims, dtype in declared)

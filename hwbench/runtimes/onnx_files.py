@@ -69,14 +69,22 @@ def _file(model: Model, target: Target, cache: Cache) -> Artifact:
         )
     import onnx
 
-    from .onnx_totals import precision, totals
+    from .onnx_totals import totals
 
     proto = onnx.load(str(model.path), load_external_data=False)
     path = _whole(model.path, proto, cache)
-    spec = {"precision": precision(proto)}
+    spec = _spec(proto)
     macs, params = totals(proto, {name: shape for name, shape, _ in model.inputs})
     facts = {"macs": macs, "params": params, "structure": str(model.path)}
     return Artifact("onnx", file_sha256(path), model.inputs, path, spec, facts)
+
+
+def _spec(proto: Any) -> dict[str, Any]:
+    """What a session is told of a file besides its inputs: in what it computes, and how far its indices may go."""
+    from .onnx_totals import index_limits, precision
+
+    limits = index_limits(proto.graph)
+    return {"precision": precision(proto), **({"index_limits": limits} if limits else {})}
 
 
 def _whole(path: Path, proto: Any, cache: Cache) -> Path:
@@ -110,7 +118,7 @@ def _artifact(path: Path) -> Artifact:
     import onnx
 
     from .onnx_graph import STRUCTURE
-    from .onnx_totals import precision, totals
+    from .onnx_totals import totals
 
     structure = path.parent / STRUCTURE
     proto = onnx.load(str(structure), load_external_data=False)
@@ -124,7 +132,7 @@ def _artifact(path: Path) -> Artifact:
         for value in proto.graph.input
         if value.name not in constants
     )
-    spec = {"precision": precision(proto)}
+    spec = _spec(proto)
     macs, params = totals(proto)
     params = int(next((prop.value for prop in proto.metadata_props if prop.key == PARAMS_KEY), params))
     facts = {"macs": macs, "params": params, "structure": str(structure)}

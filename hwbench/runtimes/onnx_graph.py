@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import WorkerError
 from ..kernel import UNTOLD, Attribute, Kernel, Layer, Tensor
-from .onnx_totals import CONVS, MATMULS, PRODUCTS, contraction, multiplies, recurrent, strip
+from .onnx_totals import CONVS, MATMULS, PRODUCTS, contraction, multiplies, recurrent, strip, weight_shapes
 
 STRUCTURE = "structure.onnx"
 _DTYPES = {"float": "float32", "double": "float64"}
@@ -56,7 +56,7 @@ class SourceGraph:
     """The exported graph: who computes a value, from which module, with which weights."""
 
     def __init__(self, graph: Any) -> None:
-        self.shapes = {t.name: tuple(t.dims) for t in graph.initializer}
+        self.shapes = weight_shapes(graph)
         self.nodes = [
             _Source(n.name, n.op_type, _module_of(n, self.shapes), tuple(n.input), tuple(filter(None, n.output)))
             for n in graph.node
@@ -329,9 +329,11 @@ def _kernel(
     inputs = _inputs(node, row, constants)
     outputs = _tensors(row["outputs"])
     attributes = attributes_of(node)
-    kind = KIND_OF.get(node.op_type, "other")
+    kind, layout = KIND_OF.get(node.op_type, "other"), "nchwc" if node.domain == "com.microsoft.nchwc" else ""
     if node.op_type in CONVS and len(inputs) > CONVS[node.op_type][1] and outputs:
         kind = "conv"
+        if _channels_last(node):
+            layout, inputs, outputs = "nhwc", list(map(_channels_first, inputs)), list(map(_channels_first, outputs))
         inputs, outputs, extra = _conv(inputs, outputs, attributes, CONVS[node.op_type][1], weight)
         attributes |= extra
     elif node.op_type == "ConvTranspose" and len(inputs) > 1:
@@ -353,8 +355,21 @@ def _kernel(
         outputs=tuple(outputs),
         attributes=tuple(attributes.items()),
         activation=activation,
-        layout="nchwc" if node.domain == "com.microsoft.nchwc" else "",
+        layout=layout,
     )
+
+
+def _channels_last(node: Any) -> bool:
+    """Whether a convolution of ONNX Runtime's own takes its maps as (n, …spatial, c); its weights stay (out, in, …)."""
+    return node.op_type == "NhwcFusedConv" or any(a.name == "channels_last" and a.i for a in node.attribute)
+
+
+def _channels_first(tensor: Tensor) -> Tensor:
+    """A map in neutral order; weights and scales are constants and in it already."""
+    if tensor.constant or len(tensor.shape) < 3:
+        return tensor
+    n, *spatial, c = tensor.shape
+    return replace(tensor, shape=(n, c, *spatial))
 
 
 def _inputs(node: Any, row: Mapping[str, Any], constants: Mapping[str, Tensor]) -> list[Tensor]:

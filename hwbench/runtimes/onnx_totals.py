@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..catalog.operators import describe
@@ -29,6 +29,10 @@ PRODUCTS = {
 }  # fmt: skip
 _FLOATS = {1: "fp32", 10: "fp16", 11: "fp64", 16: "bf16"}  # Source: onnx.proto, TensorProto.DataType
 _INTEGERS = {2: "int8", 3: "int8", 21: "int4", 22: "int4"}  # the unsigned kinds too
+_SAME_SHAPE = {"Identity", "Cast", "DequantizeLinear"}  # what exporters put between a weight and its reader
+_MOVES = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split", "Concat",
+          "Expand", "Tile"}  # fmt: skip
+_PICKS = {"Gather": ((0, 1),), "EmbedLayerNormalization": ((2, 0), (4, 1))}  # op → (table, index) among its inputs
 _QUANTISED = {"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
 
 
@@ -45,12 +49,52 @@ def totals(model: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> tup
     """
     params = sum(
         math.prod(t.dims)
-        for t in model.graph.initializer
+        for t in weights(model.graph)
         if (t.data_type in _FLOATS and t.dims) or (t.data_type in _INTEGERS and len(t.dims) > 1)
     )
     found = macs_by_node(model, shapes).values()
     known = [macs for macs in found if macs is not None]
     return (sum(known) if len(known) == len(found) else None), params
+
+
+def weights(graph: Any) -> Iterator[Any]:
+    """Constant tensors of a graph: its initializers, and what nodes hold where an exporter writes constants so."""
+    yield from graph.initializer
+    for node in graph.node:
+        if node.op_type == "Constant":
+            yield from (a.t for a in node.attribute if a.name == "value")
+
+
+def weight_shapes(graph: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of constant values by name, also of those that a node passes on in the same shape."""
+    found = {t.name: tuple(t.dims) for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            found.update((node.output[0], tuple(a.t.dims)) for a in node.attribute if a.name == "value")
+        elif node.op_type in _SAME_SHAPE and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+    return found
+
+
+def index_limits(graph: Any) -> dict[str, int]:
+    """Rows of the smallest constant table that each integer input picks from, be it through what only moves elements.
+
+    An index beyond its table stops a runtime, and a table may have two rows (the segments of BERT).
+    """
+    tables = weight_shapes(graph)
+    held = {value.name: frozenset({value.name}) for value in graph.input}  # value → inputs whose elements it holds
+    found: dict[str, int] = {}
+    for node in graph.node:
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        for table_at, index_at in _PICKS.get(node.op_type, ()):
+            shape = tables.get(node.input[table_at], ()) if len(node.input) > max(table_at, index_at) else ()
+            if -len(shape) <= axis < len(shape):
+                for name in held.get(node.input[index_at], ()):
+                    found[name] = min(found.get(name, shape[axis]), shape[axis])
+        if node.op_type in _MOVES:
+            elements = frozenset[str]().union(*(held.get(name, ()) for name in node.input))
+            held |= dict.fromkeys(node.output, elements)
+    return found
 
 
 def macs_by_node(model: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, int | None]:
@@ -193,11 +237,11 @@ def precision(model: Any) -> str:
     """
     quantised = any(n.op_type in _QUANTISED or n.op_type.startswith(("QLinear", "QGemm")) for n in model.graph.node)
     names = {**_FLOATS, **(_INTEGERS if quantised else {})}
-    weights: Counter[str] = Counter()
-    for tensor in model.graph.initializer:
+    votes: Counter[str] = Counter()
+    for tensor in weights(model.graph):
         if tensor.data_type in names:
-            weights[names[tensor.data_type]] += math.prod(tensor.dims)
-    if weights:
-        return weights.most_common(1)[0][0]
+            votes[names[tensor.data_type]] += math.prod(tensor.dims)
+    if votes:
+        return votes.most_common(1)[0][0]
     kinds = [_FLOATS.get(value.type.tensor_type.elem_type) for value in model.graph.input]
     return next((kind for kind in kinds if kind), "fp32")

@@ -14,7 +14,8 @@ from typing import Any, Dict, List, Tuple
 import numpy
 import onnxruntime
 
-from ..fill import filled
+from .. import gpu
+from ..fill import INDICES, filled
 
 onnxruntime.set_default_logger_severity(3)
 
@@ -24,6 +25,10 @@ _NUMPY = {
     "tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
     "tensor(bool)": "bool",
 }  # fmt: skip
+
+CUDA = "CUDAExecutionProvider"
+NO_CUDA = "this onnxruntime has no CUDA provider"
+GET_CUDA = "Install onnxruntime-gpu in place of onnxruntime into the device's Python."
 
 # Operators whose attributes are graphs. Source: ONNX's operator documents.
 _HOLDERS = frozenset(("If", "Loop", "Scan", "SequenceMap"))
@@ -41,22 +46,24 @@ def profiles(settings: Dict[str, Any]) -> Dict[str, Any]:
     """Whether these settings give layers.
 
     On CUDA the profile's ``*_kernel_time`` is how long the host took to launch a node; kernels run later. That is no
-    layer's time.
+    layer's time. A package without the CUDA provider says that here, before anything is loaded.
     """
     if settings.get("unit", "cpu") == "cpu":
         return {}
+    lacks = {} if CUDA in onnxruntime.get_available_providers() else {"unavailable": NO_CUDA, "remedy": GET_CUDA}
     return {
+        **lacks,
         "profiler": False,
         "why": "ONNX Runtime's CUDA provider reports how long the host took to launch a node, not how long it ran; the "
         "torch runtime times layers on this device",
     }
 
 
-def _fill(name: str, shape: List[int], kind: str) -> numpy.ndarray:
+def _fill(name: str, shape: List[int], kind: str, limit: int) -> numpy.ndarray:
     dtype = _NUMPY.get(kind)
     if dtype is None:
         raise TypeError("input '%s' is a %s, which numpy has no type for" % (name, kind))
-    found: numpy.ndarray = filled(shape, dtype)
+    found: numpy.ndarray = filled(shape, dtype, limit)
     return found
 
 
@@ -119,10 +126,12 @@ class Session:
         So no sample holds a copy between host and GPU. A run ends when the GPU has ended: the provider waits for it.
         """
         shapes = {entry["name"]: entry["shape"] for entry in model["inputs"]}
+        limits = (model.get("spec") or {}).get("index_limits") or {}
         binding = self._session.io_binding()
         index = int(unit.partition(":")[2] or 0)
         for entry in self._session.get_inputs():
-            filled = _fill(entry.name, list(shapes.get(entry.name, entry.shape)), entry.type)
+            shape, limit = list(shapes.get(entry.name, entry.shape)), limits.get(entry.name, INDICES)
+            filled = _fill(entry.name, shape, entry.type, limit)
             if unit == "cpu":
                 binding.bind_cpu_input(entry.name, filled)
             else:
@@ -163,11 +172,9 @@ def _on_cuda(path: str, options: Any, unit: str, precision: str) -> Tuple[Any, s
     Raises:
         RuntimeError: there is no such provider here, or it cannot start. onnxruntime itself would go on with the CPU.
     """
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise RuntimeError(
-            "this onnxruntime has no CUDA provider, and this target runs on %s: install onnxruntime-gpu in place of "
-            "onnxruntime into the device's Python" % unit
-        )
+    if CUDA not in onnxruntime.get_available_providers():
+        raise RuntimeError("%s, and this target runs on %s. %s" % (NO_CUDA, unit, GET_CUDA))
+    gpu.require_precision(precision)
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # CUDA and cuDNN from the wheels beside it; harmless where the system has them
     wanted = {"device_id": unit.partition(":")[2], "use_tf32": "1" if precision == "tf32" else "0"}
@@ -175,16 +182,12 @@ def _on_cuda(path: str, options: Any, unit: str, precision: str) -> Tuple[Any, s
     for strict in ("1", "0"):
         options.add_session_config_entry("session.disable_cpu_ep_fallback", strict)
         try:
-            found = [
-                onnxruntime.InferenceSession(
-                    path, options, providers=[("CUDAExecutionProvider", wanted)], enable_fallback=0
-                )
-            ]
+            found = [onnxruntime.InferenceSession(path, options, providers=[(CUDA, wanted)], enable_fallback=0)]
             break
         except Exception:  # some nodes have no CUDA kernel; a second failure is the caller's to see
             if strict == "0":
                 raise
-    if found[0].get_providers()[0] != "CUDAExecutionProvider":
+    if found[0].get_providers()[0] != CUDA:
         raise RuntimeError(
             "onnxruntime's CUDA provider does not start on %s, and it fell back to the CPU: check that the CUDA and "
             "cuDNN that this version of onnxruntime-gpu was built for are installed" % unit
