@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import flatbuffers
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,9 +23,10 @@ from hypothesis import strategies as st
 
 from hwbench.cache import Cache
 from hwbench.catalog.model import Model
+from hwbench.catalog.resolve import resolve
 from hwbench.errors import MissingDependency, UsageError, WorkerError
 from hwbench.kernel import Kernel, Tensor, live_bytes
-from hwbench.runtimes import Artifact
+from hwbench.runtimes import Artifact, tflite_made
 from hwbench.runtimes.litert import RUNTIME
 from hwbench.runtimes.tflite_align import align, execution_order
 from hwbench.runtimes.tflite_graph import Graph, Operator, Value, module_of, read, sources
@@ -539,6 +543,78 @@ def test_files_run_as_they_are(network: Path, tmp_path: Path) -> None:
     artifact = RUNTIME.prepare(_of_file(network), TARGET, Cache(tmp_path))
     assert artifact.path == network
     assert artifact.inputs == (("x", (1, 32, 32, 3), "float32"),)
+    assert artifact.facts["macs"] == MACS
+
+
+def _signed(tmp_path: Path, *signatures: tuple[str, int, Sequence[int], int]) -> Path:
+    """Two inputs of different shapes, joined and squashed; a second graph that only joins. Signatures as given."""
+    b = Builder()
+    x, y, joined, out = (b.tensor(n, s) for n, s in [("x", (1, 8)), ("y", (1, 4)), ("j", (1, 12)), ("o", (1, 12))])
+    b.op("CONCATENATION", [x, y], [joined], "ConcatenationOptions", axis=1)
+    b.op("LOGISTIC", [joined], [out])
+    schema = tflite_made.schema()
+    model = schema.ModelT.InitFromPackedBuf(bytearray(b.finish([x, y], [out])), 0)
+    short = copy.deepcopy(model.subgraphs[0])
+    short.name, short.operators, short.outputs = b"short", short.operators[:1], np.array([joined], np.int32)
+    model.subgraphs.append(short)
+
+    def entry(name: str, index: int) -> Any:
+        made = schema.TensorMapT()
+        made.name, made.tensorIndex = name.encode(), index
+        return made
+
+    model.signatureDefs = []
+    for key, graph, inputs, output in signatures:
+        made = schema.SignatureDefT()
+        made.signatureKey, made.subgraphIndex = key.encode(), graph
+        made.inputs = [entry(f"in{i}", index) for i, index in enumerate(inputs)]
+        made.outputs = [entry("out", output)]
+        model.signatureDefs.append(made)
+    builder = flatbuffers.Builder(1 << 12)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return _file(tmp_path, bytes(builder.Output()))
+
+
+@pytest.mark.parametrize(
+    "signatures",
+    [
+        [("serving_default", 0, (0, 1), 3)],
+        [("serving_default", 0, (1, 0), 3)],
+        [("short", 1, (0, 1), 2), ("whole", 0, (0, 1), 3)],
+    ],
+)
+def test_the_main_graph_runs_whatever_the_signatures_say(signatures: Any, tmp_path: Path) -> None:
+    path = _signed(tmp_path, *signatures)
+    artifact = RUNTIME.prepare(resolve(str(path)), TARGET, Cache(tmp_path / "cache"))
+    inputs = [{"name": n, "shape": list(s), "dtype": d} for n, s, d in artifact.inputs]
+    opened = session.open({"path": str(path), "inputs": inputs}, SETTINGS, True)
+    opened.run()
+    opened.collect()
+    found = RUNTIME.layers(artifact, opened.finish())
+    opened.close()
+    assert "LOGISTIC" in {layer.kernel.op for layer in found}
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_indices_stay_inside_a_table_of_two_rows(dtype: str, tmp_path: Path) -> None:
+    """As that of BERT's segments."""
+    b = Builder()
+    ids, table, rows = (
+        b.tensor("ids", (1, 16), dtype=dtype),
+        b.tensor("t", (2, 4), np.ones((2, 4))),
+        b.tensor("r", (1, 16, 4)),
+    )
+    b.op("GATHER", [table, ids], [rows], "GatherOptions", axis=0)
+    opened = session.open({"path": str(_file(tmp_path, b.finish([ids], [rows])))}, SETTINGS, False)
+    opened.run()
+    opened.close()
+
+
+def test_a_users_facts_are_not_ours(network: Path, tmp_path: Path) -> None:
+    """The file that lies beside an export of ours in the cache."""
+    (tmp_path / "model.tflite").write_bytes(network.read_bytes())
+    (tmp_path / "facts.json").write_text("{no json")
+    artifact = RUNTIME.prepare(resolve(str(tmp_path / "model.tflite")), TARGET, Cache(tmp_path / "cache"))
     assert artifact.facts["macs"] == MACS
 
 

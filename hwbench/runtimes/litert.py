@@ -86,7 +86,7 @@ class LiteRt:
         if model.path is not None:
             return self._file(model, model.path, target)
         key = export_key(self.name, EXPORT_VERSION, model, target, _PACKAGES)
-        return self._artifact(cache.get(key, "model.tflite", lambda path: _export(model, target, path)))
+        return self._artifact(cache.get(key, "model.tflite", lambda path: _export(model, target, path)), _FACTS)
 
     def _file(self, model: Model, path: Path, target: Target) -> Artifact:
         artifact = self._artifact(path)
@@ -100,15 +100,15 @@ class LiteRt:
             )
         return artifact
 
-    def _artifact(self, path: Path) -> Artifact:
+    def _artifact(self, path: Path, beside: str = "") -> Artifact:
         from .tflite_graph import read
         from .tflite_layers import macs_and_params
 
         graph = read(path)
         macs, params = macs_and_params(graph)
         facts: dict[str, Any] = {"macs": macs, "params": params, "output_modules": [], "varied": 0}
-        if (path.parent / _FACTS).exists() and path.name == "model.tflite":
-            facts.update(json.loads((path.parent / _FACTS).read_text()))
+        if beside and (path.parent / beside).exists():  # of an export; a user's folder may hold such a file, too
+            facts.update(json.loads((path.parent / beside).read_text()))
         inputs = tuple((v.name, v.tensor.shape, v.tensor.dtype) for v in (graph.values[i] for i in graph.inputs))
         return Artifact("tflite", file_sha256(path), inputs, path, facts=facts)
 

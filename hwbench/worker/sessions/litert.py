@@ -26,13 +26,13 @@ _SEED = 0
 
 
 def _random(dtype: str, shape: Tuple[int, ...], seed: int) -> np.ndarray:
-    """Input data of a sensible range: unit normal, full bytes, and indices that any vocabulary has."""
+    """Input data of a sensible range: unit normal, full bytes, and indices that any table has; some have two rows."""
     generator = np.random.default_rng(seed)
     if dtype.startswith("float"):
         return generator.standard_normal(shape, dtype=np.float32).astype(dtype)
     if dtype == "bool":
         return generator.integers(0, 2, shape).astype(np.bool_)
-    low, high = {"uint8": (0, 256), "int8": (-128, 128)}.get(dtype, (0, 10))
+    low, high = {"uint8": (0, 256), "int8": (-128, 128)}.get(dtype, (0, 2))
     return generator.integers(low, high, shape).astype(dtype)
 
 
@@ -58,6 +58,15 @@ def _describe(model: Dict[str, Any]) -> Dict[str, Any]:
     except Exception:  # noqa: BLE001  # facts only; a file that cannot be read fails to load with its own message
         found = {"weights_bytes": None, "precision": None}
     return {**found, "precision": (model.get("spec") or {}).get("precision") or found["precision"]}
+
+
+def _signature(path: str) -> int:
+    """Which signature runs the main graph, the one that the host has read: a file may list others before it."""
+    schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+    with io.open(path, "rb") as file:
+        model = schema.Model.GetRootAs(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), 0)
+    graphs = [model.SignatureDefs(i).SubgraphIndex() for i in range(model.SignatureDefsLength())]
+    return graphs.index(0) if 0 in graphs else 0
 
 
 def _shape(kind: capi.TensorType) -> Tuple[int, ...]:
@@ -93,7 +102,8 @@ class CompiledSession:
         options, self._texts = api.options(threads, builtin, profile)
         self._own("Options", options)
         compiled = self._own("CompiledModel", api.make("CreateCompiledModel", environment, model, options))
-        signature = api.make("GetModelSignature", model, 0)
+        self._index = _signature(file["path"])
+        signature = api.make("GetModelSignature", model, self._index)
         kinds = self._kinds("Input", signature)
         have = [_shape(kind) for kind in kinds]
         if shapes and shapes != have:
@@ -102,7 +112,7 @@ class CompiledSession:
         outputs = self._buffers("Output", environment, compiled, self._kinds("Output", signature))
         for index, (buffer, kind) in enumerate(zip(inputs, kinds)):
             self._fill(c_void_p(buffer), kind, _SEED + index)
-        self._arguments = (compiled, 0, len(inputs), inputs, len(outputs), outputs)
+        self._arguments = (compiled, self._index, len(inputs), inputs, len(outputs), outputs)
         self._invoke = api.functions["RunCompiledModel"]
         self.run: Callable[[], None] = self._run
         if profile:
@@ -131,7 +141,7 @@ class CompiledSession:
     def _buffers(self, side: str, environment: c_void_p, compiled: c_void_p, kinds: List[capi.TensorType]) -> Any:
         buffers = []
         for index, kind in enumerate(kinds):
-            needs = self._api.make(f"GetCompiledModel{side}BufferRequirements", compiled, 0, index)
+            needs = self._api.make(f"GetCompiledModel{side}BufferRequirements", compiled, self._index, index)
             made = self._api.make("CreateManagedTensorBufferFromRequirements", environment, byref(kind), needs)
             buffers.append(self._own("TensorBuffer", made).value)
         return (c_void_p * len(buffers))(*buffers)
