@@ -41,7 +41,8 @@ KINDS = frozenset(
 DTYPE_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
     "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8, "bool": 1,
-    "int4": 0.5, "uint4": 0.5, "complex64": 8,
+    "int4": 0.5, "uint4": 0.5, "int2": 0.25, "uint2": 0.25, "complex32": 4, "complex64": 8, "complex128": 16,
+    "float8_e4m3fn": 1, "float8_e4m3fnuz": 1, "float8_e5m2": 1, "float8_e5m2fnuz": 1,
 }  # fmt: skip
 
 
@@ -148,8 +149,8 @@ class Kernel:
             if self.kind == "conv":
                 (in_channels,) = self._ints("in_channels")
                 return self.outputs[0].numel * (in_channels // groups) * per_point
-            data = next(t for t in self.inputs if not t.constant)
-            return data.numel * (self.outputs[0].shape[1] // groups) * per_point
+            channels = self.outputs[0].shape[-1 - len(self._ints("kernel_shape"))]  # a lone sample has no batch
+            return self.inputs[0].numel * (channels // groups) * per_point
         if self.kind == "matmul":
             return self.outputs[0].numel * self._ints("k")[0]
         if self.kind == "attention":

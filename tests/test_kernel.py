@@ -85,7 +85,10 @@ def test_an_attribute_cannot_be_given_twice() -> None:
         Kernel("ort", "Conv", "conv", (), (), (("groups", 1), ("groups", 2)))
 
 
-@pytest.mark.parametrize(("dtype", "nbytes"), [("float32", 24), ("int8", 6), ("int4", 3), ("float16", 12)])
+@pytest.mark.parametrize(
+    ("dtype", "nbytes"),
+    [("float32", 24), ("int8", 6), ("int4", 3), ("float16", 12), ("complex128", 96), ("float8_e5m2", 6)],
+)
 def test_bytes_of_a_tensor(dtype: str, nbytes: int) -> None:
     assert Tensor((2, 3), dtype).nbytes == nbytes
 

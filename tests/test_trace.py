@@ -130,6 +130,73 @@ def test_modules_that_hide_their_products_are_opened():
         assert count(module, [x]).macs == pytest.approx(witness(slow, x.to("meta")), rel=0.01)
 
 
+CELLS = {"LSTMCell": 4, "GRUCell": 3, "RNNCell": 1}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells_multiply(kind):
+    cell = getattr(nn, kind)(8, 6)
+    assert count(cell, [torch.zeros(5, 8)]).macs == 5 * CELLS[kind] * 6 * (8 + 6)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda a, b: torch.addbmm(torch.zeros(5, 3), a, b), torch.linalg.matmul], ids=["addbmm", "linalg"]
+)
+def test_a_product_of_no_known_name_is_opened(function):
+    inputs = [torch.zeros(4, 5, 7), torch.zeros(4, 7, 3)]
+    assert count(Calls(function), inputs).macs == 4 * 5 * 7 * 3
+
+
+def test_a_recurrent_layer_counts_in_a_model_that_looks_at_values_too():
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 2)
+
+        def forward(self, x):
+            y = self.lstm(x)[0]
+            return self.head(y) if float(y.sum()) < 1e9 else y
+
+    assert count(Gated().eval(), [torch.zeros(2, 5, 8)]).macs == 10 * (4 * 6 * 14 + 6 * 2)
+
+
+def test_what_an_extension_multiplies_is_not_said_to_be_none():
+    with torch.library._scoped_library("hwbench_test", "DEF") as library:
+        library.define("double(Tensor x) -> Tensor")
+        library.impl("double", lambda x: x * 2, "CompositeExplicitAutograd")
+        (layer,) = kernels(Calls(torch.ops.hwbench_test.double), [torch.zeros(2, 3)])
+    assert (layer.kernel.op, layer.kernel.cost().macs) == ("double", None)
+
+
+def test_torchscript_says_what_to_give_instead():
+    with pytest.raises(WorkerError, match="is TorchScript") as caught:
+        kernels(torch.jit.trace(nn.Linear(3, 3), torch.zeros(1, 3)), [torch.zeros(1, 3)])
+    assert "made from" in caught.value.remedy
+
+
+def test_a_lone_sample_and_a_learnt_input_are_convolved_like_any():
+    conv = nn.ConvTranspose2d(8, 12, 3, groups=2)
+    (lone,) = kernels(conv, [torch.zeros(8, 5, 7)])
+    learnt = Calls(lambda x, seed: conv(seed) + x, nn.Parameter(torch.zeros(1, 8, 5, 7)))
+    layers = kernels(learnt, [torch.zeros(1)])
+    assert [lone.kernel.cost().macs, layers[0].kernel.cost().macs] == [8 * 35 * 6 * 9] * 2
+
+
+def test_a_view_of_a_weight_is_no_activation():
+    """A language model's head multiplies by its table of words."""
+    layers = kernels(Calls(lambda x, table: x @ table.t(), nn.Parameter(torch.zeros(1000, 8))), [torch.zeros(2, 8)])
+    assert [layer.kernel.op for layer in layers] == ["t", "matmul"]
+    assert max(live_bytes(layers)) == 4 * (2 * 8 + 2 * 1000)
+
+
+def test_whatever_a_forward_pass_raises_is_one_error():
+    def function(x):
+        raise ZeroDivisionError
+
+    with pytest.raises(WorkerError, match="1x3 int64: ZeroDivisionError"):
+        kernels(Calls(function), [torch.zeros(1, 3, dtype=torch.int64)])
+
+
 def test_weights_that_are_computed_are_not_constant():
     module = Calls(lambda x, w: F.conv2d(x, w / w.std()), nn.Parameter(torch.ones(4, 3, 3, 3)))
     layers = kernels(module, [torch.zeros(1, 3, 8, 8)])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import UsageError
-from ..kernel import Attribute, Kernel, Scalar, Tensor
+from ..kernel import UNTOLD, Attribute, Kernel, Scalar, Tensor
 
 _NAMES_OF_KIND = {
     "conv": "conv1d conv2d conv3d convolution",
@@ -86,10 +86,10 @@ def describe(
     """
     name = op_name(op)
     given = dict(kwargs or {})
-    kind = _kind(name, args, given)
+    kind = kind_of(name, args, given)
     try:
         attributes = _attributes(name, kind, list(args), given)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise UsageError(
             f"The arguments of '{op}' do not describe a {kind} ({type(error).__name__}: {error}).",
             remedy="Pass the arguments as the operator was called, tensors with shape and dtype.",
@@ -100,9 +100,24 @@ def describe(
     return Kernel(runtime, name, kind, tuple(inputs), tuple(_tensors([out])), tuple(attributes.items()))
 
 
-def _kind(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    if name == "einsum" and len(_tensors([*args, *kwargs.values()])) != 2:
-        return "layout"  # one operand: a sum, a diagonal or a transposition
+def untold(
+    op: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, out: Any, *, runtime: str = "torch"
+) -> Kernel:
+    """An operator that multiplies and of which nobody can tell how much; arguments as of :func:`describe`."""
+    inputs, outputs = tuple(_tensors([*args, *dict(kwargs or {}).values()])), tuple(_tensors([out]))
+    return Kernel(runtime, op_name(op), "other", inputs, outputs, (("macs", UNTOLD),))
+
+
+def kind_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Kind of an operator's kernel, ``"other"`` for one that is not known.
+
+    Args:
+        name: as :func:`op_name` gives it.
+        args: positional arguments of the call.
+        kwargs: keyword arguments.
+    """
+    if name == "einsum" and (count := len(_tensors([*args, *kwargs.values()]))) != 2:
+        return "other" if count > 2 else "layout"  # one operand: a sum, a diagonal or a transposition
     if name == "convolution" and dict(zip(_CONVOLUTION, args, strict=False)).get("transposed"):
         return "conv_transpose"
     if name in ("max", "min") and len(_tensors(args)) == 2:
@@ -206,7 +221,10 @@ def _contraction(name: str, args: list[Any], kwargs: dict[str, Any]) -> int:
         return _einsum_contraction(str(args[0]), _tensors([args[1:], kwargs]))
     operands = _tensors([*args, *kwargs.values()])
     first = 1 if name.startswith("add") or name == "baddbmm" else 0  # addmm(c, a, b): the sum comes first
-    return operands[first].shape[-1] if operands[first].shape else 1
+    if not operands[first].shape:
+        return 1
+    summed = operands[first].shape[0] if name == "addbmm" else 1  # over the batch, too
+    return summed * operands[first].shape[-1]
 
 
 def _einsum_contraction(equation: str, operands: list[Tensor]) -> int:

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import WorkerError
+from ..errors import UsageError, WorkerError
 from ..kernel import Layer, Tensor
-from .operators import as_record, describe, is_tensor, op_name
+from .operators import as_record, describe, is_tensor, kind_of, op_name, untold
 
 __all__ = ["Totals", "count", "describe", "kernels", "op_name"]
 
-# Operators that hide products behind one call; they are opened one level down, where products show.
-_COMPOSITE = frozenset(
-    {"multi_head_attention_forward", "_transformer_encoder_layer_fwd", "_native_multi_head_attention", "bilinear",
-     "lstm", "gru", "rnn_tanh", "rnn_relu", "chain_matmul", "multi_dot", "tensordot", "cdist"}
-)  # fmt: skip
-
-
-# What a forward pass raises when its inputs do not suit it, or when it wants values that the meta device has not.
-_FAILURES = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+_PRODUCTS = frozenset({"conv", "conv_transpose", "matmul", "attention"})
+_TOLD = ("aten.", "prims.", "torchvision.nms", "torchvision.roi", "torchvision.ps_roi")
+"""Operators that multiply nothing unless they are of a known kind; of an extension's own nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +55,16 @@ def kernels(module: Any, inputs: Sequence[Any]) -> list[Layer]:
     Raises:
         WorkerError: the module cannot be run with these inputs.
     """
+    import torch
+
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise WorkerError(
+            f"{type(module).__name__} is TorchScript, whose operators are not seen from Python.",
+            remedy="Give the module that it was made from, or an ONNX file.",
+        )
     try:
         return _run(module, inputs, meta=True)
-    except _FAILURES:
+    except Exception:  # noqa: BLE001  # foreign code: its inputs do not suit it, or it wants values that meta has not
         if any(tensor.is_meta for tensor in [*module.parameters(), *inputs]):
             return _reported(module, inputs, meta=True)
         return _reported(module, inputs, meta=False)  # a model that looks at values runs for real
@@ -71,11 +73,12 @@ def kernels(module: Any, inputs: Sequence[Any]) -> list[Layer]:
 def _reported(module: Any, inputs: Sequence[Any], *, meta: bool) -> list[Layer]:
     try:
         return _run(module, inputs, meta=meta)
-    except _FAILURES as error:
-        shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
+    except Exception as error:  # foreign code: whatever it raises is its answer
+        records = [as_record(tensor) for tensor in inputs]
+        shapes = ", ".join(f"{'x'.join(map(str, one.shape)) or 'scalar'} {one.dtype}" for one in records)
         raise WorkerError(
-            f"{type(module).__name__} does not run on inputs of shape {shapes}: {error}",
-            remedy="Check the input shapes; --input NAME=1,3,224,224 or MODEL@SIZE sets them.",
+            f"{type(module).__name__} does not run on inputs of shape {shapes}: {type(error).__name__}: {error}",
+            remedy="Check shapes and types; --input NAME=1,3,224,224 or MODEL@SIZE sets shapes, a factory both.",
         ) from error
 
 
@@ -86,9 +89,8 @@ def _run(module: Any, inputs: Sequence[Any], *, meta: bool) -> list[Layer]:
         module = _stand_in(torch, module, meta)
         device = torch.device("meta") if meta else contextlib.nullcontext()
         inputs = [tensor.to("meta") if meta else tensor for tensor in inputs]
-        constants = {id(tensor): False for tensor in module.buffers()} | {id(p): True for p in module.parameters()}
-        recorder = _Recorder(constants, inputs)
-        with device:
+        recorder = _Recorder(list(module.parameters()), list(module.buffers()), inputs)
+        with device, contextlib.redirect_stdout(sys.stderr):  # stdout is for results
             module(*inputs)  # what a network computes once and keeps, such as a bias table, is not part of an inference
             with _paths(module, recorder.path), _listening(recorder):
                 module(*inputs)
@@ -121,55 +123,81 @@ def _paths(module: Any, path: list[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _listening(recorder: _Recorder) -> Iterator[None]:
-    """Reports every operator that Python calls, composites as what they are made of."""
+    """Reports every operator that Python calls; what multiplies below one of no known kind, as what it is made of."""
+    import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Below(TorchDispatchMode):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls: list[tuple[str, Any, Any, Any]] = []
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = func(*args, **(kwargs or {}))
-            recorder.add(str(func), args, kwargs or {}, out)
+            self.calls.append((str(func), args, kwargs or {}, out))
             return out
 
     class Listener(TorchFunctionMode):  # type: ignore[misc]
         def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            name = op_name(func)
-            if name in _COMPOSITE or (name == "einsum" and len(recorder.leaves(args)) > 2):
-                with Below(), sdpa_kernel(SDPBackend.MATH):  # fused attention would hide its products again
-                    return func(*args, **(kwargs or {}))
-            out = func(*args, **(kwargs or {}))
-            recorder.add(name, args, kwargs or {}, out)
+            name, given = op_name(func), kwargs or {}
+            if kind_of(name, args, given) != "other":
+                out = func(*args, **given)
+                recorder.add(name, args, given, out)
+                return out
+            with Below() as below, sdpa_kernel(SDPBackend.MATH), _without_onednn(torch):
+                out = func(*args, **given)
+            if any(kind_of(op_name(op), *operands) in _PRODUCTS for op, *operands, _ in below.calls):
+                for call in below.calls:
+                    recorder.add(*call)
+            else:
+                recorder.add(name, args, given, out, told=all(op.startswith(_TOLD) for op, *_ in below.calls))
             return out
 
     with Listener():
         yield
 
 
+@contextlib.contextmanager
+def _without_onednn(torch: Any) -> Iterator[None]:
+    """Its recurrent layers hide their products, as fused attention does."""
+    enabled, torch.backends.mkldnn.enabled = torch.backends.mkldnn.enabled, False
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = enabled
+
+
 class _Recorder:
     """Collects layers while a module runs, and names values by the memory they live in."""
 
-    def __init__(self, constants: Mapping[int, bool], inputs: Sequence[Any]) -> None:
+    def __init__(self, parameters: Sequence[Any], buffers: Sequence[Any], inputs: Sequence[Any]) -> None:
         self.layers: list[Layer] = []
         self.path: list[str] = [""]
-        self._constants = constants  # id → is it a parameter (else a buffer)
+        self._parameters = {id(tensor) for tensor in parameters}
+        self._kept = {_storage(tensor) for tensor in (*parameters, *buffers)}  # no activations, nor is a view of one
         self._alive: list[Any] = list(inputs)  # the id and the storage of a freed tensor would be given out again
         self._values = {_storage(t): "input" if i == 0 else f"input_{i}" for i, t in enumerate(inputs)}
         self._seen: dict[str, int] = {}
 
-    def add(self, op: str, args: Any, kwargs: Any, out: Any) -> None:
+    def add(self, op: str, args: Any, kwargs: Any, out: Any, *, told: bool = True) -> None:
         """Record one operator call; calls that return no tensor (a size, a flag) ran nothing."""
         results = self.leaves(out)
         if not results or op == "get":  # "get" reads a property such as Tensor.T or Tensor.data
             return
-        kernel = describe(op, self._frozen(args), self._frozen(kwargs), self._frozen(out))
+        frozen = (self._frozen(args), self._frozen(kwargs), self._frozen(out))
+        try:
+            kernel = describe(op, *frozen) if told else untold(op, *frozen)
+        except UsageError:  # a product, but its arguments do not say which
+            kernel = untold(op, *frozen)
         module = self.path[-1]
         name = self._unique(f"{module}/{kernel.op}" if module else kernel.op)
-        read = [self._value(t) for t in self.leaves([args, kwargs]) if id(t) not in self._constants]
+        read = [self._value(t) for t in self.leaves([args, kwargs]) if _storage(t) not in self._kept]
         written = []
         for i, tensor in enumerate(results):
             self._alive.append(tensor)
-            if _storage(tensor) not in self._values:
+            if _storage(tensor) not in self._values and _storage(tensor) not in self._kept:
                 self._values[_storage(tensor)] = name if len(results) == 1 else f"{name}:{i}"
                 written.append(self._values[_storage(tensor)])
         self.layers.append(Layer(name, module, kernel, tuple(read), tuple(written)))
@@ -198,7 +226,7 @@ class _Recorder:
     def _frozen(self, value: Any) -> Any:
         if is_tensor(value):
             record = as_record(value)
-            return Tensor(record.shape, record.dtype, constant=self._constants.get(id(value), False))
+            return Tensor(record.shape, record.dtype, constant=id(value) in self._parameters)
         if isinstance(value, Mapping):
             return {key: self._frozen(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -207,4 +235,8 @@ class _Recorder:
 
 
 def _storage(tensor: Any) -> int:
-    return int(tensor.untyped_storage()._cdata)
+    """Which memory a tensor lives in; that of a sparse one, which has several, goes by the tensor."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except NotImplementedError:
+        return id(tensor)
