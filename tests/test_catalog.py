@@ -212,6 +212,32 @@ def number():
     return 3
 def failing():
     raise KeyError("inside")
+def ending():
+    raise SystemExit(2)
+instance = torch.nn.Conv2d(3, 4, 3)
+
+class Two(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.table = torch.nn.Conv2d(3, 4, 3), torch.nn.Embedding(9, 4)
+    def forward(self, image, tokens, scale=1.0):
+        print("in forward")
+        return scale * (self.conv(image).mean((2, 3)) + self.table(tokens).mean(1))
+def two():
+    print("in the factory")
+    return Two(), {"tokens": torch.tensor([[0, 8, 3]]), "image": torch.ones(1, 3, 8, 8, dtype=torch.float32)}
+def two_bare():
+    return Two()
+def lazy():
+    nn = torch.nn
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(5)), torch.ones(1, 3, 8, 8)
+def normed():
+    return torch.nn.utils.weight_norm(torch.nn.Linear(4, 2)), torch.ones(1, 4)
+def locked():
+    import threading
+    module = torch.nn.Linear(4, 2)
+    module.lock = threading.Lock()
+    return module, torch.ones(1, 4)
 """
 
 
@@ -234,11 +260,74 @@ def test_factories(factory):
     assert resolve(factory + "bare", {"input": [1, 3, 9, 9]}).inputs[0][1] == (1, 3, 9, 9)
 
 
+def test_a_factory_may_be_a_module_itself(factory):
+    assert resolve(factory + "instance@12").inputs[0][1] == (1, 3, 12, 12)
+
+
+def test_inputs_go_where_their_names_say_whatever_their_order(factory):
+    model = resolve(factory + "two")
+    assert [(name, shape) for name, shape, _ in model.inputs] == [("image", (1, 3, 8, 8)), ("tokens", (1, 3))]
+    module, inputs = model.build(2)
+    assert module(*inputs).shape == (2, 4)
+    bare = resolve(factory + "two_bare", {"tokens": [1, 5], "image": [1, 3, 9, 9]})
+    assert [name for name, _, _ in bare.inputs] == ["image", "tokens"]
+
+
+def test_another_shape_keeps_an_inputs_type_and_the_range_of_its_values(factory):
+    model = resolve(factory + "two", {"tokens": [1, 40]})
+    assert model.inputs == (("image", (1, 3, 8, 8), "float32"), ("tokens", (1, 40), "int64"))
+    module, (image, tokens) = model.build(1)
+    assert set(tokens.flatten().tolist()) == {0, 8, 3}
+    assert module(image, tokens).shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "message"),
+    [
+        ("two", {"token": [1, 5]}, "no input 'token'. Did you mean tokens"),
+        ("two_bare", {"image": [1, 3, 8, 8], "token": [1, 5]}, "no input 'token'. Did you mean tokens"),
+        ("two_bare", {"image": [1, 3, 8, 8], "scale": [1]}, "lacks its input 'tokens'"),
+        ("two@16", None, "does not say which input"),
+    ],
+)
+def test_inputs_that_a_module_does_not_take_so(factory, name, inputs, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        resolve(factory + name, inputs)
+    assert caught.value.remedy
+
+
+def test_what_a_factory_and_its_module_print_is_no_result(factory, capsys):
+    from hwbench.catalog.trace import kernels
+
+    kernels(*resolve(factory + "two").build(1))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert {"in the factory", "in forward"} <= set(err.splitlines())
+
+
+def test_lazy_layers_take_their_sizes_from_the_inputs(factory):
+    model = resolve(factory + "lazy")
+    module, inputs = model.build(2)
+    assert module(*inputs).shape == (2, 5)
+    assert sum(p.numel() for p in module.parameters()) == 4 * 28 + 5 * (4 * 36 + 1)
+
+
+def test_weights_that_a_hook_computed_are_copied(factory):
+    module, inputs = resolve(factory + "normed").build(1)
+    assert module(*inputs).shape == (1, 2)
+
+
+def test_a_module_that_cannot_be_copied_says_so(factory):
+    with pytest.raises(UsageError, match="Linear cannot be copied") as caught:
+        resolve(factory + "locked").build(1)
+    assert "locks" in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("bare", "without inputs"), ("number", "gives a int"), ("failing", "KeyError: 'inside'"),
-        ("absent", "no attribute 'absent'"),
+        ("absent", "no attribute 'absent'"), ("ending", "SystemExit: 2"),
     ],
 )  # fmt: skip
 def test_factories_that_do_not_work(factory, name, message):

@@ -65,6 +65,20 @@ def hidden():
 def table():
     return nn.Embedding(4, 8), {"ids": torch.tensor([[0, 3, 2]])}
 
+def lazy():
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(5)), torch.randn(1, 3, 8, 8)
+
+class Captioner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.table = nn.Conv2d(3, 4, 3), nn.Embedding(4, 4)
+
+    def forward(self, image, tokens):
+        return self.conv(image).mean((2, 3)) + self.table(tokens).mean(1)
+
+def captioner():
+    return Captioner(), {"tokens": torch.tensor([[0, 3, 2]]), "image": torch.randn(1, 3, 8, 8)}
+
 class Moody(nn.Module):
     runs = 0
 
@@ -245,6 +259,31 @@ def test_a_factorys_own_inputs_are_used_and_repeated_for_a_batch(cache: Cache) -
     opened = _open(artifact, False, target)
     opened.run()
     opened.close()
+
+
+@pytest.mark.parametrize("inputs", [None, {"tokens": (1, 7)}, {"tokens": (1, 2), "image": (1, 3, 9, 9)}])
+def test_named_inputs_reach_the_device_in_order_and_in_the_shape_asked_for(cache: Cache, inputs: Any) -> None:
+    model = resolve("python:torch_factories:captioner", inputs)
+    artifact = RUNTIME.prepare(model, TARGET, cache)
+    layers, _ = _profile(artifact, runs=1)
+    assert _macs(layers) == artifact.facts["macs"] > 0
+    table = next(layer for layer in layers if layer.module == "table")
+    assert table.kernel.inputs[0].shape == dict(inputs or {}).get("tokens", (1, 3))
+
+
+def test_lazy_layers_run_on_the_device(cache: Cache) -> None:
+    artifact = RUNTIME.prepare(resolve("python:torch_factories:lazy@9x9"), TARGET, cache)
+    layers, _ = _profile(artifact, runs=1)
+    assert _macs(layers) == artifact.facts["macs"] == 49 * 4 * 27 + 4 * 49 * 5
+
+
+def test_the_precision_is_that_of_most_weights() -> None:
+    from hwbench.worker.torch_modes import effective_precision
+
+    norm, product = torch.nn.LayerNorm(8), torch.nn.Linear(8, 64).bfloat16()
+    assert effective_precision([*norm.parameters(), *product.parameters()]) == "bf16"
+    assert effective_precision(list(norm.parameters())) == "fp32"
+    assert effective_precision([*torch.nn.Linear(3, 3).double().parameters()]) == "fp64"
 
 
 def test_a_batch_multiplies_macs_and_not_parameters(cache: Cache) -> None:

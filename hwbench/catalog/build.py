@@ -13,13 +13,14 @@ import copy
 import hashlib
 import importlib
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .. import plugins
-from ..errors import HwbenchError, MissingDependency, UsageError, WorkerError
+from ..errors import HwbenchError, MissingDependency, UsageError, WorkerError, did_you_mean
 from .model import Model
 
 SEED = 0  # any fixed value: the same weights, hence the same zeros and ranges, in every build
@@ -176,13 +177,13 @@ def call_factory(module: str, attribute: str, name: str) -> tuple[Any, Any]:
         MissingDependency: a package that the module imports is not installed.
     """
     torch = _torch(name)
-    factory = plugins.from_python(module, attribute, name)
     try:
-        with _seeded(torch, SEED):
-            made = factory() if callable(factory) else factory
+        with _seeded(torch, SEED), contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+            factory = plugins.from_python(module, attribute, name)
+            made = factory() if callable(factory) and not is_module(factory) else factory
     except HwbenchError:
         raise
-    except Exception as error:  # foreign code: whatever it raises is its answer
+    except (Exception, SystemExit) as error:  # foreign code, perhaps a script: whatever it raises is its answer
         raise UsageError(
             f"The factory '{name}' failed: {type(error).__name__}: {error}", remedy="Call it in Python and mend it."
         ) from error
@@ -208,15 +209,50 @@ def module_model(module: Any, inputs: Any, *, name: str | None, source: str, spe
         raise UsageError(f"{module!r:.80} is not an nn.Module.", remedy="Pass an nn.Module and its example inputs.")
     torch = _torch(type(module).__name__)
     examples = _examples(torch, module, inputs)
+    module = _sized(torch, module, tuple(examples.values()))
     described = tuple((key, tuple(t.shape), str(t.dtype).removeprefix("torch.")) for key, t in examples.items())
     if spec is not None:
         spec = {**spec, "inputs": [{"name": n, "shape": list(s), "dtype": d} for n, s, d in described], "seed": SEED}
 
     def build(batch: int) -> tuple[Any, tuple[Any, ...]]:
-        return copy.deepcopy(module).eval(), tuple(_batched(name or "the module", t, batch) for t in examples.values())
+        inputs = tuple(_batched(name or "the module", tensor, batch) for tensor in examples.values())
+        return _copied(torch, module).eval(), inputs
 
     name = name or f"module:{type(module).__name__}-{fingerprint(module)}"
     return Model(name=name, source=source, inputs=described, builder=spec, build=build)
+
+
+def _copied(torch: Any, module: Any) -> Any:
+    """A copy. What hooks computed from weights (weight norm) is copied as it stands, where torch alone refuses."""
+    memo = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception as error:  # foreign code: a lock, an open file, a generator
+        raise UsageError(
+            f"{type(module).__name__} cannot be copied: {type(error).__name__}: {str(error)[:200]}",
+            remedy="Keep what cannot be copied (locks, open files, generators) out of the module.",
+        ) from error
+
+
+def _sized(torch: Any, module: Any, inputs: tuple[Any, ...]) -> Any:
+    """The module itself; a copy of one with lazy layers, whose sizes come with their first inputs."""
+    if not any(map(torch.nn.parameter.is_lazy, (*module.parameters(), *module.buffers()))):
+        return module
+    module = _copied(torch, module).eval()
+    try:
+        with _seeded(torch, SEED), torch.no_grad(), contextlib.redirect_stdout(sys.stderr):
+            module(*inputs)
+    except Exception as error:  # foreign code: whatever it raises is its answer
+        raise UsageError(
+            f"The lazy layers of {type(module).__name__} do not take these inputs: {type(error).__name__}: {error}",
+            remedy="Check the input shapes; --input NAME=1,3,224,224 or MODEL@SIZE sets them.",
+        ) from error
+    return module
 
 
 def fingerprint(module: Any) -> str:
@@ -226,15 +262,64 @@ def fingerprint(module: Any) -> str:
     return hashlib.sha256(f"{printed}{shapes}".encode()).hexdigest()[:8]
 
 
-def _examples(torch: Any, module: Any, inputs: Any) -> dict[str, Any]:
+def named_inputs(module: Any, inputs: Any) -> dict[str, Any]:
+    """Example inputs by name, in the order in which ``forward`` takes them.
+
+    Names that are parameters of ``forward`` say where their input belongs; others go by position.
+
+    Args:
+        module: an ``nn.Module``.
+        inputs: a tensor, a sequence, or a mapping from name to tensor or shape.
+
+    Raises:
+        UsageError: some of the names are parameters of ``forward`` and others are not, or one in between is left out.
+    """
+    parameters = _parameters(module)
     if not isinstance(inputs, Mapping):
         values = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
-        parameters = [n for n in inspect.signature(module.forward).parameters if n not in ("args", "kwargs")]
         names = parameters if len(parameters) >= len(values) else [f"input_{i}" for i in range(len(values))]
-        inputs = dict(zip(names, values, strict=False))
+        return dict(zip(names, values, strict=False))
+    given = {str(key): value for key, value in inputs.items()}
+    known = [name for name in parameters if name in given]
+    if not known or known == list(given) == parameters[: len(given)]:
+        return given
+    wrong = next((name for name in given if name not in parameters), "")
+    missing = next((name for name in parameters if name not in given), "")
+    if wrong or parameters[: len(known)] != known:
+        unknown = f"has no input '{wrong}'. {did_you_mean(wrong, parameters)}".strip()
+        raise UsageError(
+            f"{type(module).__name__} " + (unknown if wrong else f"lacks its input '{missing}'."),
+            remedy=f"Its forward takes {', '.join(parameters)}; inputs are passed by position, none left out between.",
+        )
+    return {name: given[name] for name in known}
+
+
+def _parameters(module: Any) -> list[str]:
+    """Names of what ``forward`` takes by position; none where Python cannot tell."""
+    try:
+        found = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p.name for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def reshaped(example: Any, shape: tuple[int, ...]) -> Any:
+    """An example in another shape: its values over and over, so that indices stay inside their table.
+
+    Args:
+        example: a tensor; what is none (a shape) is replaced.
+        shape: the wanted one.
+    """
+    if not hasattr(example, "detach") or not example.numel():
+        return shape
+    count = math.prod(shape)
+    return example.detach().reshape(-1).repeat(-(-count // example.numel()))[:count].reshape(shape)
+
+
+def _examples(torch: Any, module: Any, inputs: Any) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(SEED)
     examples = {}
-    for key, value in inputs.items():
+    for key, value in named_inputs(module, inputs).items():
         if isinstance(value, tuple | list) and value and all(isinstance(n, int) for n in value):
             value = torch.randn(*value, generator=generator)
         if not isinstance(value, torch.Tensor):
@@ -242,7 +327,7 @@ def _examples(torch: Any, module: Any, inputs: Any) -> dict[str, Any]:
                 f"Input '{key}' of {type(module).__name__} is a {type(value).__name__}, not a tensor or a shape.",
                 remedy="Pass tensors, such as torch.randn(1, 3, 224, 224).",
             )
-        examples[str(key)] = value.detach()
+        examples[key] = value.detach()
     if not examples:
         raise UsageError(f"{type(module).__name__} was given no inputs.", remedy="Pass its example inputs.")
     return examples

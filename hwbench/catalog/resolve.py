@@ -232,27 +232,36 @@ def _from_factory(name: str, size: tuple[int, int] | None, shapes: Mapping[str, 
     if pretrained:
         raise UsageError(f"'{name}' brings its own weights.", remedy="Leave --pretrained out.")
     module, example = build.call_factory(match["module"], match["name"], name)
-    inputs = _factory_inputs(name, example, size, shapes)
+    inputs = _factory_inputs(module, name, example, size, shapes)
     return build.module_model(module, inputs, name=name, source="python", spec={"builder": name})
 
 
-def _factory_inputs(name: str, example: Any, size: tuple[int, int] | None, shapes: Mapping[str, Shape]) -> Any:
-    if shapes:
-        return shapes
+def _factory_inputs(
+    module: Any, name: str, example: Any, size: tuple[int, int] | None, shapes: Mapping[str, Shape]
+) -> Any:
+    """A factory's example inputs in the shapes asked for: their types and the range of their values stay."""
     if example is None:
-        if size is None:
+        if not shapes and size is None:
             raise UsageError(
                 f"'{name}' returned a module without inputs.",
                 remedy=f"Return (module, inputs), or give --input {_IMAGE_INPUT}=1,3,224,224 or {name}@224.",
             )
-        return {_IMAGE_INPUT: (1, 3, *size)}
-    if size is None:
-        return example
-    if len(example) != 1 or len(example[0].shape) != 4:
-        raise UsageError(
-            f"@{size[0]}x{size[1]} does not say which input of '{name}' is meant.", remedy="Use --input NAME=SHAPE."
-        )
-    return {_IMAGE_INPUT: (*(int(n) for n in example[0].shape[:2]), *size)}
+        return shapes or {_IMAGE_INPUT: (1, 3, *(size or ()))}
+    examples = build.named_inputs(module, example)
+    if size is not None:
+        images = {key: one.shape for key, one in examples.items() if len(getattr(one, "shape", ())) == 4}
+        if len(examples) != 1 or not images:
+            raise UsageError(
+                f"@{size[0]}x{size[1]} does not say which input of '{name}' is meant.", remedy="Use --input NAME=SHAPE."
+            )
+        shapes = {key: (*(int(n) for n in shape[:2]), *size) for key, shape in images.items()}
+    for given in shapes:
+        if given not in examples:
+            raise UsageError(
+                f"'{name}' has no input '{given}'. {did_you_mean(given, examples)}".strip(),
+                remedy=f"Its inputs: {', '.join(examples)}.",
+            )
+    return {key: build.reshaped(one, shapes[key]) if key in shapes else one for key, one in examples.items()}
 
 
 def _from_space(name: str, size: tuple[int, int] | None, shapes: Mapping[str, Shape], pretrained: bool) -> Model:
@@ -275,7 +284,7 @@ def _from_plugin(name: str, size: tuple[int, int] | None, shapes: Mapping[str, S
             raise UsageError(f"The input of the plug-in model '{name}' is fixed.", remedy=f"Write {name} alone.")
         return made
     module, example = build.unpack(made, name)
-    inputs = _factory_inputs(name, example, size, shapes)
+    inputs = _factory_inputs(module, name, example, size, shapes)
     point = plugins.names("hwbench.models")[name]
     return build.module_model(
         module, inputs, name=name, source="python", spec={"builder": f"python:{point.module}:{point.attr}"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Dict, List, Tuple
 
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
@@ -58,7 +59,12 @@ def set_tf32(torch: Any, on: bool) -> None:
 
 
 def effective_precision(parameters: List[Any], tf32: bool = False) -> str:
-    """What the weights are, and for fp32 ones what they are multiplied in."""
-    names = {"torch.float32": "tf32" if tf32 else "fp32", "torch.float16": "fp16", "torch.bfloat16": "bf16"}
-    floats = [str(p.dtype) for p in parameters if p.dtype.is_floating_point]
-    return names.get(floats[0], floats[0]) if floats else names["torch.float32"]
+    """What most weights are, and for fp32 ones what they are multiplied in."""
+    names = {"torch.float64": "fp64", "torch.float32": "tf32" if tf32 else "fp32", "torch.float16": "fp16",
+             "torch.bfloat16": "bf16"}  # fmt: skip
+    votes: "Counter[str]" = Counter()
+    for parameter in parameters:
+        if parameter.dtype.is_floating_point:
+            votes[str(parameter.dtype)] += parameter.numel()
+    found = votes.most_common(1)[0][0] if votes else "torch.float32"
+    return names.get(found, found)

@@ -133,17 +133,19 @@ def _python(spec: Dict[str, Any], name: str) -> Tuple[Any, Tuple[Any, ...]]:
     for part in factory.split("."):
         built = getattr(built, part)
     built = built() if callable(built) and not isinstance(built, torch.nn.Module) else built
-    return _unpacked(built)
+    return _unpacked(built, [entry["name"] for entry in spec.get("inputs", ())])
 
 
-def _unpacked(built: Any) -> Tuple[Any, Tuple[Any, ...]]:
-    """A module and its example inputs in the order given; shapes among them are left to the job."""
+def _unpacked(built: Any, names: List[str]) -> Tuple[Any, Tuple[Any, ...]]:
+    """A module and its example inputs, named ones in the job's order; shapes among them are left to the job."""
     if not isinstance(built, tuple):
         return built, ()
     module, example = built
     if isinstance(example, torch.Tensor):
         return module, (example,)
-    return module, tuple(example.values() if isinstance(example, dict) else example or ())
+    if isinstance(example, dict):
+        return module, tuple(example[name] for name in names if name in example)
+    return module, tuple(example or ())
 
 
 def _space(spec: Dict[str, Any], name: str) -> Tuple[Any, Tuple[Any, ...]]:
@@ -188,7 +190,7 @@ def _inputs(model: Dict[str, Any]) -> Tuple[Any, ...]:
 
 
 def _chosen(wanted: Tuple[Any, ...], examples: Tuple[Any, ...], batch: int) -> Tuple[Any, ...]:
-    """The inputs of a run: a factory's own examples where they have the wanted shape, for a module may depend on them.
+    """The inputs of a run: a factory's own examples in the wanted shape, for a module may depend on their values.
 
     Random indices, for instance, may lie outside its table.
     """
@@ -202,8 +204,9 @@ def _chosen(wanted: Tuple[Any, ...], examples: Tuple[Any, ...], batch: int) -> T
             example = example.detach()
             if batch > 1 and example.dim():
                 example = example.repeat(batch, *[1] * (example.dim() - 1))
-            if example.shape == made.shape and example.dtype == made.dtype:
-                made = example
+            if example.dtype == made.dtype and example.numel():
+                rows = -(-made.numel() // example.numel())
+                made = example.reshape(-1).repeat(rows)[: made.numel()].reshape(made.shape)
         chosen.append(made)
     return tuple(chosen)
 
@@ -365,7 +368,12 @@ def _tensor(tensor: Any, parameters: Any) -> List[Any]:
 def _ready(model: Dict[str, Any], settings: Dict[str, Any]) -> Tuple[Any, Tuple[Any, ...]]:
     """The module as built and the inputs of its runs."""
     module, examples = _build(model, settings.get("unit", "cpu"))
-    return module, _chosen(_inputs(model), examples, settings.get("batch") or 1)
+    inputs = _chosen(_inputs(model), examples, settings.get("batch") or 1)
+    weights = (*module.parameters(), *module.buffers())
+    if any(map(torch.nn.parameter.is_lazy, weights)):  # their sizes come with the first inputs
+        with torch.no_grad():
+            module.eval()(*inputs)
+    return module, inputs
 
 
 def _cuda(model: Dict[str, Any], settings: Dict[str, Any], profile: bool) -> cuda_session.CudaSession:
