@@ -129,6 +129,7 @@ class Campaign:
         self._cache, self._progress, self._timeout_s = cache, progress, timeout_s
         self._failures: list[Failure] = []
         self._done = 0
+        self._asked_s = time.time()
 
     def run(self) -> list[Measurement | Failure]:
         """Measure what is missing; one result per model and target, in the request's order."""
@@ -161,6 +162,7 @@ class Campaign:
             key = ModelKey(model.name, tuple((n, s) for n, s, _ in artifact.inputs or model.inputs), artifact.sha256)
             kept = self.store.sessions(key, target, campaign=self.id, arrays=True)
             side.items.append(_Item(model, artifact, key, kept))
+            self._done += len(kept)
         return side
 
     def _pass(self, sides: Sequence[_Side], pass_: str) -> None:
@@ -280,7 +282,9 @@ class Campaign:
             data=data,
             arrays=dict(taken.arrays),
         )
-        self.store.add(session)
+        if not self.store.add(session):  # another process, which runs the same campaign, was first: theirs is kept
+            theirs = self.store.sessions(item.key, side.bench.target, pass_, self.id, arrays=True)
+            session = next(each for each in theirs if each.index == index)
         if not item.faults:
             self.store.clear_failure(self.id, item.key.identity, side.bench.target)
         item.sessions.append(session)
@@ -314,13 +318,28 @@ class Campaign:
         for side in sides:
             target = side.bench.target
             kept = [item for item in side.items if not item.faults or item.finished()]
-            measured = {item.model.identity: _measurement(item, target) for item in kept}
+            measured = {item.model.identity: self._measurement(item, target) for item in kept}
             if any(each.network_energy is not None for each in measured.values()):
                 fit = energy_fit(self.store, target)
-                measured = {item.model.identity: _measurement(item, target, fit) for item in kept}
+                measured = {item.model.identity: self._measurement(item, target, fit) for item in kept}
             found |= {(identity, target): each for identity, each in measured.items()}
         pairs = [(model.identity, target) for model in self.request.models for target in self.request.targets]
         return [found[pair] for pair in dict.fromkeys(pairs)]
+
+    def _measurement(self, item: _Item, target: Target, fit: EnergyFit | None = None) -> Measurement:
+        model = item.model
+        return Measurement(
+            item.key,
+            target,
+            item.finished(),
+            entry=model.entry,
+            note=model.note,
+            tag=model.tag,
+            random_weights=model.random_weights,
+            energy_fit=fit,
+            faults=item.faults,
+            asked_s=self._asked_s,
+        )
 
     def _tell(self, model: str, target: Target, pass_: str, index: int, item: _Item | None = None) -> None:
         if self._progress is None:
@@ -334,21 +353,6 @@ class Campaign:
                 figure.value if figure else None, figure.half_width if figure else None,
             )
         )  # fmt: skip
-
-
-def _measurement(item: _Item, target: Target, fit: EnergyFit | None = None) -> Measurement:
-    model = item.model
-    return Measurement(
-        item.key,
-        target,
-        item.finished(),
-        entry=model.entry,
-        note=model.note,
-        tag=model.tag,
-        random_weights=model.random_weights,
-        energy_fit=fit,
-        faults=item.faults,
-    )
 
 
 def reference_key(opened: Bench, worker: Worker) -> dict[str, Any]:

@@ -112,6 +112,22 @@ CAVEATS: dict[str, tuple[str, str]] = {
         "Sessions differ in {fields}.",
         "Measure again under one set of conditions; these do not belong into one number.",
     ),
+    "old_sessions": (
+        "{count} of {sessions} sessions of the {name} pass were taken up to {age} before {than}.",
+        "The machine may have been another then: measure all of them anew, with --fresh or without --resume.",
+    ),
+    "references_differ": (
+        "Its sessions are anchored at different references ({references}); the anchored figure is at none of them.",
+        "Measure all of them anew (--fresh, or without --resume), or quote the raw figure.",
+    ),
+    "batches_differ": (
+        "An inference of {b} has {batch_b} inputs and one of {a} {batch_a}; the ratio is of whole inferences.",
+        "Divide by the batch to compare how many inputs a second they take.",
+    ),
+    "band_over_limit": (
+        "B is more than {limit} slower, and yet --fail-if does not hold: differences within ±{band} count as none.",
+        "Give --band the share of --fail-if; without it, the band is the larger of 1 % and twice the noise floor.",
+    ),
     "random_weights": (
         "The weights are random; latency is assumed to be that of trained ones.",
         "Measure with --pretrained where weights can be downloaded.",

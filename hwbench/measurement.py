@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import views
+from . import units, views
 from .caveats import Caveat, caveat
 from .closure import Closure
 from .energy import EnergyFit, LayerEnergy, NetworkEnergy, apportion, with_layers
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PASSES = ("latency", "layers", "memory", "energy")
+APART_S = 3600.0
+"""More than this between two sessions of a pass says that somebody came back to it later: a campaign that runs returns
+to each of its models once a round, which takes minutes."""
 _SHARED = ("macs", "params", "anchor_ref", "about")  # what a campaign adds to every session's data
 
 
@@ -67,6 +72,18 @@ class Session:
     caveats: tuple[Caveat, ...] = ()
 
 
+def epoch_s(moment: datetime | str) -> float:
+    """Seconds since 1970 UTC; a time without a zone is UTC. Raises UsageError for text that is no ISO 8601 time."""
+    if isinstance(moment, str):
+        try:  # Python 3.10 does not read the Z
+            moment = datetime.fromisoformat(moment[:-1] + "+00:00" if moment.endswith(("Z", "z")) else moment)
+        except ValueError:
+            raise UsageError(
+                f"'{moment}' is not a time.", remedy="Write it as 2026-01-31 or 2026-01-31T12:00:00+00:00."
+            ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
 def plain(value: Any) -> Any:
     """``value`` as strict JSON can hold it: numpy becomes Python, tuples become lists, keys become text.
 
@@ -105,6 +122,7 @@ class Measurement:
             without one, layers share the energy by time.
         noise_floor: smallest relative effect the target can show, where it was found under these conditions.
         faults: what kept a pass that was asked for from being measured.
+        asked_s: when they were asked for, in seconds since 1970; what is much older was resumed or used again.
     """
 
     def __init__(
@@ -120,12 +138,14 @@ class Measurement:
         energy_fit: EnergyFit | None = None,
         noise_floor: float | None = None,
         faults: Mapping[str, HwbenchError] | None = None,
+        asked_s: float | None = None,
     ) -> None:
         self.key, self.target, self.sessions = key, target, tuple(sessions)
         self.entry, self.note, self.tag, self.random_weights = entry, note, tag, random_weights
         self._energy_fit = energy_fit
         self.noise_floor = noise_floor
         self.faults = dict(faults or {})
+        self._asked_s = asked_s
 
     def __repr__(self) -> str:
         view = self.latency
@@ -210,6 +230,8 @@ class Measurement:
         found = views.latency_caveats(self.of("latency"), self.latency)
         found += views.layer_caveats(self.of("layers"), self._timed_layers, self.closure)
         found += views.common_caveats(self.sessions)
+        found += [doubt for name in PASSES for doubt in _joined(self.of(name), self._asked_s)]
+        found += _references(self.of("latency"))
         found += [
             caveat("pass_failed", name=name, why=fault.message, remedy=fault.remedy)
             for name, fault in self.faults.items()
@@ -251,6 +273,8 @@ class Measurement:
         result["caveats"] = [doubt.as_dict() for doubt in self.caveats]
         result["environment"] = self.sessions[-1].environment if self.sessions else {}
         result["device_time_s"] = self.device_time_s
+        begun = sorted((session.started_at for session in self.sessions), key=epoch_s)
+        result["measured_at"] = [begun[0], begun[-1]] if begun else None
         result["sessions"] = [self._session_row(session) for session in self.of("latency")]
         return dict(plain(result))
 
@@ -285,3 +309,23 @@ class Measurement:
             "first_s": session.data.get("first_s"),
             "block_medians_s": views.block_medians_s(session),
         }
+
+
+def _joined(sessions: Sequence[Session], asked_s: float | None) -> list[Caveat]:
+    """A doubt about sessions of one pass that were taken at different times, or long before they were asked for."""
+    started_s = sorted(epoch_s(session.started_at) for session in sessions)
+    moments_s = sorted([*started_s, *([] if asked_s is None else [asked_s])])
+    for before_s, after_s in reversed(list(pairwise(moments_s))):
+        count = sum(each_s <= before_s for each_s in started_s)
+        if after_s - before_s > APART_S and count:
+            than = "the others" if count < len(sessions) else "they were asked for"
+            age = units.period(moments_s[-1] - started_s[0])
+            name = sessions[0].pass_
+            return [caveat("old_sessions", count=count, sessions=len(sessions), name=name, age=age, than=than)]
+    return []
+
+
+def _references(timed: Sequence[Session]) -> list[Caveat]:
+    """A doubt about an anchored figure whose sessions do not share one reference."""
+    ids = sorted({str(reference.get("id")) for session in timed if (reference := session.data.get("anchor_ref"))})
+    return [caveat("references_differ", references=", ".join(ids))] if len(ids) > 1 else []

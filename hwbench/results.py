@@ -11,9 +11,8 @@ from typing import Any
 from .catalog import entries
 from .energy import EnergyFit, fit
 from .errors import HwbenchError, UsageError, did_you_mean
-from .measurement import Measurement, ModelKey, Session
+from .measurement import Measurement, ModelKey, Session, epoch_s
 from .store import Failure, Store
-from .store.rows import epoch_s
 from .target import Target
 from .worker.environment import steady
 
@@ -198,7 +197,8 @@ def _is_meant(asked: str | None, identity: str) -> bool:
             return False
     else:
         base = asked
-    return name in (base, base.partition(".")[0], Path(base).as_posix())
+    file = Path(base).suffix.lower() in (".onnx", ".tflite")  # resnet18.onnx is not resnet18 with a weights tag
+    return name in (base, Path(base).as_posix() if file else base.partition(".")[0])
 
 
 def _nothing(store: Store, model: str | None, target: Target | None) -> UsageError:

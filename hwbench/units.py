@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 
 from .errors import UsageError
 
@@ -17,11 +18,12 @@ _BYTES = {
 }  # fmt: skip
 _JOULES = {"nj": 1e-9, "uj": 1e-6, "µj": 1e-6, "mj": 1e-3, "j": 1.0}
 _COUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-_RATES = {  # to bytes per second; network rates count bits, and powers of ten
-    **{f"{prefix}{unit}": factor / 8 for prefix, factor in (("", 1), ("k", 1e3), ("m", 1e6), ("g", 1e9))
-       for unit in ("bit", "bit/s", "bps")},
-    **{f"{name}/s": float(factor) for name, factor in _BYTES.items()},
-}  # fmt: skip
+_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30}
+_RATES = {  # to bytes per second; a small b is a bit and a capital B a byte, eight times as much
+    f"{prefix}{unit}": factor * nbytes
+    for unit, nbytes in (("bit", 0.125), ("bit/s", 0.125), ("b/s", 0.125), ("bps", 0.125), ("B/s", 1.0), ("Bps", 1.0))
+    for prefix, factor in _PREFIXES.items()
+}
 _NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ%/]*)\s*$")
 
 
@@ -48,6 +50,14 @@ def seconds(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "n/a"
     return _scaled(value, [(1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")], digits)
+
+
+def period(value: float) -> str:
+    """A long time as people say it: ``95`` → ``"95 s"``, ``9000`` → ``"2.5 h"``, ``700_000`` → ``"8.1 days"``."""
+    for unit, text, least in ((86400.0, "days", 2.0), (3600.0, "h", 2.0), (60.0, "min", 2.0)):
+        if round(value / unit, 1) >= least:
+            return f"{value / unit:.1f} {text}"
+    return f"{value:.0f} s"
 
 
 def joules(value: float | None, digits: int = 3) -> str:
@@ -82,9 +92,15 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     return f"{100 * fraction:.{digits}f} %"
 
 
-def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, example: str) -> float:
+def _parse(
+    text: str,
+    units: dict[str, float] | dict[str, int],
+    what: str,
+    example: str,
+    spelt: Callable[[str], str] = str.lower,
+) -> float:
     match = _NUMBER.match(text.replace("μ", "µ"))  # the Greek letter is what many keyboards give
-    if match is None or (unit := match.group(2).lower()) not in units or not math.isfinite(float(match.group(1))):
+    if match is None or (unit := spelt(match.group(2))) not in units or not math.isfinite(float(match.group(1))):
         raise UsageError(
             f"'{text}' is not a {what}.",
             remedy=f"Write a number and a unit, such as {example} (units: {', '.join(units)}).",
@@ -118,5 +134,12 @@ def parse_fraction(text: str) -> float:
 
 
 def parse_bandwidth(text: str) -> float:
-    """``"20Mbit"``, ``"1Gbps"``, ``"2.5MB/s"`` → bytes per second. Raises UsageError."""
-    return _parse(text, _RATES, "bandwidth", "20Mbit or 2.5MB/s")
+    """``"20Mbit"``, ``"20Mb/s"``, ``"2.5MB/s"`` → bytes per second. Raises UsageError."""
+    return _parse(text, _RATES, "bandwidth", "20Mbit or 2.5MB/s", _rate)
+
+
+def _rate(unit: str) -> str:
+    """Only the prefix and the word bit may be in either case: the case of a b is its meaning."""
+    if "bit" in unit.lower():
+        return unit.lower()
+    return unit[:1].lower() + unit[1:] if unit[:1] in ("K", "M", "G") else unit

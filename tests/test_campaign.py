@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timezone
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,89 @@ def test_a_complete_campaign_measures_nothing_more_and_says_the_same(
     assert len(store.sessions()) == 2 * count
     assert isinstance(fresh, Measurement)
     assert {s.uid for s in fresh.sessions}.isdisjoint(s.uid for s in first.sessions)
+
+
+class LastWeek(datetime):
+    """A clock for sessions that is a week late."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) - timedelta(days=7)
+
+
+def told(found: Measurement | Failure) -> dict[str, Any]:
+    assert isinstance(found, Measurement)
+    return {doubt.code: doubt for doubt in found.caveats}
+
+
+def test_what_is_joined_with_sessions_of_last_week_says_so(
+    workers: type[InProcessWorker], cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with CutStore.open(tmp_path / "cut.db") as cut:
+        assert isinstance(cut, CutStore)
+        cut.left = 2
+        with monkeypatch.context() as past:
+            past.setattr(campaign, "datetime", LastWeek)
+            with pytest.raises(Cut):
+                measured(cut, cache, ["one"], [FAKE], ("latency",))
+        cut.left = 10**9
+        (joined,) = measured(cut, cache, ["one"], [FAKE], ("latency",), resume=True)
+        doubt = told(joined)["old_sessions"]
+        assert "2 of 3 sessions of the latency pass were taken up to 7.0 days before the others" in doubt.text
+        assert "--fresh" in doubt.remedy
+        assert "without --resume" in doubt.remedy
+        (kept,) = stored(cut)
+        assert isinstance(kept, Measurement)
+        assert doubt in kept.caveats  # `show` and the report, too
+        (fresh,) = measured(cut, cache, ["one"], [FAKE], ("latency",))
+        assert "old_sessions" not in told(fresh)
+
+
+def test_what_is_used_again_after_a_week_says_so(
+    workers: type[InProcessWorker], store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as past:
+        past.setattr(campaign, "datetime", LastWeek)
+        measured(store, cache, ["one"], [FAKE], ("latency", "memory"), reuse=True)
+    (again,) = measured(store, cache, ["one"], [FAKE], ("latency", "memory"), reuse=True)
+    assert isinstance(again, Measurement)
+    texts = [doubt.text for doubt in again.caveats if doubt.code == "old_sessions"]
+    assert texts == [
+        f"{count} of {count} sessions of the {name} pass were taken up to 7.0 days before they were asked for."
+        for count, name in ((3, "latency"), (1, "memory"))
+    ]
+
+
+def test_a_campaign_that_another_process_runs_too_gives_what_is_stored(
+    workers: type[InProcessWorker], cache: Cache, tmp_path: Path
+) -> None:
+    class Beaten(Store):
+        """Another process always commits the same item first."""
+
+        def add(self, session: Session) -> bool:
+            theirs = {**session.data, "load_s": 7.0}
+            assert super().add(replace(session, uid=f"theirs-{session.uid}", data=theirs))
+            return super().add(session)
+
+    with Beaten.open(tmp_path / "a.db") as store:
+        (found,) = measured(store, cache, ["one"], [FAKE], ("latency",))
+        assert isinstance(found, Measurement)
+        assert {s.uid for s in found.sessions} == {s.uid for s in store.sessions()}
+        assert {s.data["load_s"] for s in found.sessions} == {7.0}
+
+
+def test_progress_of_a_resumed_campaign_begins_where_it_had_stopped(
+    workers: type[InProcessWorker], cache: Cache, tmp_path: Path
+) -> None:
+    steps: list[Step] = []
+    with CutStore.open(tmp_path / "cut.db") as cut:
+        assert isinstance(cut, CutStore)
+        cut.left = 2
+        with pytest.raises(Cut):
+            measured(cut, cache, ["one"], [FAKE], ("latency",))
+        cut.left = 10**9
+        measured(cut, cache, ["one"], [FAKE], ("latency",), resume=True, progress=steps.append)
+    assert [(step.done, step.total) for step in steps if step.pass_ == "latency"] == [(2, 3)]
 
 
 def test_sessions_of_another_artefact_are_not_mixed_in(

@@ -53,6 +53,10 @@ def test_a_thousand_of_a_unit_is_one_of_the_next(value: float, show: Callable[[f
         (units.count(999), "999"),
         (units.count(999.7), "1.00 k"),
         (units.percent(0.0123), "1.2 %"),
+        (units.period(95), "95 s"),
+        (units.period(119.99), "2.0 min"),
+        (units.period(9000), "2.5 h"),
+        (units.period(700_000), "8.1 days"),
     ],
 )
 def test_what_people_see(shown: str, text: str) -> None:

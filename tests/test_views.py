@@ -155,6 +155,8 @@ CASES: dict[str, Callable[[], list[Session]]] = {
     "throttled": lambda: sessions(counters={"throttle_events": 3.0}),
     "gpu_shared": lambda: changed(gpu={"processes": [{"pid": 7, "used_bytes": None}]}),
     "environment_changed": lambda: changed(governor="powersave"),
+    "old_sessions": lambda: [*sessions(2), replace(latency_session(2), started_at="2026-01-03T12:00:00+00:00")],
+    "references_differ": lambda: [*sessions(2), latency_session(2, anchor_ref={**REFERENCE, "id": "here/fake@1#2"})],
     "zero_macs": lambda: sessions(macs=0),
 }
 
@@ -280,8 +282,11 @@ def test_what_throttled_while_it_ran_goes_before_how_it_began(data: dict[str, An
     assert (said or "") in told.get("throttled", "")
 
 
+ELSEWHERE = {"random_weights", "pass_failed", "batches_differ", "band_over_limit"}  # of campaigns and comparisons
+
+
 def test_every_caveat_of_the_table_has_a_case() -> None:
-    assert set(CASES) | {"random_weights", "pass_failed"} == set(CAVEATS)  # the last one: tests of campaigns
+    assert set(CASES) | ELSEWHERE == set(CAVEATS)
     assert "random_weights" in doubts([], random_weights=True)
 
 
@@ -333,6 +338,8 @@ def test_a_caveat_without_its_values_is_a_fault_of_ours() -> None:
         ("environment_changed", "governor: performance ≠ powersave"),
         ("oversubscribed", "4 threads share 2 processors"),
         ("throttled", "3 throttle events"),
+        ("old_sessions", "2 of 3 sessions of the latency pass were taken up to 2.5 days before the others"),
+        ("references_differ", "here/fake@1#2"),
         ("precision_changed", "fp16 although fp32"),
         ("fallback_provider", "ran on builtin ops"),
         ("layers_not_ranked", "2.50×"),

@@ -22,7 +22,7 @@ def sessions() -> Iterator[Callable[[Step], None] | None]:
     that wants the CPU.
     """
     out = terminal.console(stderr=True)
-    if not out.is_terminal:
+    if not terminal.watched(out):
         yield None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -36,13 +36,18 @@ def sessions() -> Iterator[Callable[[Step], None] | None]:
         auto_refresh=False,
         transient=True,
     )
-    started_s = time.monotonic()
+    begun: tuple[float, int] | None = None  # when the first session did, and how many there were from an earlier time
     with bar:
         task = bar.add_task("starting", total=None, left="")
 
         def show(step: Step) -> None:
-            spent_s = time.monotonic() - started_s
-            left = f"about {units.seconds(spent_s / step.done * (step.total - step.done), 2)} left" if step.done else ""
+            nonlocal begun
+            left = ""
+            if begun is None and step.pass_ != "prepare":
+                begun = time.monotonic(), step.done
+            elif begun is not None and step.done > begun[1]:
+                each_s = (time.monotonic() - begun[0]) / (step.done - begun[1])
+                left = f"about {units.period(each_s * (step.total - step.done))} left"
             bar.update(task, description=describe(step), completed=step.done, total=step.total, left=left)
             bar.refresh()
 
@@ -64,7 +69,7 @@ def describe(step: Step) -> str:
 def pairs() -> Iterator[Callable[[int, float], None] | None]:
     """A line over the pairs of a comparison; ``None`` when nobody watches."""
     out = terminal.console(stderr=True)
-    if not out.is_terminal:
+    if not terminal.watched(out):
         yield None
         return
 

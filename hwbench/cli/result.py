@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -32,10 +32,15 @@ def show(out: Console, result: Result, layers: int | None = TOP_LAYERS) -> None:
         out.print(Text(f"  {name:<10}", "dim") + terminal.text(value), soft_wrap=True)
     if layers != 0 and result.get("layers"):
         out.print(_layers(result, layers))
-    for doubt in result.get("caveats", ()):
+    caveats(out, result.get("caveats", ()))
+    out.print()
+
+
+def caveats(out: Console, doubts: Iterable[Mapping[str, str]]) -> None:
+    """Each doubt with its remedy below it."""
+    for doubt in doubts:
         out.print(Text("  caveat    ", "yellow") + terminal.text(f"{doubt['code']}: {doubt['text']}"), soft_wrap=True)
         out.print(terminal.text(f"            {doubt['remedy']}", "dim"), soft_wrap=True)
-    out.print()
 
 
 def facts(result: Result) -> Iterator[tuple[str, str]]:
@@ -68,6 +73,9 @@ def facts(result: Result) -> Iterator[tuple[str, str]]:
         yield "memory", _memory(result["memory"])
     if result.get("energy"):
         yield "energy", energy(result["energy"])
+    if result.get("measured_at"):
+        first, last = (at[:16].replace("T", " ") for at in result["measured_at"])
+        yield "measured", f"{first} UTC" if first == last else f"{first} to {last} UTC"
     if result.get("macs") is not None:
         yield "counts", f"{units.count(result['macs'])} MACs, {units.count(result.get('params'))} parameters"
 

@@ -32,6 +32,11 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
+def watched(out: Console) -> bool:
+    """Whether a person sees what is written while it is written. FORCE_COLOR colours a log, and makes it no person."""
+    return out.is_terminal and out.file.isatty()
+
+
 def clean(value: object) -> str:
     """Text that a terminal only shows: what is not printable is written out, as in ``\\x1b``."""
     return "".join(
@@ -82,5 +87,5 @@ def error(found: HwbenchError, about: str = "") -> None:
 def note(message: str) -> None:
     """A line for the person at the terminal; silent when stderr goes elsewhere."""
     out = console(stderr=True)
-    if out.is_terminal:
+    if watched(out):
         out.print(text(message, "dim"), soft_wrap=True)

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from ..caveats import Caveat
 from ..errors import UsageError
-from ..measurement import ModelKey, Session, plain
+from ..measurement import ModelKey, Session, epoch_s, plain
 from ..migrations import SESSIONS
 from ..target import Target
 
@@ -130,18 +130,6 @@ def _array(content: bytes) -> npt.NDArray[np.generic]:
 def now() -> str:
     """This moment, ISO 8601, UTC."""
     return datetime.now(timezone.utc).isoformat()
-
-
-def epoch_s(moment: datetime | str) -> float:
-    """Seconds since 1970 UTC; a time without a zone is UTC. Raises UsageError for text that is no ISO 8601 time."""
-    if isinstance(moment, str):
-        try:  # Python 3.10 does not read the Z
-            moment = datetime.fromisoformat(moment[:-1] + "+00:00" if moment.endswith(("Z", "z")) else moment)
-        except ValueError:
-            raise UsageError(
-                f"'{moment}' is not a time.", remedy="Write it as 2026-01-31 or 2026-01-31T12:00:00+00:00."
-            ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
 def text(value: object) -> str:
