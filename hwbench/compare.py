@@ -13,24 +13,25 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import estimate
+from . import estimate, views
 from .bench import DEFAULT_TIMEOUT_S, Bench, bench
 from .cache import Cache
 from .campaign import Failure, Request, run
+from .caveats import Caveat, caveat
 from .errors import UsageError
 from .estimate import Verdict
+from .measurement import ModelKey, Session
 from .remote import Worker
 from .runtimes import Artifact
 from .store import Store
 from .target import Target
-from .views import samples_s
 from .worker.affinity import needed
 from .worker.environment import steady
 
@@ -57,16 +58,31 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was found; ``verdict`` is about ``b`` against ``a`` (ratio = time of b over time of a)."""
+    """What was found; ``verdict`` is about ``b`` against ``a`` (ratio = time of b over time of a).
+
+    Attributes:
+        a: what is compared with: a model, or a target.
+        b: what the verdict speaks of.
+        target: where both models ran; None where targets are compared.
+        verdict: with its interval.
+        paired: whether both ran beside each other.
+        reason: why no more was measured.
+        device_time_s: that it took.
+        log_ratios: of b over a, one for each pair.
+        model: what ran on both targets; None where models are compared.
+        caveats: doubts about the conditions of either side, or of both.
+    """
 
     a: str
     b: str
-    target: str
+    target: str | None
     verdict: Verdict
     paired: bool
     reason: str
     device_time_s: float
     log_ratios: tuple[float, ...]
+    model: str | None = None
+    caveats: tuple[Caveat, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -135,6 +151,10 @@ def compare_targets(
         else:
             stack.close()  # a campaign opens its own roads
             result = _unpaired(target_a, target_b, model, store, band, cache, timeout_s)
+    result = replace(result, target=None, model=model.identity)
+    if target_a.batch != target_b.batch:
+        doubt = caveat("batches_differ", a=result.a, batch_a=target_a.batch, b=result.b, batch_b=target_b.batch)
+        result = replace(result, caveats=(doubt, *result.caveats))
     store.add_comparison({"a": result.a, "b": result.b, "model": model.identity}, result.as_dict())
     return result
 
@@ -153,8 +173,9 @@ def paired(
     ratios: list[float] = []
     environment: Mapping[str, Any] = {}
     width = band
+    processes: tuple[list[Session], list[Session]] = ([], [])
     while True:
-        ratio, environment = pair(a, b, random_)
+        ratio, environment = pair(a, b, random_, processes)
         ratios.append(ratio)
         if width is None:
             floor = store.noise_floor(a.bench.target, steady(environment))
@@ -168,19 +189,45 @@ def paired(
         if time.monotonic() - start > budget_s and len(ratios) >= estimate.PAIR_LOOKS[0]:
             reason = "the budget ended"
             break
+    caveats = _doubts((a.name, b.name), [views.common_caveats(sessions) for sessions in processes])
+    spent_s = time.monotonic() - start
     return Comparison(
-        a.name, b.name, str(a.bench.target), verdict, True, reason, time.monotonic() - start, tuple(ratios)
+        a.name, b.name, str(a.bench.target), verdict, True, reason, spent_s, tuple(ratios), caveats=caveats
     )
 
 
-def pair(a: Side, b: Side, random_: random.Random) -> tuple[float, Mapping[str, Any]]:
-    """The log ratio b / a of one pair of fresh workers, and the environment they found."""
+def _doubts(names: Sequence[str], found: Sequence[Sequence[Caveat]]) -> tuple[Caveat, ...]:
+    """Doubts about both sides once, and those about one side under its name."""
+    both = [doubt for doubt in found[0] if doubt in found[1]]
+    own = [
+        replace(doubt, text=f"{name}: {doubt.text}")
+        for name, doubts in zip(names, found, strict=True)
+        for doubt in doubts
+        if doubt not in both
+    ]
+    return (*both, *own)
+
+
+def pair(
+    a: Side, b: Side, random_: random.Random, processes: tuple[list[Session], list[Session]] | None = None
+) -> tuple[float, Mapping[str, Any]]:
+    """The log ratio b / a of one pair of fresh workers, and the environment they found.
+
+    Args:
+        a: one side.
+        b: the other; never the same object, by which the sides are told apart.
+        random_: which of them goes first.
+        processes: gets a session for each worker, of a's and of b's, that says under what conditions it ran.
+    """
     with ExitStack() as stack:
         first, second = (a, b) if random_.random() < 0.5 else (b, a)
         workers = _workers(first, second, random_, stack)
         typical = []
+        strangers = min((_on_gpu(worker) for worker in workers), key=len)  # the other worker is none
         for worker, side in zip(workers, (first, second), strict=True):
-            worker.open("model", side.artifact, side.bench.timeout_s)
+            opened = worker.open("model", side.artifact, side.bench.timeout_s)
+            if processes is not None:
+                processes[side is b].append(_process(side, worker, opened["info"], strangers))
             warm = worker.ask("warm", side.bench.timeout_s, handle="model", budget_s=WARM_S)
             typical.append(max(1e-7, 1e-9 * statistics.median(warm["warmup_ns"][-20:])))
         blocks: tuple[list[float], list[float]] = ([], [])
@@ -190,10 +237,25 @@ def pair(a: Side, b: Side, random_: random.Random) -> tuple[float, Mapping[str, 
                 drop = 2 if typical[turn] < 0.01 else 1 if typical[turn] < 0.1 else 0
                 answer = workers[turn].ask("block", a.bench.timeout_s, handle="model", anchor=None, n=n, drop=drop)
                 blocks[turn].append(1e-9 * statistics.median(answer["samples_ns"]))
-        hello = workers[0 if first is a else 1].hello  # always a's: noise floors are looked up by what it says
-        environment = {**hello["environment"], "versions": hello["probe"]["versions"]}
+        environment = _environment(workers[0 if first is a else 1])  # a's: noise floors are looked up by what it says
     log_ratio = estimate.abba_log_ratio(blocks[0], blocks[1])
     return (log_ratio if first is a else -log_ratio), environment
+
+
+def _environment(worker: Worker) -> dict[str, Any]:
+    return {**worker.hello["environment"], "versions": worker.hello["probe"]["versions"]}
+
+
+def _on_gpu(worker: Worker) -> Sequence[Any]:
+    return (worker.hello["environment"].get("gpu") or {}).get("processes") or ()
+
+
+def _process(side: Side, worker: Worker, info: Mapping[str, Any], strangers: Sequence[Any]) -> Session:
+    """A worker of a pair as a session without samples, which says what conditions it ran under."""
+    key = ModelKey(side.name, (), side.artifact.sha256)
+    data = {"info": dict(info), "macs": side.artifact.facts.get("macs")}
+    environment = {**_environment(worker), "gpu": {"processes": strangers}}
+    return Session("", "", key, side.bench.target, "latency", 0, "", "", 0.0, environment, data)
 
 
 def _workers(first: Side, second: Side, random_: random.Random, stack: ExitStack) -> tuple[Worker, Worker]:
@@ -232,11 +294,12 @@ def _unpaired(
     """Welch's interval over log session medians of two campaigns, because two hosts share no minute."""
     request = Request((model,), (target_a, target_b), estimate.preset("default"), ("latency",))
     results = run(request, store, cache=cache, timeout_s=timeout_s)
-    logs = []
+    logs, doubts = [], []
     for result in results:
         if isinstance(result, Failure):
             raise result.error
-        logs.append(np.log([float(np.median(samples_s(session))) for session in result.of("latency")]))
+        doubts.append(result.caveats)
+        logs.append(np.log([float(np.median(views.samples_s(session))) for session in result.of("latency")]))
     spreads = [values.var(ddof=1) / len(values) for values in logs]
     centre, variance = float(logs[1].mean() - logs[0].mean()), float(sum(spreads))
     apart = sum(s**2 / (len(v) - 1) for s, v in zip(spreads, logs, strict=True))
@@ -249,7 +312,8 @@ def _unpaired(
     verdict = Verdict(name, float(np.exp(centre)), low, high, sessions, estimate.LEVEL, width, None)
     spent_s = sum(result.device_time_s for result in results if not isinstance(result, Failure))
     reason = "different hosts: unpaired, over sessions of both"
-    return Comparison(str(target_a), str(target_b), model.identity, verdict, False, reason, spent_s, ())
+    names = str(target_a), str(target_b)
+    return Comparison(*names, None, verdict, False, reason, spent_s, (), caveats=_doubts(names, doubts))
 
 
 def noise_floor(
@@ -285,10 +349,11 @@ def noise_floor(
     with bench(target, cache, timeout_s) as opened:
         artifact = opened.runtime.prepare(model, target, cache) if model else opened.anchor()
         side = Side(model.identity if model else "anchor", opened, artifact)
+        other = replace(side)  # a side of its own: what comes of going first must cancel here as it does in comparisons
         ratios: list[float] = []
         environment: Mapping[str, Any] = {}
         for _ in range(pairs):
-            ratio, environment = pair(side, side, random_)
+            ratio, environment = pair(side, other, random_)
             ratios.append(ratio)
             if progress is not None:
                 progress(len(ratios), float(np.exp(np.mean(ratios))))

@@ -15,6 +15,7 @@ import pytest
 from inprocess import InProcessWorker, made_model
 from scipy import stats
 
+from hwbench import bench as bench_module
 from hwbench import compare, estimate
 from hwbench.bench import bench
 from hwbench.cache import Cache
@@ -22,7 +23,7 @@ from hwbench.errors import UsageError, WorkerError
 from hwbench.store import Store
 from hwbench.target import Target
 from hwbench.views import samples_s
-from hwbench.worker import jobs
+from hwbench.worker import affinity, jobs
 
 FAKE = Target.parse("local-cpu/fake")
 SLOWER = Target.parse("local-cpu/fake+slow=1.03")
@@ -287,3 +288,82 @@ def test_the_budget_ends_it_after_the_first_look(workers: type[InProcessWorker],
     assert found.reason == "the budget ended"
     assert found.verdict.pairs == estimate.PAIR_LOOKS[0]
     assert told == [1, 2, 3, 4, 5]
+
+
+def test_both_sides_bring_their_doubts_and_shared_ones_stand_once(
+    workers: type[InProcessWorker], store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(affinity, "pin", lambda threads, cpus=None: cpus or [0])
+    workers.environment["device"] = {"threads_available": 1}
+
+    class Half(workers):  # type: ignore[valid-type, misc]
+        """Says that it ran fp16 where the slow one was asked for."""
+
+        def ask(self, verb: str, timeout_s: float, **arguments: Any) -> Any:
+            answer = super().ask(verb, timeout_s, **arguments)
+            return {**answer, "info": {"precision": "fp16"}} if verb == "open" and self.target.options else answer
+
+    monkeypatch.setattr(bench_module, "Worker", Half)
+    two, slow = FAKE.with_(threads=2), SLOWER.with_(threads=2)
+    found = compare.compare_targets(two, slow, made_model("one"), store, seed=1, cache=cache)
+    assert [doubt.code for doubt in found.caveats] == ["oversubscribed", "precision_changed"]
+    assert found.caveats[0].text.startswith("2 threads share 1 processor")
+    assert found.caveats[1].text == f"{slow}: The runtime ran fp16 although fp32 was asked for."
+    (kept,) = store.comparisons()
+    assert [doubt["code"] for doubt in kept.data["caveats"]] == ["oversubscribed", "precision_changed"]
+
+
+@pytest.mark.parametrize(("strangers", "told"), [(0, []), (1, ["gpu_shared"])])
+def test_the_other_worker_of_a_pair_is_no_stranger_on_the_gpu(
+    workers: type[InProcessWorker],
+    store: Store,
+    cache: Cache,
+    monkeypatch: pytest.MonkeyPatch,
+    strangers: int,
+    told: list[str],
+) -> None:
+    class Beside(workers):  # type: ignore[valid-type, misc]
+        """The second worker of a pair sees the first one on the GPU."""
+
+        def __init__(self, *arguments: Any, **how: Any) -> None:
+            super().__init__(*arguments, **how)
+            seen = strangers + (type(self).started_count + 1) % 2
+            self.hello["environment"]["gpu"] = {"processes": [{"pid": 7, "used_bytes": None}] * seen}
+
+    Beside.started_count = 0
+    monkeypatch.setattr(bench_module, "Worker", Beside)
+    found = compare.compare_targets(FAKE, SLOWER, made_model("one"), store, seed=1, cache=cache)
+    assert [doubt.code for doubt in found.caveats] == told
+
+
+def test_what_was_compared_is_named_as_what_it_is(
+    workers: type[InProcessWorker], store: Store, cache: Cache, second_device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = made_model("one")
+    found = compare.compare_models(model, made_model("two"), FAKE, store, seed=0, cache=cache)
+    assert (found.target, found.model) == (str(FAKE), None)
+    found = compare.compare_targets(FAKE, SLOWER, model, store, seed=0, cache=cache)
+    assert (found.target, found.model) == (None, model.identity)
+    told = itertools.cycle(["one", "another"])
+    monkeypatch.setattr(jobs, "read_text", lambda path: next(told))
+    found = compare.compare_targets(FAKE, SLOWER.with_(device=second_device), model, store, cache=cache)
+    assert (found.paired, found.target, found.model) == (False, None, model.identity)
+
+
+def test_whole_inferences_of_different_batches_are_said_to_be_such(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    eight = FAKE.with_(batch=8)
+    found = compare.compare_targets(FAKE, eight, made_model("one"), store, seed=0, cache=cache)
+    (doubt,) = [each for each in found.caveats if each.code == "batches_differ"]
+    assert f"An inference of {eight} has 8 inputs and one of {FAKE} 1" in doubt.text
+
+
+def test_what_comes_of_going_first_is_no_noise_floor(
+    workers: type[InProcessWorker], store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison draws who goes first, so that it cancels there; so it must here."""
+    monkeypatch.setattr(estimate, "abba_log_ratio", lambda first_s, second_s: 0.05)
+    found = compare.noise_floor(FAKE, store, pairs=20, seed=2, cache=cache)
+    assert abs(found["mean_effect"]) < 0.04
+    assert found["pair_spread"] > 0.03

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -96,7 +97,9 @@ def compare(
       hwbench compare local-cpu/torch local-cpu/onnxruntime --model mobilenetv2_100
     """
     from .. import compare as library
+    from .. import units
     from ..catalog import resolve
+    from ..caveats import caveat
     from ..store import Store
     from . import progress, terminal
 
@@ -112,7 +115,11 @@ def compare(
             found = library.compare_models(resolve(a), resolve(b), on, store, **common)
         else:
             found = library.compare_targets(Target.parse(a), Target.parse(b), resolve(str(model)), store, **common)
-    failed = limit is not None and found.verdict.name == "slower" and found.verdict.ratio - 1.0 > limit
+    over = limit is not None and found.verdict.ratio - 1.0 > limit
+    failed = over and found.verdict.name == "slower"
+    if over and found.verdict.name == "equivalent":
+        doubt = caveat("band_over_limit", limit=units.percent(limit), band=units.percent(found.verdict.band))
+        found = replace(found, caveats=(*found.caveats, doubt))
     if as_json:
         terminal.json_line({**found.as_dict(), "failed": failed})
     else:
@@ -125,7 +132,7 @@ def compare(
 
 def _print(found: Comparison, where: str) -> None:
     from .. import units
-    from . import terminal
+    from . import result, terminal
 
     verdict = found.verdict
     out = terminal.console()
@@ -142,6 +149,7 @@ def _print(found: Comparison, where: str) -> None:
     out.print(terminal.text(f"  difference  {100 * (verdict.ratio - 1):+.2f} %  [{bounds}]"), soft_wrap=True)
     out.print(terminal.text(f"  from        {verdict.pairs} {how}; {found.reason}"), soft_wrap=True)
     out.print(terminal.text(f"  band        ±{units.percent(verdict.band)} counts as none"), soft_wrap=True)
+    result.caveats(out, [doubt.as_dict() for doubt in found.caveats])
 
 
 @click.command()

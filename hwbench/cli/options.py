@@ -24,8 +24,8 @@ def on(*, required: bool, multiple: bool = True, runs: bool = False) -> Decorato
         "on",
         metavar="TARGET",
         required=required,
-        multiple=multiple,
-        callback=targets if multiple else target,
+        multiple=True,  # click itself would take the last of two in silence
+        callback=targets if multiple else _only,
         help=f"Where to run, e.g. local-cpu/onnxruntime:fp32@2.{more}"
         if required or runs
         else f"Only what ran there, e.g. local-cpu/onnxruntime.{more}",
@@ -35,6 +35,17 @@ def on(*, required: bool, multiple: bool = True, runs: bool = False) -> Decorato
 def targets(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[Target, ...]:
     """Targets in the order given, each once."""
     return tuple(dict.fromkeys(Target.parse(text) for text in value))
+
+
+def _only(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> Target | None:
+    """The target of a command that takes one."""
+    found = targets(ctx, param, value)
+    if len(found) > 1:
+        raise UsageError(
+            f"{ctx.command_path} takes one --on, not {len(found)} ({', '.join(map(str, found))}).",
+            remedy="Run it once for each.",
+        )
+    return found[0] if found else None
 
 
 def target(ctx: click.Context, param: click.Parameter, value: str | None) -> Target | None:
