@@ -55,6 +55,14 @@ def json_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def _is_there(path: Path) -> bool:
+    """Whether a file is there; one that may not be looked at is not, and making it says why."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 _added: defaultdict[Path, float] = defaultdict(lambda: math.inf)  # bytes since the last look; before the first: unknown
 
 
@@ -83,7 +91,7 @@ class Cache:
     @classmethod
     def default(cls) -> Cache:
         """``$HWBENCH_CACHE`` or the platform's cache directory."""
-        return cls(Path(os.environ.get("HWBENCH_CACHE") or platformdirs.user_cache_dir("hwbench")))
+        return cls(Path(os.environ.get("HWBENCH_CACHE") or platformdirs.user_cache_dir("hwbench")).expanduser())
 
     def get(self, key: dict[str, Any], name: str, build: Callable[[Path], None]) -> Path:
         """Path of the entry for ``key``, built into a folder of its own when it is not there yet.
@@ -99,7 +107,7 @@ class Cache:
             UsageError: ``$HWBENCH_CACHE_LIMIT`` is not a size.
         """
         entry = self.root / "artefacts" / json_sha256(key)
-        if (entry / name).exists():
+        if _is_there(entry / name):
             with contextlib.suppress(OSError):  # a cache that can only be read serves as well
                 os.utime(entry)
         else:
@@ -154,6 +162,8 @@ class Cache:
                 f"The export ended without an error and wrote no {name}.",
                 remedy="This is a fault of the runtime's export; report it with the model's name.",
             )
+        if entry.is_dir() and not (entry / name).exists():  # somebody deleted the file out of it
+            shutil.rmtree(entry, ignore_errors=True)
         try:
             staged.rename(entry)
         except OSError:  # another process was first; its content is the same by construction

@@ -27,16 +27,20 @@ def whole(path: Path, what: str) -> Iterator[BinaryIO]:
         UsageError: ``path`` is a folder, or a part of it is a file.
         DeviceError: it cannot be written: no permission, or a full disk.
     """
-    if path.is_dir():
-        raise UsageError(f"The {what} cannot be written: '{path}' is a folder.", remedy="Name a file.")
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    part = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise UsageError(f"The {what} cannot be written: '{path}' is a folder.", remedy="Name a file.")
+        if path.exists() and not path.is_file():  # root could put a file in the place of /dev/null
+            raise UsageError(f"The {what} cannot be written: '{path}' is a device or a pipe.", remedy="Name a file.")
+        place = path.resolve() if path.is_symlink() else path  # what a link names is written, and the link stays
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(f".{uuid.uuid4().hex}.part")
         with part.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        part.replace(place)
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(
             f"The {what} cannot be written to '{path}': a part of that path is a file.",
@@ -48,5 +52,6 @@ def whole(path: Path, what: str) -> Iterator[BinaryIO]:
             remedy="Check the free space and your permission there, or write elsewhere with -o.",
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # it is gone when all went well
-            part.unlink()
+        if part is not None:
+            with contextlib.suppress(OSError):  # it is gone when all went well
+                part.unlink()

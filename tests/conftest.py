@@ -77,6 +77,18 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this process may not enter, whoever it runs as; another user's home is one."""
+    (folder := tmp_path / "locked").mkdir(0)
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    yield folder
+    os.seteuid(mine)
+    folder.chmod(0o700)
+
+
+@pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a command in this process; exit code, stdout, stderr."""
 

@@ -85,6 +85,12 @@ def test_a_root_that_cannot_be_a_folder(tmp_path: Path) -> None:
         Cache(tmp_path / "file").get(KEY, "m", lambda path: None)
 
 
+def test_a_root_that_may_not_be_entered(locked: Path) -> None:
+    with pytest.raises(DeviceError, match="cannot be written: Permission denied") as caught:
+        Cache(locked / "cache").get(KEY, "m", lambda path: None)
+    assert "HWBENCH_CACHE" in (caught.value.remedy or "")
+
+
 def test_two_builders_at_once_both_get_the_one_entry(tmp_path: Path) -> None:
     cache, together = Cache(tmp_path), threading.Barrier(2, timeout=60)
     found: list[Path] = []
@@ -107,9 +113,19 @@ def test_two_builders_at_once_both_get_the_one_entry(tmp_path: Path) -> None:
     assert sorted(path.name for path in everything(cache)) == ["key.json", "m"]
 
 
+def test_an_entry_whose_file_was_deleted_is_made_anew(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.get(KEY, "m", lambda path: path.write_text("first") and None).unlink()
+    assert cache.get(KEY, "m", lambda path: path.write_text("again") and None).read_text() == "again"
+    assert sorted(path.name for path in everything(cache)) == ["key.json", "m"]
+
+
 def test_the_default_root_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HWBENCH_CACHE", str(tmp_path))
     assert Cache.default().root == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HWBENCH_CACHE", "~/kept")  # as a container's or a unit's environment gives it, without a shell
+    assert Cache.default().root == tmp_path / "kept"
     monkeypatch.delenv("HWBENCH_CACHE")
     assert "hwbench" in str(Cache.default().root)
 

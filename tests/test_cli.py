@@ -74,6 +74,15 @@ def test_every_command_has_help_with_an_example(run: Run, name: str) -> None:
     assert re.search(rf"Examples?:\s+hwbench {name}", out)
 
 
+@pytest.mark.parametrize("words", [(), ("lut",), ("predictor",)])
+def test_a_group_without_a_command_shows_its_help(run: Run, words: tuple[str, ...]) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: hwbench")
+    assert "\nCommands:\n" in err
+    assert "error: " not in err
+
+
 def test_where_to_run_is_no_filter_of_the_store(run: Run) -> None:
     for name in ("compare", "selftest", "profile"):
         assert "Where to run" in run(name, "--help")[1]
@@ -242,6 +251,8 @@ def test_show_of_an_empty_store_says_what_to_do(run: Run, tmp_path: Path, monkey
     [
         ("mobilenetv2_100", True),
         ("mobilenetv2_100.ra_in1k", True),
+        ("mobilenetv2_100.onnx", False),
+        ("mobilenetv2_100.tflite@224", False),
         ("mobilenetv2_100@224", True),
         ("mobilenetv2_100@224x224", True),
         ("mobilenetv2_100@192", False),
@@ -299,6 +310,17 @@ def test_compare_says_which_of_two_models_is_slower(run: Run) -> None:
     assert f"resnet18@1x3x224x224 {word} than mobilenetv2_100@1x3x224x224" in out
 
 
+def test_a_band_that_keeps_a_gate_open_is_told(run: Run) -> None:
+    words = ("compare", FAKE, f"{FAKE}+slow=1.1", "--model", "resnet18", "--fail-if", "slower:2%", "--band", "30%")
+    code, out, _ = run(*words, "--json")
+    (row,) = lines(out)
+    assert (code, row["failed"], row["verdict"]["name"]) == (0, False, "equivalent")
+    assert [doubt["code"] for doubt in row["caveats"]] == ["band_over_limit"]
+    assert (row["target"], row["model"]) == (None, "resnet18@1x3x224x224")
+    code, out, _ = run(*words)
+    assert "B is more than 2.0 % slower, and yet --fail-if does not hold: differences within ±30.0 %" in out
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -310,6 +332,7 @@ def test_compare_says_which_of_two_models_is_slower(run: Run) -> None:
         ("a", "b", "--on", FAKE, "--fail-if", "slower:2"),
         ("a", "b", "--on", FAKE, "--band", "0"),
         ("a", "b", "--on", FAKE, "--budget", "0s"),
+        ("a", "b", "--on", FAKE, "--on", f"{FAKE}@2"),
     ],
 )
 def test_compare_refuses_what_makes_no_sense(run: Run, words: tuple[str, ...]) -> None:
@@ -472,13 +495,28 @@ def test_an_interrupt_leaves_nothing_running_and_says_how_to_go_on(
     assert (b"--resume" in err) == (number == signal.SIGINT)
 
 
-def test_a_reader_that_goes_away_is_no_error(place: Path) -> None:
-    process = start(place, "models", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+@pytest.mark.parametrize("words", [("models",), ("--help",), ("profile", "resnet81", "--on", FAKE, "--json")])
+def test_a_reader_that_goes_away_is_no_error(place: Path, words: tuple[str, ...]) -> None:
+    process = start(place, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
     err = process.stderr.read()
     assert (process.wait(timeout=120), err) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+@pytest.mark.parametrize("words", [("models",), ("models", "--json"), ("--help",)])
+def test_output_to_a_full_disk_is_an_error_of_the_tree(place: Path, words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = start(place, *words, stdout=full, stderr=subprocess.PIPE)
+        _, err = process.communicate(timeout=120)
+    text = " ".join(err.decode().split())
+    assert process.returncode == 3
+    assert "No space left on device, and the output is not complete" in text
+    assert "next: Free space" in text
+    assert "Traceback" not in text
+    assert "Exception ignored" not in text
 
 
 def test_progress_is_for_a_terminal_only(place: Path) -> None:
@@ -501,6 +539,13 @@ def test_progress_is_for_a_terminal_only(place: Path) -> None:
     assert json.loads(out)["model"] == "resnet18"
     assert b"resnet18@1x3x224x224" in seen
     assert b"latency 2" in seen
+
+
+def test_a_log_with_colours_is_no_terminal_that_somebody_watches(place: Path) -> None:
+    words = ("profile", "resnet18", "--on", FAKE, "--preset", "quick", "--passes", "memory", "--json")
+    command = [sys.executable, "-m", "hwbench", *words]
+    done = subprocess.run(command, env=environment(place, FORCE_COLOR="1"), capture_output=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_failure_is_printed_as_the_error_it_is() -> None:

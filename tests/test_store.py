@@ -90,6 +90,10 @@ def test_where_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert (tmp_path / "other.db").is_file()
     Store.open(f"sqlite:///{tmp_path}/third.db").close()
     assert (tmp_path / "third.db").is_file()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for where in ("~/fourth.db", "sqlite:///~/fifth.db"):
+        with Store.open(where) as opened:
+            assert opened.name == str(tmp_path / where.rpartition("/")[2])
 
 
 def test_wal_and_full_sync(tmp_path: Path) -> None:
@@ -192,6 +196,12 @@ def test_read_only(tmp_path: Path) -> None:
         assert len(opened.sessions()) == 1
         with pytest.raises(DeviceError, match="read-only"):
             opened.add(made(1))
+
+
+def test_a_folder_that_may_not_be_entered(locked: Path) -> None:
+    with pytest.raises(DeviceError, match="Permission denied") as caught:
+        Store.open(locked / "results.db")
+    assert "HWBENCH_DB" in (caught.value.remedy or "")
 
 
 def test_disk_full_keeps_what_is_there(tmp_path: Path) -> None:

@@ -54,3 +54,25 @@ def test_a_path_that_cannot_be_one_is_the_callers(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a part of that path is a file"):
         write(tmp_path / "file" / "t.parquet")
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("file", "kept")]
+
+
+def test_nothing_takes_the_place_of_a_device_or_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with pytest.raises(UsageError, match="a device or a pipe"):
+        write(pipe)
+    assert [each.name for each in tmp_path.iterdir()] == ["pipe"]
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_and_what_it_names_is_written(tmp_path: Path) -> None:
+    (link := tmp_path / "latest").symlink_to("runs/one")
+    write(link)
+    assert link.is_symlink()
+    assert (tmp_path / "runs" / "one").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "x" * 300])
+def test_where_one_may_not_even_look_is_said(locked: Path, name: str) -> None:
+    with pytest.raises(DeviceError, match="cannot be written to") as caught:
+        write(locked / name)
+    assert "permission" in (caught.value.remedy or "")

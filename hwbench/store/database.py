@@ -75,7 +75,10 @@ def parse_url(where: str | Path | None) -> sa.URL:
     if "://" not in text:
         return sa.URL.create("sqlite", database=str(Path(text).expanduser()))
     try:
-        return sa.make_url(text)
+        url = sa.make_url(text)
+        if url.get_backend_name() == "sqlite" and (url.database or "").startswith("~"):
+            url = url.set(database=str(Path(str(url.database)).expanduser()))
+        return url
     except (exc.ArgumentError, ValueError):
         raise UsageError(
             "The results store's address (HWBENCH_DB) is not a database URL.",  # not quoted: it may hold a password
@@ -205,9 +208,9 @@ class Database:
 
 
 def _make_folder(path: Path) -> None:
-    if path.is_dir():
-        raise UsageError(f"The results store {path} is a folder.", remedy="Name a file inside it.")
     try:
+        if path.is_dir():
+            raise UsageError(f"The results store {path} is a folder.", remedy="Name a file inside it.")
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DeviceError(
