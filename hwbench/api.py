@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ Shapes = Mapping[str, Sequence[int]]
 
 def _model(model: Any, inputs: Any, pretrained: bool) -> Model:
     """A model from what users have: a name, a path, or an ``nn.Module`` with its inputs."""
+    if isinstance(model, os.PathLike):
+        model = os.fspath(model)
     if not isinstance(model, str):
         if inputs is None:
             raise UsageError(
@@ -31,7 +34,28 @@ def _model(model: Any, inputs: Any, pretrained: bool) -> Model:
                 remedy="hwbench.measure(module, inputs=(tensor,), on=…)",
             )
         return from_module(model, inputs)
-    return resolve(model, inputs, pretrained)
+    if not isinstance(inputs, Mapping | None):
+        raise UsageError(
+            f"The inputs of '{model}' are a {type(inputs).__name__}; a model that is named takes shapes by name.",
+            remedy='hwbench.measure("net.onnx", inputs={"images": (1, 3, 640, 640)}, on=…)',
+        )
+    return resolve(model, inputs and {name: _shape(value) for name, value in inputs.items()}, pretrained)
+
+
+def _shape(value: Any) -> Sequence[int]:
+    """A shape as it is given, or that of an example."""
+    shape = getattr(value, "shape", ())
+    return tuple(shape) if len(shape) > 1 else value
+
+
+def _target(on: str | Target) -> Target:
+    if isinstance(on, Target):
+        return on
+    if isinstance(on, str):
+        return Target.parse(on)
+    raise UsageError(
+        f"{on!r:.80} is not a target.", remedy='on="local-cpu/onnxruntime"; hwbench.profile_many takes several.'
+    )
 
 
 def check_passes(names: Iterable[str]) -> tuple[str, ...]:
@@ -66,7 +90,7 @@ def profile_many(
     Args:
         models: names, paths or modules (see :func:`measure`).
         on: targets.
-        inputs: shapes by input name, or example inputs for modules.
+        inputs: shapes (or examples, whose shapes count) by input name, or example inputs for modules.
         preset: how much to measure: ``quick``, ``default``, ``rigorous`` or ``mlperf-mobile``.
         passes: any of ``latency``, ``layers``, ``memory``, ``energy``.
         pretrained: download trained weights instead of making random ones.
@@ -82,7 +106,7 @@ def profile_many(
     """
     request = Request(
         _distinct(models, inputs, pretrained),
-        tuple(dict.fromkeys(Target.parse(t) if isinstance(t, str) else t for t in on)),
+        tuple(dict.fromkeys(_target(each) for each in ([on] if isinstance(on, str | Target) else on))),
         find_preset(preset),
         check_passes(passes),
     )
@@ -92,7 +116,8 @@ def profile_many(
 
 
 def _distinct(models: Sequence[Any], inputs: Any, pretrained: bool) -> tuple[Model, ...]:
-    found = [_model(model, inputs, pretrained) for model in models]
+    several = [models] if isinstance(models, str | os.PathLike) else models
+    found = [_model(model, inputs, pretrained) for model in several]
     return tuple({model.identity: model for model in found}.values())
 
 

@@ -45,6 +45,15 @@ def load(group: str, name: str) -> Any:
         raise MissingDependency(
             f"The {noun} '{name}' cannot be imported: {error}.", remedy=f"pip install '{package_of(group, name)}'"
         ) from error
+    except Exception as error:  # an outside package's fault must not take all the others along
+        package = package_of(group, name)
+        if package.partition("[")[0] == __package__:
+            raise
+        raise MissingDependency(
+            f"The {noun} '{name}' of the package {package} is broken: {type(error).__name__}: {error}",
+            remedy=f"Install a version of {package} that works with this hwbench, or pip uninstall {package}.",
+            detail="".join(traceback.format_exception(error)),
+        ) from error
 
 
 def package_of(group: str, name: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from inprocess import in_process
 from test_measurement import check_shape
@@ -97,6 +100,56 @@ def test_what_is_unknown_is_named_with_what_was_meant(
     assert message in caught.value.message
     assert caught.value.remedy
     assert store.sessions() == []
+
+
+def test_a_path_is_a_model_and_examples_give_their_shapes(
+    store: Store, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    in_process(monkeypatch)
+    value = onnx.helper.make_tensor_value_info
+    shape = ["n", 3, "h", "w"]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["images"], ["y"])], "g",
+        [value("images", onnx.TensorProto.FLOAT, shape)], [value("y", onnx.TensorProto.FLOAT, shape)],
+    )  # fmt: skip
+    path = tmp_path / "net.onnx"
+    onnx.save(onnx.helper.make_model(graph), path)
+    for images in ((1, 3, 8, 8), np.zeros((1, 3, 8, 8), np.float32)):
+        found = api.measure(path, FAKE, inputs={"images": images}, preset="quick", store=store, cache=cache)
+        assert found.key.name == path.as_posix()
+        assert found.key.identity.endswith("@1x3x8x8")
+    several = api.profile_many(path, FAKE, inputs={"images": (1, 3, 8, 8)}, passes="memory", store=store, cache=cache)
+    assert [found.target for found in several] == [hwbench.Target.parse(FAKE)]
+
+
+@pytest.mark.parametrize(
+    ("model", "on", "inputs", "message"),
+    [
+        ("resnet18", [FAKE], None, "is not a target"),
+        ("resnet18", FAKE, (np.zeros((1, 3, 224, 224)),), "a model that is named takes shapes by name"),
+        ("resnet18", FAKE, np.zeros((1, 3, 224, 224)), "inputs of 'resnet18' are a ndarray"),
+    ],
+)
+def test_what_python_takes_in_another_way_is_said(
+    store: Store, cache: Cache, model: str, on: Any, inputs: Any, message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        hwbench.measure(model, on=on, inputs=inputs, store=store, cache=cache)
+    assert message in caught.value.message
+    assert caught.value.remedy
+
+
+def test_it_works_in_a_thread_and_beside_a_notebooks_event_loop(
+    store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_process(monkeypatch)
+
+    async def cell() -> Measurement:
+        return await asyncio.to_thread(hwbench.measure, "resnet18", on=FAKE, preset="quick", store=store, cache=cache)
+
+    found = asyncio.run(cell())
+    assert found.latency is not None
 
 
 def test_one_pass_may_be_named_alone_and_their_order_is_fixed() -> None:

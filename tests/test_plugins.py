@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hwbench import plugins
+from hwbench import plugins, runtimes
 from hwbench.enrol.recipes import recipes
 from hwbench.errors import MissingDependency, UsageError
 
@@ -83,6 +83,17 @@ def test_what_a_plug_in_lacks_is_named_with_the_way_to_get_it(install: Install, 
     with pytest.raises(MissingDependency, match="no_such") as caught:
         plugins.load("hwbench.runtimes", "theirs")
     assert caught.value.remedy == f"pip install '{module}'"
+
+
+@pytest.mark.parametrize("source", ["raise RuntimeError('built for another numpy')", "OTHER = 1", "def broken(:"])
+def test_a_broken_package_is_named_and_takes_no_other_runtime_along(install: Install, source: str) -> None:
+    module = f"rt_broken_{len(source)}"
+    install(module, source)
+    with pytest.raises(MissingDependency, match=f"of the package {module} is broken") as caught:
+        plugins.load("hwbench.runtimes", "theirs")
+    assert f"pip uninstall {module}" in (caught.value.remedy or "")
+    assert "Traceback" in (caught.value.detail or "")
+    assert "fake" in runtimes.known()
 
 
 def test_a_module_of_ours_that_is_not_there_is_a_bug_and_stays_one(install: Install) -> None:
