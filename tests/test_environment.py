@@ -152,6 +152,28 @@ def test_a_cpu_quota_that_holds_the_process_back_is_a_cause(tmp_path: Path) -> N
     assert environment.throttling(after, after) == environment.throttling({}, after) == []
 
 
+@pytest.mark.parametrize("own", ["/docker/4f", "/"])  # as the host sees it, and as a container may
+def test_a_cpu_quota_of_the_first_kind_of_cgroups_is_one_too(tmp_path: Path, own: str) -> None:
+    cpu = "sys/fs/cgroup/cpu"
+    files = {
+        "proc/self/cgroup": f"5:cpuset:/other\n4:cpuacct,cpu:{own}\n1:name=systemd:{own}\n",
+        f"{cpu}/cpu.cfs_quota_us": "-1\n",
+        f"{cpu}/cpu.cfs_period_us": "100000\n",
+        f"{cpu}{own}/cpu.cfs_quota_us": "150000\n",
+        f"{cpu}{own}/cpu.cfs_period_us": "100000\n",
+        f"{cpu}{own}/cpu.stat": "nr_periods 40\nnr_throttled 3\nthrottled_time 5\n",
+    }
+    write(tmp_path, files)
+    assert described(tmp_path)["device"]["cpu_quota"] == 1.5
+    roots = str(tmp_path / "sys"), str(tmp_path / "proc")
+    before = environment.heat(*roots)
+    assert before["quota_throttles"] == 3
+    write(tmp_path, {f"{cpu}{own}/cpu.stat": "nr_periods 50\nnr_throttled 9\n"})
+    assert environment.throttling(before, environment.heat(*roots)) == ["CPU quota"]
+    write(tmp_path, {f"{cpu}{own}/cpu.cfs_quota_us": "-1\n"})
+    assert described(tmp_path)["device"]["cpu_quota"] is None
+
+
 def test_nothing_is_there_and_nothing_is_invented(tmp_path: Path) -> None:
     env = described(tmp_path)
     for name in ("governor", "turbo", "clock_hz", "temp_c", "throttled", "load_1m", "aslr", "power_source"):

@@ -284,27 +284,41 @@ def _cores(sysfs: str, cpuinfo: str) -> Optional[int]:
     return len(seen) or None
 
 
-def _cgroup_texts(sysfs: str, procfs: str, name: str) -> List[str]:
-    """A file of every cgroup (version 2) around this process, from the outermost to its own."""
-    own = re.search(r"^0::(/\S*)$", read_text(os.path.join(procfs, "self", "cgroup")) or "", re.MULTILINE)
-    parts = [part for part in (own.group(1) if own else "/").split("/") if part not in ("", "..")]
-    folders = [os.path.join(sysfs, "fs", "cgroup", *parts[:depth]) for depth in range(len(parts) + 1)]
-    return [read_text(os.path.join(folder, name)) or "" for folder in folders]
+def _cgroups(sysfs: str, procfs: str) -> List[str]:
+    """Folders of the cgroups around this process that may limit its CPUs, the outermost first: of version 2, then 1.
+
+    In a container without a namespace of its own the path is the host's, and the folders above it are what is seen.
+    """
+    text = read_text(os.path.join(procfs, "self", "cgroup")) or ""
+    second = re.search(r"^0::(/\S*)$", text, re.MULTILINE)
+    first = re.search(r"^[1-9][0-9]*:(?:[^:\n]*,)?cpu(?:,[^:\n]*)?:(/\S*)$", text, re.MULTILINE)
+    owns = [("", second.group(1) if second else "/")] + ([("cpu", first.group(1))] if first else [])
+    folders: List[str] = []
+    for root, own in owns:
+        parts = [part for part in own.split("/") if part not in ("", "..")]
+        folders.extend(os.path.join(sysfs, "fs", "cgroup", root, *parts[:depth]) for depth in range(len(parts) + 1))
+    return folders
 
 
 def _cpu_quota(sysfs: str, procfs: str) -> Optional[float]:
     """Processors that the tightest cgroup around this process allows, None for no limit."""
-    texts = _cgroup_texts(sysfs, procfs, "cpu.max")
-    limits = [re.match(r"^([0-9]{1,15}) ([1-9][0-9]{0,14})$", text) for text in texts]
-    return min((int(limit.group(1)) / int(limit.group(2)) for limit in limits if limit), default=None)
+    limits = []
+    for folder in _cgroups(sysfs, procfs):
+        found = re.match(r"^([0-9]{1,15}) ([1-9][0-9]{0,14})$", read_text(os.path.join(folder, "cpu.max")) or "")
+        quota, period = (read_int(os.path.join(folder, f"cpu.cfs_{name}_us")) for name in ("quota", "period"))
+        if found:
+            quota, period = int(found.group(1)), int(found.group(2))
+        if quota is not None and period is not None and quota >= 0 and period > 0:  # -1 is no limit
+            limits.append(quota / period)
+    return min(limits, default=None)
 
 
 def _quota_throttles(sysfs: str, procfs: str) -> Optional[int]:
     """Periods in which this process's cgroups had used up their CPU quota; None where none has a quota.
 
-    Source: Documentation/admin-guide/cgroup-v2.rst, nr_throttled of cpu.stat.
+    Source: Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst, nr_throttled of cpu.stat.
     """
-    texts = _cgroup_texts(sysfs, procfs, "cpu.stat")
+    texts = [read_text(os.path.join(folder, "cpu.stat")) or "" for folder in _cgroups(sysfs, procfs)]
     counts = [int(n) for text in texts for n in re.findall(r"^nr_throttled ([0-9]{1,18})$", text, re.MULTILINE)]
     return sum(counts) if counts else None
 
