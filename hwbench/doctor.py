@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import plugins, runtimes, units
-from .bench import Bench
+from .bench import ANCHOR_WARM_S, Bench
 from .cache import Cache
 from .campaign import reference, reference_key
 from .channels import Channel
@@ -20,7 +20,8 @@ from .device import Device, find
 from .enrol import probe
 from .enrol.recipes import recipes
 from .enrol.survey import Survey, line, survey
-from .errors import HwbenchError, MissingDependency, UsageError
+from .errors import HwbenchError, MissingDependency, UsageError, WorkerError
+from .runtimes.live import LiveWorker
 from .store import Store
 from .target import Target
 
@@ -97,6 +98,7 @@ class _Visit:
         self._new_reference, self._timeout_s = new_reference, timeout_s
         self._anchors: dict[str, float] = {}
         self._survey = Survey()
+        self._environment: Mapping[str, Any] = {}  # of the last runtime that came up: only such a one sees a GPU
 
     def checks(self) -> Iterator[Check]:
         yield self._look()
@@ -115,6 +117,7 @@ class _Visit:
                 yield _failed("runtime", name, error)
         yield from self._agreement()
         yield from sensors(self._survey.environment)
+        yield from gpu_sensors(self._environment)
         yield from meters(self._survey)
         for lost in probe.absent_sensors(self._device, self._survey):
             if not any(lost.text.startswith(str(finding.get("name"))) for finding in self._survey.meters):
@@ -166,21 +169,40 @@ class _Visit:
         if hasattr(runtime, "check_device"):
             runtime.check_device(target, self._device)
         opened = Bench(target, self._device, runtime, self._channel, self._cache, self._timeout_s)
-        with opened.worker(seed=0) as worker:
-            told, anchor_s = worker.hello["probe"], opened.anchor_s(worker)
+        with opened.worker(seed=0, anchored=False) as worker:
+            told, self._environment = worker.hello["probe"], worker.hello["environment"]
+            if "unavailable" in told:  # the package is there, and this build of it cannot run models on this unit
+                yield Check("runtime", name, ABSENT, line(told["unavailable"], 400), line(told.get("remedy"), 400))
+                return
+            worker.open("anchor", opened.anchor(), self._timeout_s, role="anchor")
+            worker.ask("warm", self._timeout_s, handle="anchor", budget_s=ANCHOR_WARM_S)
+            anchor_s = opened.anchor_s(worker)
             known = self._store.reference(reference_key(opened, worker))
+            untraced = self._untraced(opened, worker) if told.get("profiler") else None
         self._anchors[name] = anchor_s
         if self._new_reference:
             known = reference(opened, self._store, new_version=known is not None)
         frozen = f"reference {units.seconds(known.latency_s)} ({known.id})" if known else "no reference yet"
         versions = ", ".join(f"{line(package)} {line(version)}" for package, version in told["versions"].items())
         yield Check("runtime", name, PASS, f"{versions}; anchor {units.seconds(anchor_s)}, {frozen}")
-        if told.get("profiler"):
+        if untraced is not None:
+            yield Check("layers", name, ABSENT, untraced.message, "Totals hold; layers need what the line above names.")
+        elif told.get("profiler"):
             passed = ": self-test passed" if "why" in told else ""
             yield Check("layers", name, PASS, f"times layers{passed}")
         else:
             why = line(told.get("why")) or "this version has no profiler"
             yield Check("layers", name, ABSENT, why, "Totals hold; use another runtime for layers.")
+
+    def _untraced(self, opened: Bench, worker: LiveWorker) -> HwbenchError | None:
+        """Why layers cannot be timed on an accelerator: its driver may keep what it traces from this user."""
+        if self._device.unit == "cpu":
+            return None
+        try:
+            worker.open("traced", opened.anchor(), self._timeout_s, profile=True, role="anchor")
+        except WorkerError as error:
+            return error
+        return None
 
     def _agreement(self) -> Iterator[Check]:
         """The native binary and the Python package are one library: their anchors should take alike."""
@@ -210,9 +232,41 @@ _SENSORS: tuple[tuple[str, str, Callable[[Any], str], str], ...] = (
 )
 
 
+# The same of the GPU that models run on, as NVML tells it.
+_GPU_SENSORS: tuple[tuple[str, str, Callable[[Any], str], str], ...] = (
+    ("temp_c", "GPU temperature", *_SENSORS[0][2:]),
+    ("clock_hz", "GPU clock", *_SENSORS[1][2:]),
+    ("throttled", "GPU throttling", *_SENSORS[3][2:]),
+    (
+        "processes",
+        "GPU neighbours",
+        lambda others: f"{len(others)} other processes are on it" if others else "no other process is listed on it",
+        "In a container ask the system outside: nvidia-smi.",
+    ),
+)
+
+
+def gpu_sensors(environment: Mapping[str, Any]) -> Iterator[Check]:
+    """What a worker could read of the GPU that it runs models on; nothing where that is a CPU."""
+    told = environment.get("gpu")
+    if not isinstance(told, Mapping):
+        return
+    if "unavailable" in told:
+        why = f"clocks, throttling and neighbours are not seen: {line(told['unavailable'], 400)}"
+        yield Check("sensor", "GPU", ABSENT, why, line(told.get("remedy"), 400))
+    else:
+        yield from _sensed(_GPU_SENSORS, told)
+
+
 def sensors(environment: Mapping[str, Any]) -> Iterator[Check]:
     """What a worker could read of temperature, clocks, governor and throttling."""
-    for key, name, show, remedy in _SENSORS:
+    yield from _sensed(_SENSORS, environment)
+
+
+def _sensed(
+    rows: tuple[tuple[str, str, Callable[[Any], str], str], ...], environment: Mapping[str, Any]
+) -> Iterator[Check]:
+    for key, name, show, remedy in rows:
         value = environment.get(key)
         try:
             shown = "" if value is None else line(show(value))

@@ -57,6 +57,14 @@ def test_only_allowed_cpus_are_chosen(machine) -> None:
     assert affinity.idlest(1, *machine([0, 2], [0, 0, 0, 0], [5, 10, 4, 10])) == [0]
 
 
+@pytest.mark.parametrize(
+    ("near", "chosen"), [([0, 1], [0, 1]), ([1, 2, 3, 9], [2, 3]), ([0], [2, 3]), ([], [2, 3]), ([8, 9], [2, 3])]
+)
+def test_those_near_a_gpu_are_chosen_where_there_are_enough(machine, near: list[int], chosen: list[int]) -> None:
+    """Launching from another socket takes longer, and sessions would fall on either side."""
+    assert affinity.idlest(2, *machine(range(4), [0, 0, 0, 0], [9, 9, 30, 30]), near=near) == chosen
+
+
 @pytest.mark.parametrize("threads", [1, 2, 8])
 def test_a_machine_with_one_cpu(machine, threads: int) -> None:
     assert affinity.idlest(threads, *machine([0], [0], [10])) == [0]

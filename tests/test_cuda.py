@@ -11,6 +11,7 @@ import ctypes
 import importlib
 import json
 import os
+import time
 import types
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,7 +26,7 @@ from hwbench import bench, campaign, doctor, estimate, remote
 from hwbench.cache import Cache
 from hwbench.catalog.resolve import resolve
 from hwbench.device import Device
-from hwbench.errors import UsageError
+from hwbench.errors import UsageError, WorkerError
 from hwbench.estimate import Preset, preset
 from hwbench.measurement import Measurement
 from hwbench.runtimes import onnxruntime as onnx_host
@@ -294,8 +295,16 @@ def test_every_torch_is_told_to_compile_as_often_as_it_has_to(total: str) -> Non
 # --- no GPU there ---------------------------------------------------------------------------------------------------
 
 
+TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040).\nPlease update your GPU driver"
+
+
 def made_torch(built: str | None = "13.0", count: int = 1, capability: tuple[int, int] = (9, 0)) -> Any:
+    def init() -> None:
+        raise RuntimeError(TOO_OLD)
+
     cuda = types.SimpleNamespace(
+        init=init,
+        get_arch_list=lambda: ["sm_75", "sm_80", "sm_86", "sm_90a", "sm_100", "compute_120"],
         is_available=lambda: count > 0,
         device_count=lambda: count,
         get_device_capability=lambda index: capability,
@@ -308,16 +317,40 @@ def made_torch(built: str | None = "13.0", count: int = 1, capability: tuple[int
     ("there", "unit", "precision", "message"),
     [
         (made_torch(built=None), "cuda:0", "fp32", "without CUDA.*install a CUDA build"),
-        (made_torch(count=0), "cuda:0", "fp32", "nvidia-smi"),
+        (made_torch(count=0), "cuda:0", "fp32", r"too old \(found version 12040\).*nvidia-smi.*13\.0.*whl/cu126"),
         (made_torch(count=2), "cuda:2", "fp32", "no cuda:2.*2 GPU.*last is cuda:1"),
         (made_torch(capability=(7, 5)), "cuda:0", "bf16", "does not compute in bf16"),
         (made_torch(capability=(7, 5)), "cuda:0", "tf32", "does not compute in tf32"),
+        (made_torch(capability=(7, 0)), "cuda:0", "fp16", r"no code for Made GPU \(compute capability 7\.0.*whl/cu126"),
     ],
 )
 def test_a_gpu_that_is_not_there_is_said_so(there: Any, unit: str, precision: str, message: str) -> None:
     with pytest.raises(RuntimeError, match=message):
         require(there, unit, precision)
     assert require(made_torch(count=3), "cuda:2", "fp16") == 2
+    for capability in ((7, 5), (8, 9), (10, 3), (12, 1)):  # code of an earlier minor version, and intermediate code
+        assert require(made_torch(capability=capability), "cuda:0", "fp32") == 0
+
+
+@pytest.mark.parametrize(
+    ("forced", "precision", "refused"),
+    [("0", "tf32", True), ("1", "fp32", True), ("0", "fp32", False), ("1", "tf32", False), ("1", "fp16", False)],
+)
+def test_an_environment_that_decides_otherwise_than_the_target_is_refused(
+    forced: str, precision: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NVIDIA's libraries heed the variable before what torch or onnxruntime ask of them, and no one would see it."""
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", forced)
+    made = type("Made", (MadeInference,), {"tries": [], "strict_fails": False})
+    there = types.SimpleNamespace(get_available_providers=lambda: [ort_session.CUDA], InferenceSession=made)
+    monkeypatch.setattr(ort_session, "onnxruntime", there)
+    options = types.SimpleNamespace(add_session_config_entry=lambda key, value: None)
+    for start in (
+        lambda: require(made_torch(), "cuda:0", precision),
+        lambda: ort_session._on_cuda("m.onnx", options, "cuda:0", precision),
+    ):
+        with pytest.raises(RuntimeError, match="unset it") if refused else contextlib.nullcontext():
+            start()
 
 
 def test_this_machine_without_a_gpu_says_so() -> None:
@@ -441,6 +474,9 @@ class MadeCuda:
     def get_device_capability(self, index: int) -> tuple[int, int]:
         return (9, 0)
 
+    def get_arch_list(self) -> list[str]:
+        return ["sm_90"]
+
     def get_device_name(self, index: int) -> str:
         return "Made GPU"
 
@@ -532,6 +568,107 @@ def test_the_precision_that_was_asked_for_is_the_one_that_runs(
     assert (opened.info["precision"], opened.info["provider"], opened.info["mode"]) == (precision, "CUDA", "eager")
     opened.run()
     assert opened.memory() == {"arena_peak_bytes": 1 << 20, "reserved_bytes": 2 << 20}
+    opened.close()
+
+
+def test_a_switch_of_tf32_that_does_not_move_is_an_error(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVIDIA's containers set a variable that some versions of torch put above what a program asks for."""
+
+    class Stuck:
+        allow_tf32 = property(lambda self: True, lambda self, on: None)
+
+    cuda = types.SimpleNamespace(matmul=Stuck())
+    monkeypatch.setattr(made, "backends", types.SimpleNamespace(cuda=cuda, cudnn=torch.backends.cudnn), raising=False)
+    with pytest.raises(RuntimeError, match="TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"):
+        session.open(MODEL, settings())
+
+
+def test_what_empties_the_cache_is_no_part_of_the_models_memory(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """256 MB that no model has: the memory pass runs it and never empties the cache."""
+    taken: list[int] = []
+    empty = MadeTorch.empty
+    monkeypatch.setattr(MadeTorch, "empty", lambda self, *a, **k: taken.append(a[0]) or empty(self, *a, **k))
+    monkeypatch.setattr(gpu, "find", lambda unit: None)
+    jobs = Jobs(1)
+    jobs._module = session
+    jobs.do_memory(MODEL, settings(cold=True))
+    assert taken == []
+    jobs.do_open("model", MODEL, settings(cold=True))
+    assert taken == [256 << 20]
+
+
+def test_the_energy_of_a_cold_cache_is_not_that_of_a_warm_one(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its windows would run without emptying it, or hold the energy of that."""
+    monkeypatch.setattr(gpu, "find", lambda unit: None)
+    monkeypatch.setattr(meters, "discover", lambda sensors: pytest.fail("nothing is to be measured"))
+    jobs = Jobs(1)
+    jobs._module = session
+    jobs.do_open("model", MODEL, settings(cold=True))
+    told = jobs.do_energy("model", 5)
+    assert "cannot be told" in told["unavailable"]
+    assert "+cold" in told["remedy"]
+
+
+def test_no_other_gpus_energy_is_taken_where_the_own_one_is_not_known(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NVML may list the GPUs and not know which of them CUDA's is."""
+    nvml = made_nvml(TotalEnergyConsumption=1000)
+    nvml.nvmlDeviceGetCount = lambda: 2
+    lost = MeterError("NVML does not know cuda:1", "Check that `nvidia-smi -L` lists this GPU.")
+
+    def unknown(*_: Any) -> Any:
+        raise lost
+
+    monkeypatch.setattr(gpu, "Gpu", unknown)
+    monkeypatch.setattr(meters, "discover", lambda sensors: meters.nvml_.find(nvml))
+    monkeypatch.setattr(meters, "measure_energy", lambda meter, *_, **__: pytest.fail(f"measured {meter.name}"))
+    jobs = Jobs(1)
+    jobs._module = session
+    jobs.do_open("model", MODEL, settings())
+    assert jobs.do_energy("model", 5) == {"unavailable": lost.reason, "remedy": lost.remedy}
+
+
+def test_a_model_that_cannot_be_captured_says_so(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def refuses(graph: Any) -> Iterator[None]:
+        yield
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nFor debugging …")
+
+    monkeypatch.setattr(made.cuda, "graph", refuses, raising=False)
+    with pytest.raises(RuntimeError, match=r"leave \+cudagraph out.*not permitted when stream is capturing$"):
+        session.open(MODEL, settings(cudagraph=True))
+
+    @contextlib.contextmanager
+    def full(graph: Any) -> Iterator[None]:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        yield
+
+    monkeypatch.setattr(made.cuda, "graph", full)
+    with pytest.raises(RuntimeError, match=r"^CUDA out of memory"):
+        session.open(MODEL, settings(cudagraph=True))
+
+
+def test_a_tracer_that_misses_its_beginning_costs_no_sample(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a slow model every run of a block is a sample: there is none to be dropped."""
+    export = MadeProfiler.export_chrome_trace
+
+    def late(self: MadeProfiler, path: str) -> None:
+        export(self, path)
+        told = json.loads(Path(path).read_text())
+        if not self._operators:
+            kernels = [event for event in told["traceEvents"] if event.get("cat") == "kernel"]
+            told["traceEvents"].remove(min(kernels, key=lambda event: event["ts"]))
+        Path(path).write_text(json.dumps(told))
+
+    monkeypatch.setattr(MadeProfiler, "export_chrome_trace", late)
+    opened = session.open(MODEL, settings(), True)
+    for _ in range(2):
+        opened.begin(2)
+        opened.run()
+        opened.run()
+        opened.end()
+    assert {len(run) for run in opened.finish()["durations_ns"]} == {5}
     opened.close()
 
 
@@ -643,7 +780,10 @@ class InProcess(remote.Worker):
         self.hello = self.ask("hello", 1.0, session="torch", threads=1, cpus=[0], settings=self._settings())
 
     def ask(self, verb: str, timeout_s: float, **arguments: Any) -> Any:
-        return json.loads(json.dumps(self._work.do(verb, json.loads(json.dumps(arguments)))))
+        try:
+            return json.loads(json.dumps(self._work.do(verb, json.loads(json.dumps(arguments)))))
+        except RuntimeError as error:  # what a session raises is an answer
+            raise WorkerError(f"torch failed in '{verb}': {error}") from error
 
     def close(self) -> None:
         """There is no process to end."""
@@ -705,14 +845,97 @@ def test_the_selftest_shows_every_part_and_fails_where_energy_is_missing(
             model=("python:cuda_factory:small",), preset="tiny", store=store, cache=Cache(tmp_path)
         )
     whats = [row["what"] for row in result.rows]
-    assert whats == ["doctor device", "profile", "variant", "variant", "memory, energy"]
-    profile, half, graph, held = result.rows[1:]
+    assert whats == ["doctor device", "profile", "memory, energy", "variant", "variant"]
+    profile, held, half, graph = result.rows[1:]
     assert profile["device_ms"] == half["device_ms"] == pytest.approx(0.125)
     assert (half["precision"], half["ok"], graph["mode"], graph["ok"]) == ("fp16", True, "cudagraph", True)
     assert "no energy counter" in held["error"]
     assert "reserved 2 MiB" in held["detail"]
     assert not result.passed
     json.dumps(result.as_dict())
+
+
+def test_the_selftest_ends_in_time_and_goes_on_where_it_was_cut_off(
+    tiny: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [0.0]
+    clocks = types.SimpleNamespace(monotonic=lambda: now_s[0], time=time.time)
+    monkeypatch.setattr(selftest_cuda, "time", clocks)
+    monkeypatch.setattr(selftest_cuda, "VARIANTS", (":fp16", "+compile"))
+    monkeypatch.setattr(doctor, "examine", lambda *_, **__: iter([]))
+    monkeypatch.setattr(meters, "discover", lambda sensors: [])
+    monkeypatch.setattr(campaign, "LAYER_SESSIONS", {"tiny": 2})
+    monkeypatch.setattr(torch, "compile", lambda module, **how: module)
+
+    def run(slow: str, cost_s: float) -> Any:
+        now_s[0] = 0.0
+
+        def progress(text: str) -> None:
+            now_s[0] += cost_s if text.startswith(slow) else 0.0
+
+        factory = ("python:cuda_factory:small",)
+        return selftest_cuda.cuda(model=factory, preset="tiny", store=store, cache=Cache(tmp_path), progress=progress)
+
+    with Store.open(tmp_path / "store.db") as store:
+        nothing = run("prepare", 1000.0)
+        assert nothing.rows[0]["error"] == selftest_cuda.NO_TIME
+        assert not nothing.passed
+        part = run("layers 0", 1000.0)
+        assert part.rows[0]["layers"] == 5  # of the one session that there was time for
+        assert part.rows[0]["closure"] > 0
+        assert [row["what"] for row in part.rows] == ["profile", "memory, energy"]
+        assert any("gpu0/torch:fp16@1x1" in note and "run it again" in note for note in part.notes)
+        whole = run("memory", selftest_cuda.BUDGET_S - selftest_cuda.COMPILED_S + 1.0)
+        assert [row["what"] for row in whole.rows] == ["profile", "memory, energy", "variant"]
+        assert any("+compile" in note for note in whole.notes)
+        assert not whole.passed
+        assert [row["what"] for row in run("", 0.0).rows][2:] == ["variant", "variant"]
+        assert [(each.pass_, each.index) for each in store.sessions()] == [("latency", 0), ("layers", 0), ("layers", 1)]
+        assert len(store.campaigns()) == 1
+
+
+@pytest.fixture
+def examined(tiny: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What doctor finds on the made GPU, by kind and name."""
+    monkeypatch.setattr(doctor, "find", lambda name: replace(GPU, offers=frozenset({"python:torch"})))
+    points = {"torch": doctor.plugins.names("hwbench.runtimes")["torch"]}
+    monkeypatch.setattr(doctor.plugins, "names", lambda group: points)
+
+    def examine() -> dict[tuple[str, str], doctor.Check]:
+        with Store.open(tmp_path / "store.db") as store:
+            return {(each.what, each.name): each for each in doctor.examine("gpu0", store, cache=Cache(tmp_path))}
+
+    return examine
+
+
+def test_doctor_shows_what_the_gpu_says_of_itself(examined: Any) -> None:
+    checks = examined()
+    assert checks["runtime", "torch"].status == checks["layers", "torch"].status == doctor.PASS
+    assert checks["sensor", "GPU clock"].text == "sm 1.98 GHz, mem 1.98 GHz"
+    assert checks["sensor", "GPU temperature"].text == "41.0 °C"
+    assert checks["sensor", "GPU throttling"].text == "not throttled"
+    assert checks["sensor", "GPU neighbours"].text == "1 other processes are on it"
+
+
+def test_doctor_tries_the_tracer_of_a_gpu_before_it_says_that_layers_are_timed(
+    examined: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver may let only root trace, and containers lack the library."""
+    monkeypatch.setitem(globals(), "LAUNCHING", {})
+    checks = examined()
+    assert checks["runtime", "torch"].status == doctor.PASS  # totals hold
+    assert checks["layers", "torch"].status == doctor.ABSENT
+    assert "NVreg_RestrictProfilingToAdminUsers=0" in checks["layers", "torch"].text
+
+
+def test_doctor_says_that_a_gpu_without_nvml_is_not_watched() -> None:
+    said = {"gpu": {"unavailable": "the package nvidia-ml-py is not installed", "remedy": "pip install nvidia-ml-py"}}
+    [check] = doctor.gpu_sensors(said)
+    assert (check.status, check.name, check.remedy) == (doctor.ABSENT, "GPU", "pip install nvidia-ml-py")
+    assert "throttling" in check.text
+    assert list(doctor.gpu_sensors({})) == []
+    for nonsense in ({"gpu": 3}, {"gpu": {"processes": 7, "clock_hz": "\x1b[2J"}}):
+        assert all("\x1b" not in check.text for check in doctor.gpu_sensors(nonsense))
 
 
 # --- NVML -----------------------------------------------------------------------------------------------------------
@@ -783,6 +1006,16 @@ def test_an_ordinal_is_found_by_its_place_on_the_bus() -> None:
     assert [gpu.Gpu(i, made_nvml(), driver).index for i in (0, 1)] == [1, 0]
     with pytest.raises(MeterError, match="does not know cuda:0"):
         gpu.Gpu(0, made_nvml(), made_driver("0000:99:00.0"))
+
+
+def test_the_cpus_of_a_gpus_own_socket_are_near(tmp_path: Path) -> None:
+    driver = made_driver("0000:C1:00.0", "0000:03:00.0", "../../../etc")
+    folder = tmp_path / "bus" / "pci" / "devices" / "0000:c1:00.0"
+    folder.mkdir(parents=True)
+    (folder / "local_cpulist").write_text("2-3,8\n")
+    assert gpu.near("cuda:0", str(tmp_path), driver) == [2, 3, 8]
+    for elsewhere in ("cuda:1", "cuda:2", "cuda:9", "cpu"):
+        assert gpu.near(elsewhere, str(tmp_path), driver) == []
 
 
 @pytest.mark.parametrize(("visible", "index", "found"), [("1", 0, 1), ("GPU-b", 0, 1), ("1,0", 1, 0), ("", 1, 1)])
@@ -895,6 +1128,10 @@ def test_onnxruntime_without_the_provider_refuses(tmp_path: Path, monkeypatch: p
     model = {"path": str(artifact.path), "spec": {}, "inputs": []}
     with pytest.raises(RuntimeError, match="onnxruntime-gpu"):
         ort_session.open(model, settings())
+    told = ort_session.profiles(settings())
+    assert "no CUDA provider" in told["unavailable"]
+    assert "onnxruntime-gpu" in told["remedy"]
+    assert "unavailable" not in ort_session.profiles(settings("cpu"))
 
 
 class MadeInference:

@@ -112,6 +112,21 @@ def test_a_runtime_whose_package_is_missing_is_not_there(
     assert "hwbench[torch]" in checks["runtime", "torch"].remedy
 
 
+def test_a_package_that_cannot_run_on_the_gpu_is_not_there_and_no_failure(
+    tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime for CPUs is what most machines with a GPU have, ours after `make env` among them."""
+    if "CUDAExecutionProvider" in pytest.importorskip("onnxruntime").get_available_providers():
+        pytest.skip("onnxruntime-gpu is installed")
+    profile(tmp_path, "gpu0", unit="cuda:0")
+    monkeypatch.setenv("HWBENCH_DEVICES", str(tmp_path))
+    points = {"onnxruntime": plugins.names("hwbench.runtimes")["onnxruntime"]}
+    monkeypatch.setattr(doctor.plugins, "names", lambda group: points)
+    check = examined(tmp_path, cache, "gpu0")["runtime", "onnxruntime"]
+    assert (check.status, check.text) == (ABSENT, "this onnxruntime has no CUDA provider")
+    assert "onnxruntime-gpu" in check.remedy
+
+
 @pytest.mark.usefixtures("only_fake")
 def test_what_cannot_be_reached_or_started_fails(
     tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

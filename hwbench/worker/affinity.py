@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 from .meters.sysfs import read_int, read_text
 
@@ -54,13 +54,16 @@ def _fastest(n: int, cpus: List[int], sysfs: str) -> List[int]:
     return cpus
 
 
-def idlest(n: int, procfs: str = "/proc", sysfs: str = "/sys") -> List[int]:
+def idlest(n: int, procfs: str = "/proc", sysfs: str = "/sys", near: Sequence[int] = ()) -> List[int]:
     """The ``n`` CPUs that this process may use and that were idle most over the last tenth of a second.
 
-    Slow cores beside fast ones are left out, and every core gives one CPU before any gives a second; a core is as idle
-    as the busiest of its CPUs. Ties go to the highest number: CPU 0 serves interrupts on many machines.
+    Of those in ``near``, where this process may use that many of them. Slow cores beside fast ones are left out, and
+    every core gives one CPU before any gives a second; a core is as idle as the busiest of its CPUs. Ties go to the
+    highest number: CPU 0 serves interrupts on many machines.
     """
     allowed = sorted(os.sched_getaffinity(0))
+    close = sorted(set(allowed) & set(near))
+    allowed = close if n <= len(close) else allowed
     if n >= len(allowed):
         return allowed
     before = _idle_ticks(procfs)

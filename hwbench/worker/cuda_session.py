@@ -16,17 +16,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import tempfile
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from . import cuda_trace, torch_modes
+from . import cuda_trace, gpu, torch_modes
 
 FLUSH_BYTES = 256 << 20  # several times the largest L2 (50 MB on an H200, 126 MB on a B200)
 CAPTURE_WARM_RUNS = 3  # as torch's documentation of CUDA graphs has it
 MAX_DURATIONS = 20_000_000  # ints kept by a profile
 GAP = "launch gap"
+# Runs with the drivers of CUDA 12, and has code for the GPUs that CUDA 13 left out. Source: the files on torch's index.
+OLDER_CUDA = "pip install torch torchvision --index-url https://download.pytorch.org/whl/cu126"
 TENSOR_CORES_32 = (8, 0)  # TF32 and bf16 came with Ampere
 
 # (module, inputs, range around the n-th call) → the operators, and for each its last call
@@ -48,8 +51,9 @@ def require(torch: Any, unit: str, precision: str) -> int:
         )
     if not torch.cuda.is_available():
         raise RuntimeError(
-            "torch finds no usable NVIDIA GPU for %s: check that nvidia-smi works for this user, that its driver is as "
-            "new as CUDA %s, and that CUDA_VISIBLE_DEVICES hides nothing" % (unit, torch.version.cuda)
+            "torch finds no usable NVIDIA GPU for %s (%s): check that nvidia-smi works for this user and names CUDA %s "
+            "or newer, and that CUDA_VISIBLE_DEVICES hides nothing. For an older driver there is torch for an older "
+            "CUDA: %s" % (unit, _why_unusable(torch), torch.version.cuda, OLDER_CUDA)
         )
     count = torch.cuda.device_count()
     if index >= count:
@@ -57,12 +61,57 @@ def require(torch: Any, unit: str, precision: str) -> int:
             "there is no %s: torch sees %d GPU(s), the last is cuda:%d. Set `unit` in the device's profile"
             % (unit, count, count - 1)
         )
-    if precision in ("tf32", "bf16") and tuple(torch.cuda.get_device_capability(index)) < TENSOR_CORES_32:
+    name, capability = torch.cuda.get_device_name(index), tuple(torch.cuda.get_device_capability(index))
+    if precision in ("tf32", "bf16") and capability < TENSOR_CORES_32:
         raise RuntimeError(
-            "%s does not compute in %s, which came with compute capability 8.0: use fp16 or fp32"
-            % (torch.cuda.get_device_name(index), precision)
+            "%s does not compute in %s, which came with compute capability 8.0: use fp16 or fp32" % (name, precision)
         )
+    if not _has_code(torch.cuda.get_arch_list(), capability):
+        raise RuntimeError(
+            "torch %s has no code for %s (compute capability %d.%d; it has %s). An older GPU takes torch for an older "
+            "CUDA (%s), a newer one a newer torch"
+            % (torch.__version__, name, *capability, ", ".join(torch.cuda.get_arch_list()), OLDER_CUDA)
+        )
+    gpu.require_precision(precision)
     return index
+
+
+def _why_unusable(torch: Any) -> str:
+    """What torch itself says: a driver that is too old, a fabric manager that does not run, no GPU at all."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().partition("\n")[0][:300] or type(error).__name__
+    return "it does not say why"
+
+
+def _set_tf32(torch: Any, on: bool) -> None:
+    """Raises RuntimeError where it stays as it was.
+
+    Some versions of torch let ``TORCH_ALLOW_TF32_CUBLAS_OVERRIDE`` go before what a program sets, and NVIDIA's
+    containers set that.
+    """
+    torch_modes.set_tf32(torch, on)
+    if {bool(flags.allow_tf32) for flags in (torch.backends.cuda.matmul, torch.backends.cudnn)} != {on}:
+        raise RuntimeError(
+            "TF32 cannot be switched %s in this torch: unset TORCH_ALLOW_TF32_CUBLAS_OVERRIDE where the worker runs"
+            % ("on" if on else "off")
+        )
+
+
+def _has_code(architectures: Sequence[str], capability: Tuple[int, ...]) -> bool:
+    """Whether a build runs on a GPU: machine code of its generation, or intermediate code of one no newer.
+
+    Args:
+        architectures: such as ``"sm_90"``, ``"sm_100a"`` and ``"compute_120"``; nothing is known where there is none.
+        capability: major and minor.
+    """
+    known = re.findall(r"\b(sm|compute)_([0-9]+)([0-9])[af]?\b", " ".join(architectures))
+    versions = [(kind, int(major), int(minor)) for kind, major, minor in known]
+    return not known or any(
+        (major == capability[0] and minor <= capability[1]) or (kind == "compute" and (major, minor) <= capability)
+        for kind, major, minor in versions
+    )
 
 
 class CudaSession:
@@ -92,19 +141,16 @@ class CudaSession:
         torch.cuda.set_device(index)
         torch.set_num_threads(settings["threads"])
         options = {} if reference else dict(settings.get("options") or {})
-        torch_modes.set_tf32(torch, precision == "tf32")
+        _set_tf32(torch, precision == "tf32")
         to = {"device": "cuda:%d" % self._index}
         if precision in torch_modes.DTYPES:
             to["dtype"] = getattr(torch, torch_modes.DTYPES[precision])
         self._module, self._inputs = torch_modes.prepared(torch, module.eval(), inputs, options, **to)
-        self._guard = torch.inference_mode()
-        self._guard.__enter__()
         self._wait = torch.cuda.current_stream().synchronize
-        self._step = self._stepper(options)
         self._graph: Any = None
         self._outputs: Any = None
         self.collects = bool(options.get("cold"))
-        self._flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device=to["device"]) if self.collects else None
+        self._flush: Any = None  # made when it is first needed: it is no part of the model's memory
         self._events: List[Tuple[Any, Any]] = []
         self._taken: Optional[int] = None  # events used in this block; None outside of one
         self._profiled = describe is not None
@@ -114,10 +160,17 @@ class CudaSession:
         self._traced_from = 0
         self._ran: List[str] = []  # names of the work of a traced run
         self._durations: List[List[int]] = []
-        if describe is not None:
-            self._describe(describe, bool(options.get("compile")))
-        if options.get("cudagraph"):
-            self._step = self._captured(self._step)
+        self._guard = torch.inference_mode()
+        self._guard.__enter__()
+        try:
+            self._step = self._stepper(options)
+            if describe is not None:
+                self._describe(describe, bool(options.get("compile")))
+            if options.get("cudagraph"):
+                self._step = self._captured(self._step)
+        except BaseException:
+            self._guard.__exit__(None, None, None)
+            raise
         self.run = self._run if describe is None else self._traced_run
         self.info = self._info(precision, options)
 
@@ -132,7 +185,19 @@ class CudaSession:
         return lambda: forward(*inputs)
 
     def _captured(self, step: Callable[[], Any]) -> Callable[[], Any]:
-        """The step as a CUDA graph: warmed up on a side stream, captured, then replayed on the same inputs."""
+        """The step as a CUDA graph, replayed on the same inputs. Raises RuntimeError for a model that cannot be one."""
+        try:
+            return self._graphed(step)
+        except RuntimeError as error:
+            if "out of memory" in str(error):
+                raise
+            raise RuntimeError(
+                "this model cannot be a CUDA graph; leave +cudagraph out. It waits for the GPU, copies from the host "
+                "or decides by a value: %s" % str(error).strip().partition("\n")[0]
+            ) from error
+
+    def _graphed(self, step: Callable[[], Any]) -> Callable[[], Any]:
+        """Warmed up on a side stream, then captured. Source: torch's documentation of CUDA graphs."""
         cuda = self._torch.cuda
         side = cuda.Stream()
         side.wait_stream(cuda.current_stream())
@@ -186,9 +251,12 @@ class CudaSession:
 
     def collect(self) -> None:
         """Between two samples: empties L2 where the target wants it cold."""
-        if self._flush is not None:
-            self._flush.zero_()
-            self._wait()
+        if not self.collects:
+            return
+        if self._flush is None:
+            self._flush = self._torch.empty(FLUSH_BYTES, dtype=self._torch.uint8, device="cuda:%d" % self._index)
+        self._flush.zero_()
+        self._wait()
 
     def begin(self, runs: int) -> None:
         """Before a block of that many runs: events made and used once, because the first record creates them."""
@@ -203,6 +271,9 @@ class CudaSession:
             self._traced_from = len(self._walls)
             self._tracer = self._profiler(operators=False)
             self._tracer.start()
+            self._step()  # a tracer may miss its beginning, which then is no sample's
+            self._wait()
+            self.collect()
         self._taken = 0
 
     def end(self) -> Optional[List[int]]:
@@ -278,7 +349,7 @@ class CudaSession:
         tracer, self._tracer = self._tracer, None
         walls = self._walls[self._traced_from :]
         work = cuda_trace.gpu_work(self._recorded(tracer))
-        runs = cuda_trace.split(work, len(walls), 1 if self.collects else 0, self._ran or self._sequence)
+        runs = cuda_trace.split(work, 1 + len(walls), 1 if self.collects else 0, self._ran or self._sequence)[1:]
         self._ran = [piece.name for piece in runs[-1]] if runs else []
         assigned = cuda_trace.assign(self._sequence, self._owner, self._ran)
         # Runs outside of blocks were not traced; they keep their place, because samples are found by it.

@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from .meters.meter import MeterError
 from .meters.nvml import sliced, start
+from .meters.sysfs import read_text
 
 # Source: nvml.h, nvmlClocksEventReasons. What only says that nothing runs, or that someone set a clock, is no throttle.
 THROTTLES = {
@@ -45,6 +46,20 @@ def bus_id(index: int, driver: Optional[Any] = None) -> Optional[str]:
     if driver.cuDeviceGetPCIBusId(text, len(text), device):
         return None
     return text.value.decode("ascii", "replace")
+
+
+def near(unit: str, sysfs: str = "/sys", driver: Optional[Any] = None) -> List[int]:
+    """The CPUs on a GPU's side of a machine with several sockets; [] for a CPU, and where it is not told.
+
+    From another socket a launch takes longer, and a sample of short kernels with it. Source:
+    Documentation/ABI/testing/sysfs-bus-pci, local_cpulist.
+    """
+    address = None if unit == "cpu" else bus_id(int(unit.partition(":")[2]), driver)
+    if address is None or not re.match(r"^[0-9a-fA-F]+:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]$", address):
+        return []
+    text = read_text(os.path.join(sysfs, "bus", "pci", "devices", address.lower(), "local_cpulist")) or ""
+    spans = re.findall(r"\b([0-9]{1,5})(?:-([0-9]{1,5}))?\b", text)
+    return [cpu for first, last in spans for cpu in range(int(first), int(last or first) + 1)]
 
 
 def _visible(index: int) -> str:
@@ -171,6 +186,20 @@ class Gpu:
         if before is None or used is None or used < before:
             return {"device_bytes": None}
         return {"device_bytes": used - before, "device_method": "NVML, what the GPU holds more than before"}
+
+
+def require_precision(precision: str) -> None:
+    """Raises RuntimeError where NVIDIA's libraries were told by the environment to compute otherwise than asked.
+
+    The variable goes before what a runtime asks of them: 0 switches TF32 off, 1 switches it on for all fp32 products.
+    Source: NVIDIA, "Accelerating AI Training with NVIDIA TF32 Tensor Cores".
+    """
+    forced = os.environ.get("NVIDIA_TF32_OVERRIDE", "")
+    if (precision, forced) in (("tf32", "0"), ("fp32", "1")):
+        raise RuntimeError(
+            "NVIDIA_TF32_OVERRIDE=%s is set where the worker runs, so that it would not compute in %s: unset it there"
+            % (forced, precision)
+        )
 
 
 def _flag(value: Optional[int]) -> Optional[bool]:

@@ -14,6 +14,13 @@ from .meters import thermal
 from .meters.memory import PeakMemory
 from .meters.sysfs import read_text
 
+# Work between two samples draws energy of its own, and without it the model would not run as its target says.
+NOT_ALONE = {
+    "unavailable": "a cache is emptied between two samples of this target, and the energy of that cannot be told from "
+    "the model's",
+    "remedy": "Leave +cold out: energy is that of a warm cache.",
+}
+
 
 class Jobs:
     """The verbs of one worker process and the sessions that are open in it."""
@@ -58,7 +65,8 @@ class Jobs:
         """
         settings = settings or {}
         self._on(settings)
-        chosen = affinity.pin(affinity.needed(threads, self._unit), cpus)
+        needed, near = affinity.needed(threads, self._unit), gpu.near(self._unit)
+        chosen = affinity.pin(needed, cpus or (affinity.idlest(needed, near=near) if near else None))
         self._module = importlib.import_module(".sessions." + session, __package__)
         # A session module may bring its own clock: the fake one does, and its tests are exact.
         self._clock = getattr(self._module, "clock_ns", time.perf_counter_ns)
@@ -198,15 +206,26 @@ class Jobs:
             return meters.measure_energy(
                 made, self._workloads[handle].run, clock=made.clock, sleep=made.sleep, windows=windows
             )
+        workload = self._workloads.get(handle)
+        if workload is not None and workload.collect is not None:
+            return dict(NOT_ALONE)
         found = meters.discover(sensors=self._sensors)
         scope = "cpu" if self._unit == "cpu" else "gpu"
-        meter = meters.choose(found, scope, self._gpu.index if self._gpu else 0, self._sensors)
+        meter = meters.choose(found, scope, self._gpu.index if self._gpu else None, self._sensors)
         if meter is None:
-            return meters.unavailable(found, scope, self._sensors)
+            return self._no_meter(found, scope)
         try:
             return meters.measure_energy(meter, self._workloads[handle].run, windows=windows)
         finally:
             meter.close()
+
+    def _no_meter(self, found: List[meters.Finding], scope: str) -> Dict[str, str]:
+        """Why there is no energy; where GPUs can be read and which of them is ours is not known, that."""
+        if scope == "gpu" and self._gpu is None and any(each.scope == "gpu" and each.meter for each in found):
+            told = gpu.environment(self._unit)["gpu"]
+            if "unavailable" in told:
+                return {"unavailable": told["unavailable"], "remedy": told["remedy"]}
+        return meters.unavailable(found, scope, self._sensors)
 
     def do_environment(self) -> Dict[str, Any]:
         """What this process runs on; of a GPU, the facts too and what else computes there."""

@@ -58,10 +58,11 @@ def _fitting(findings: Sequence[Finding], scope: str, sensors: Sequence[str]) ->
 
 
 def choose(
-    findings: Sequence[Finding], scope: str = "cpu", index: int = 0, sensors: Sequence[str] = ()
+    findings: Sequence[Finding], scope: str = "cpu", index: Optional[int] = 0, sensors: Sequence[str] = ()
 ) -> Optional[Meter]:
     """The most trusted usable meter for a target on the CPU or on GPU ``index``; None when there is none.
 
+    ``index`` is NVML's own; with None it is not known which GPU is the target's, and no GPU's meter is its.
     Where the sensors of the device's profile name meters that fit, no other is taken. Order: method (external, counter,
     sampled), then as the profile names them, else the processor's own before the board's, then as found.
     """
