@@ -81,7 +81,9 @@ def test_what_cannot_be_installed_says_what_can(tmp_path: Path, mine: Path) -> N
     gpu = device.save("gpu", {"kind": "local", "description": "d", "unit": "cuda:0"})
     with pytest.raises(UsageError) as caught:
         install.install(gpu)
-    assert "pip install numpy nvidia-ml-py 'onnxruntime-gpu[cuda,cudnn]' torch" in str(caught.value.remedy)
+    assert "pip install numpy nvidia-ml-py 'onnxruntime-gpu[cuda,cudnn]' torch torchvision timm" in str(
+        caught.value.remedy
+    )
     for anywhere in (ssh, device.find("local-cpu")):  # no remedy repeats a name that nobody knows
         with pytest.raises(UsageError, match="Did you mean onnxruntime"):
             install.install(anywhere, runtimes=["onnxruntim"])

@@ -254,6 +254,28 @@ def test_a_gpu_that_shares_the_boards_memory_is_listed_without_its_own(driver: s
     assert gpu["driver"] == (None if driver == "[N/A]" else driver)
 
 
+TWO = "0, NVIDIA H200, 143771, 570.86.15, GPU-aa11\n1, NVIDIA GeForce RTX 4090, 24564, 570.86.15, GPU-bb22\n"
+
+
+@pytest.mark.parametrize(
+    ("listed", "names"),
+    [
+        (None, ["NVIDIA H200", "NVIDIA GeForce RTX 4090"]),
+        ("1", ["NVIDIA GeForce RTX 4090"]),
+        ("1,0", ["NVIDIA GeForce RTX 4090", "NVIDIA H200"]),
+        ("GPU-bb", ["NVIDIA GeForce RTX 4090"]),
+        ("0,-1,1", ["NVIDIA H200"]),
+        ("", []),
+        ("7", []),
+        ("MIG-cc33", ["NVIDIA H200", "NVIDIA GeForce RTX 4090"]),
+    ],
+)
+def test_gpus_are_counted_as_cuda_counts_them(listed: str | None, names: list[str]) -> None:
+    """cuda:0 of a worker is the first one that is left; nvidia-smi lists them all."""
+    shown = island.visible(island.gpus(TWO), listed)
+    assert [(gpu["index"], gpu["name"]) for gpu in shown] == list(enumerate(names))
+
+
 def test_the_survey_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
     path, _ = zipapp(survey_module._SESSION, Cache(tmp_path))
     done = subprocess.run(

@@ -52,8 +52,16 @@ def test_a_gpu_gets_the_builds_for_gpus_and_their_meter() -> None:
     found, refused = choose(pc, usual("cuda:0"), "cuda:0")
     assert not refused
     assert found["onnxruntime"].packages[-1].startswith("onnxruntime-gpu[cuda,cudnn]>=")
-    assert bare(found.values()) == ["numpy", "nvidia-ml-py", "onnxruntime-gpu[cuda,cudnn]", "torch"]
+    gpu = ["numpy", "nvidia-ml-py", "onnxruntime-gpu[cuda,cudnn]", "torch", "torchvision", "timm"]
+    assert bare(found.values()) == gpu
     assert bare(choose(pc, usual("cpu"), "cpu")[0].values()) == ["numpy", "ai-edge-litert", "onnxruntime"]
+
+
+@pytest.mark.parametrize("unit", ["cpu", "cuda:0"])
+def test_where_torch_runs_models_are_built_so_their_libraries_come_along(unit: str) -> None:
+    """Without them `profile resnet50` fails on a device whose doctor was content."""
+    found, _ = choose(survey_of(machine="x86_64"), ["torch"], unit)
+    assert {"torch", "torchvision", "timm"} <= set(bare(found.values()))
 
 
 def test_an_arm_board_with_a_gpu_gets_torch_which_its_cpu_alone_does_not() -> None:

@@ -91,8 +91,9 @@ def add(name: str, reach: Reach, *, like: str | None = None, force: bool = False
             found = best(channel, draft, reach.python, cache or Cache.default())
     if reach.unit != "cpu" and not names_of(found, reach):
         raise DeviceError(
-            f"There is no GPU {reach.unit.partition(':')[2]} there: nvidia-smi lists {len(found.gpus)}.",
-            remedy="Run nvidia-smi on the device: it must list the GPU, and its first column is the number to give.",
+            f"There is no GPU {reach.unit.partition(':')[2]} there: nvidia-smi lists {len(found.gpus)} to be used.",
+            remedy="Run nvidia-smi on the device: it must list the GPU, and its first column is the number to give. "
+            "Where CUDA_VISIBLE_DEVICES is set, count those that it leaves, from 0.",
         )
     if template is None:
         template = matching(found, reach)

@@ -43,7 +43,7 @@ class Survey:
         environment: see ``docs/results.md``.
         meters: findings of every kind of energy meter.
         vcgencmd: ``"ok"``, ``"refused"`` or ``"absent"``.
-        gpus: ``index``, ``name``, ``memory_bytes`` and ``driver`` of each NVIDIA GPU.
+        gpus: ``index`` as CUDA counts, ``name``, ``memory_bytes``, ``driver`` and ``uuid`` of each NVIDIA GPU it shows.
         free_bytes: room on the disk of the working folder.
     """
 
@@ -194,7 +194,7 @@ _TEGRASTATS = (
 )
 PARSERS: tuple[tuple[str, Callable[[str], object], tuple[str, ...]], ...] = (
     ("survey", parse, ('{"python": "3.11.2", "bits": 64, "modules": {"numpy": "2"}, "gpus": [], "environment": {}}',)),
-    ("nvidia-smi", gpus, ("0, NVIDIA H200, 143771, 570.86.15\n1, NVIDIA A100-SXM4-80GB, 81920, 535.1\n",)),
+    ("nvidia-smi", gpus, ("0, NVIDIA H200, 143771, 570.86.15, GPU-4d1e-8a\n1, NVIDIA A100-SXM4-80GB, 81920, 535.1\n",)),
     ("vcgencmd measure_temp", vcgencmd.temperature, ("temp=42.2'C\n",)),
     ("vcgencmd get_throttled", vcgencmd.word, ("throttled=0x50005\n", "throttled=0x0\n")),
     ("vcgencmd measure_clock", vcgencmd.clock, ("frequency(48)=1500345728\n", "frequency(45)=600117184\n")),

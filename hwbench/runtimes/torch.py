@@ -27,6 +27,7 @@ COMPILE_MODES = ("default", "max-autotune")
 ON_CUDA = frozenset({"cudagraph", "cold"})
 _DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 _PACKAGES = ("torch", "torchvision", "timm")
+_BUILDERS = ("torch>=2.4", "torchvision>=0.19", "timm>=1.0.20")  # models are built where they run; one call to pip
 
 
 class TorchRuntime:
@@ -47,12 +48,12 @@ class TorchRuntime:
         Place("cuda", precisions=("fp32", "tf32", "fp16", "bf16"), note="CUDA graphs, cold caches"),
     )
     recipe = Recipe(  # Source: its files on the index, in 2026
-        ("numpy>=1.26", "torch>=2.4"),
+        ("numpy>=1.26", *_BUILDERS),
         oldest=(3, 9),
         why_not={
             "aarch64": "its wheel for aarch64 is a CUDA build of 484 MB; export on this machine and run litert there"
         },
-        on={"cuda": Recipe(("numpy>=1.26", "nvidia-ml-py>=12", "torch>=2.4"), oldest=(3, 9))},
+        on={"cuda": Recipe(("numpy>=1.26", "nvidia-ml-py>=12", *_BUILDERS), oldest=(3, 9))},
     )
     session = Path(__file__).parent.parent / "worker" / "sessions" / "torch.py"
 

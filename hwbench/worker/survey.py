@@ -19,7 +19,7 @@ from . import environment, meters
 from .meters import vcgencmd
 
 INTERPRETERS = tuple(f"python3.{minor}" for minor in range(14, 7, -1))
-GPU_QUERY = ("nvidia-smi", "--query-gpu=index,name,memory.total,driver_version", "--format=csv,noheader,nounits")
+GPU_QUERY = ("nvidia-smi", "--query-gpu=index,name,memory.total,driver_version,uuid", "--format=csv,noheader,nounits")
 TIMEOUT_S = 10.0  # nvidia-smi loads the driver when nothing else holds it
 
 
@@ -42,7 +42,7 @@ def survey(modules: List[str]) -> Dict[str, Any]:
         "environment": environment.describe(),
         "meters": [finding.as_dict() for finding in meters.discover()],
         "vcgencmd": firmware(vcgencmd.find()),
-        "gpus": gpus(_printed(GPU_QUERY)),
+        "gpus": visible(gpus(_printed(GPU_QUERY)), os.environ.get("CUDA_VISIBLE_DEVICES")),
         "free_bytes": shutil.disk_usage(".").free,
     }
 
@@ -55,20 +55,45 @@ def firmware(tool: Optional[str]) -> str:
 
 
 def gpus(text: str) -> List[Dict[str, Any]]:
-    """``[{"index", "name", "memory_bytes", "driver"}]`` of what nvidia-smi prints for :data:`GPU_QUERY`.
+    """``[{"index", "name", "memory_bytes", "driver", "uuid"}]`` of what nvidia-smi prints for :data:`GPU_QUERY`.
 
     What it does not tell is None: a GPU that shares the board's memory has ``[N/A]`` there.
     """
-    rows = re.findall(r"^([0-9]{1,3}), ([^,\n]{1,120}), ([^,\n]{1,40}), ([^,\n]{1,40}?)[ \t\r]*$", text, re.MULTILINE)
+    cell = r", ([^,\n]{1,120}?)"
+    rows = re.findall(r"^([0-9]{1,3})" + 3 * cell + "(?:" + cell + r")?[ \t\r]*$", text, re.MULTILINE)
     return [
         {
             "index": int(index),
             "name": name.strip(),
             "memory_bytes": int(mib) << 20 if re.match(r"^[0-9]{1,9}$", mib) else None,
             "driver": driver if re.match(r"^[0-9.]+$", driver) else None,
+            "uuid": uuid if re.match(r"^GPU-[0-9a-fA-F-]+$", uuid) else None,
         }
-        for index, name, mib, driver in rows
+        for index, name, mib, driver, uuid in rows
     ]
+
+
+def visible(found: List[Dict[str, Any]], listed: Optional[str]) -> List[Dict[str, Any]]:
+    """The GPUs that CUDA shows to a program, numbered as it numbers them.
+
+    Args:
+        found: all, in the order of the bus, as the worker's ``CUDA_DEVICE_ORDER`` has it.
+        listed: ``CUDA_VISIBLE_DEVICES``: numbers or beginnings of UUIDs; the first one that is none hides all behind
+            it. A slice's UUID does not say on which GPU it is. Source: CUDA C++ Programming Guide, environment
+            variables.
+    """
+    if listed is None or "MIG-" in listed:
+        return found
+    shown: List[Dict[str, Any]] = []
+    for part in (part.strip() for part in listed.split(",")):
+        if part.startswith("GPU-"):
+            meant = [row for row in found if (row["uuid"] or "").startswith(part)]
+        else:
+            meant = [row for row in found if str(row["index"]) == part]
+        if not meant:
+            break
+        shown.append({**meant[0], "index": len(shown)})
+    return shown
 
 
 def _version(module: str) -> str:
