@@ -97,10 +97,10 @@ def _no_gpu() -> str:
 
 CUDA = Part(
     "cuda", 4,
-    commands=selftest("cuda", *on("gpu0/torch")),
+    commands=(script("gpu"),),
     quick=(),
     paths=(*MEASURING, *RUNTIME[TORCH], "hwbench/worker/cuda_*.py", "hwbench/worker/gpu.py",
-           "hwbench/worker/meters/nvml.py", "hwbench/closure.py", "hwbench/selftest/cuda.py"),
+           "hwbench/worker/meters/nvml.py", "hwbench/closure.py", "hwbench/selftest/cuda.py", "benchmarks/gpu.py"),
     missing=_no_gpu,
     figures=(
         Figure("closes", "gpu0/torch: models whose layers and launch gap add up within 5 %", "share", gpu_closes,
