@@ -2,13 +2,15 @@
 
 A cut lies behind a layer of the edge's profile. What crosses it is every value that a layer before the cut writes (or
 the network is given) and a layer behind it reads. Where the two runtimes fuse differently, a layer of the cloud belongs
-to the place of the edge's layers from the same module.
+to the place of the edge's layers from the same module. A module that runs twice (a vision transformer's root, before
+and behind its blocks) is matched part by part, and places that break the order of most of the time are not believed.
 
 Source: Kang et al., Neurosurgeon (ASPLOS 2017): latency of a cut = time before + bytes / bandwidth + time behind.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,6 +24,7 @@ from .measurement import Measurement
 
 FloatArray = npt.NDArray[np.float64]
 BYTES = 4  # of an element of the network's input, where no layer tells its type
+FEWEST_PLACED = 0.5  # of the cloud's time in modules that the edge has too; seen: 0.77 (eager torch, with norms apart)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,9 @@ class Cut:
         module: its module path.
         edge_s: seconds on the edge.
         crossing: names of the values that are sent.
-        crossing_bytes: what they hold.
-        transfer_s: round trip and bytes over bandwidth; 0 where everything stays. ``None`` without a bandwidth.
+        crossing_bytes: what they hold; ``None`` where no layer tells the size of one of them.
+        transfer_s: round trip and bytes over bandwidth; 0 where everything stays. ``None`` without a bandwidth, and
+            where the bytes are not known.
         cloud_s: seconds on the cloud; ``None`` without one.
         total_s: of the three; ``None`` unless all are known.
     """
@@ -45,7 +49,7 @@ class Cut:
     module: str
     edge_s: float
     crossing: tuple[str, ...]
-    crossing_bytes: int
+    crossing_bytes: int | None
     transfer_s: float | None
     cloud_s: float | None
     total_s: float | None
@@ -72,9 +76,9 @@ class Split:
 
     @property
     def best(self) -> Cut | None:
-        """The cut with the least total; ``None`` without a cloud and a bandwidth."""
+        """The cut with the least total; ``None`` without a cloud and a bandwidth, when only the last total is known."""
         known = [cut for cut in self.cuts if cut.total_s is not None]
-        return min(known, key=lambda cut: (cut.total_s, cut.index)) if known else None
+        return min(known, key=lambda cut: (cut.total_s, cut.index)) if len(known) > 1 else None
 
     def as_dict(self) -> dict[str, Any]:
         """One object, as ``hwbench split --json`` prints it."""
@@ -101,25 +105,31 @@ def split(
 
     Args:
         edge: latency and layers of the network on the device.
-        cloud: the same network elsewhere.
+        cloud: the same network elsewhere, with inputs of the same shapes.
         bandwidth_bytes_per_s: from the edge to the cloud.
         round_trip_s: what sending anything costs beside its bytes.
 
     Raises:
         UsageError: a measurement without latency or layers, a runtime that does not say which values its layers
-            exchange, or a bandwidth that is none.
+            exchange, a cloud that runs something else or cannot be laid beside the edge, or a bandwidth that is none.
     """
     if bandwidth_bytes_per_s is not None and not bandwidth_bytes_per_s > 0:
         raise UsageError("Nothing crosses a cut without bandwidth.", remedy="Give --bandwidth, such as 20Mbit.")
+    if cloud is not None and cloud.key.identity != edge.key.identity:
+        raise UsageError(
+            f"The edge runs {edge.key.identity}, the cloud {cloud.key.identity}: they are no halves of one network.",
+            remedy="Give both targets the same batch, and both measurements the same model and input.",
+        )
     rows, edge_s = _profile(edge)
     before_s = np.concatenate([[0.0], np.cumsum(edge_s)])
     sizes, live = _crossing(edge, rows)
     behind_s = None if cloud is None else _behind_s(rows, *_profile(cloud))
     cuts = []
     for index in range(len(rows) + 1):
-        sent = sum(sizes[name] for name in live[index])
+        told = [size for name in live[index] if (size := sizes[name]) is not None]
+        sent = sum(told) if len(told) == len(live[index]) else None
         transfer_s: float | None = 0.0 if index == len(rows) else None
-        if bandwidth_bytes_per_s is not None and index < len(rows):
+        if bandwidth_bytes_per_s is not None and sent is not None and index < len(rows):
             transfer_s = round_trip_s + sent / bandwidth_bytes_per_s
         cloud_s = None if behind_s is None else float(behind_s[index])
         known = transfer_s is not None and cloud_s is not None
@@ -158,8 +168,10 @@ def _profile(measured: Measurement) -> tuple[list[Mapping[str, Any]], FloatArray
     return list(sessions[-1].data["layers"]), np.asarray(found * (measured.latency.median_s / found.sum()))
 
 
-def _crossing(measured: Measurement, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, int], list[tuple[str, ...]]]:
-    """Bytes of each value, and which values are alive at each cut, (layers + 1,)."""
+def _crossing(
+    measured: Measurement, rows: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, int | None], list[tuple[str, ...]]]:
+    """Bytes of each value, ``None`` where nobody tells, and which values are alive at each cut, (layers + 1,)."""
     sizes: dict[str, int] = {}
     written: dict[str, int] = {}
     last_read: dict[str, int] = {}
@@ -170,6 +182,7 @@ def _crossing(measured: Measurement, rows: Sequence[Mapping[str, Any]]) -> tuple
             sizes.setdefault(name, tensor.nbytes)
         for name, tensor in zip(row["outputs"], kernel.outputs if kernel else (), strict=False):
             sizes[name] = tensor.nbytes
+        for name in row["outputs"]:
             written.setdefault(name, i)
         last_read.update(dict.fromkeys(row["inputs"], i))
     if not last_read:
@@ -178,12 +191,11 @@ def _crossing(measured: Measurement, rows: Sequence[Mapping[str, Any]]) -> tuple
             remedy="Take a runtime with per-layer profiles for the edge, such as onnxruntime.",
         )
     given = {name: _bytes(shape) for name, shape in measured.key.inputs}
-    sizes = {name: sizes.get(name, given.get(name, 0)) for name in last_read}
-    order = sorted(sizes, key=lambda name: written.get(name, -1))
+    order = sorted(last_read, key=lambda name: written.get(name, -1))
     live = [
         tuple(name for name in order if written.get(name, -1) < cut <= last_read[name]) for cut in range(len(rows) + 1)
     ]
-    return sizes, live
+    return {name: sizes.get(name, given.get(name)) for name in last_read}, live
 
 
 def _bytes(shape: Sequence[int]) -> int:
@@ -192,25 +204,58 @@ def _bytes(shape: Sequence[int]) -> int:
 
 def _behind_s(edge: Sequence[Mapping[str, Any]], cloud: Sequence[Mapping[str, Any]], cloud_s: FloatArray) -> FloatArray:
     """Seconds that the cloud still takes behind each cut, (edge layers + 1,)."""
-    place = _places(edge, cloud)
+    place = _places(edge, cloud, cloud_s)
     done = np.zeros(len(edge) + 1)
     np.add.at(done, place + 1, cloud_s)
     return np.asarray(cloud_s.sum() - np.cumsum(done), dtype=float).clip(min=0.0)
 
 
-def _places(edge: Sequence[Mapping[str, Any]], cloud: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.int64]:
+def _places(
+    edge: Sequence[Mapping[str, Any]], cloud: Sequence[Mapping[str, Any]], cloud_s: FloatArray
+) -> npt.NDArray[np.int64]:
     """The edge's layer with which each layer of the cloud is done, (cloud layers,); never falling."""
     if [row["name"] for row in edge] == [row["name"] for row in cloud]:
         return np.arange(len(edge))
-    last = {str(row["module"]): i for i, row in enumerate(edge) if row.get("module")}
-    if not last:
+    there, here = _by_module(edge), _by_module(cloud)
+    meant = np.full(len(cloud), -1, dtype=np.int64)
+    for module in here.keys() & there.keys():
+        mine, theirs = here[module], there[module]
+        for nth, i in enumerate(mine, start=1):
+            meant[i] = theirs[math.ceil(nth * len(theirs) / len(mine)) - 1]
+    if cloud_s[meant >= 0].sum() < FEWEST_PLACED * cloud_s.sum():
         raise UsageError(
-            "The edge's layers carry no module paths, so the cloud's cannot be laid beside them.",
+            "The edge's layers and the cloud's have too few module paths in common to be laid side by side.",
             remedy="Profile a catalog model, or take the same runtime on both sides.",
         )
-    found, reached = np.empty(len(cloud), dtype=np.int64), 0
-    for i, row in enumerate(cloud):
-        reached = max(reached, last.get(str(row.get("module") or ""), reached))
-        found[i] = reached
+    found = np.maximum.accumulate(np.where(_in_order(meant, cloud_s), meant, 0))
     found[-1] = len(edge) - 1
+    return np.asarray(found)
+
+
+def _by_module(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Places of each module's layers."""
+    found: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        if row.get("module"):
+            found.setdefault(str(row["module"]), []).append(i)
     return found
+
+
+def _in_order(meant: npt.NDArray[np.int64], weight: FloatArray) -> npt.NDArray[np.bool_]:
+    """The layers of the heaviest chain of places that never falls, as a mask, (n,); a place below 0 is in none.
+
+    Source: the longest increasing subsequence by dynamic programming, with weights instead of counts.
+    """
+    best, before = np.zeros(len(meant)), np.full(len(meant), -1, dtype=np.int64)
+    for i in np.flatnonzero(meant >= 0):
+        earlier = np.flatnonzero((meant[:i] >= 0) & (meant[:i] <= meant[i]))
+        best[i] = weight[i]
+        if earlier.size:
+            before[i] = earlier[np.argmax(best[earlier])]
+            best[i] += best[before[i]]
+    chain = np.zeros(len(meant), dtype=bool)
+    at = int(np.argmax(np.where(meant >= 0, best, -1.0)))
+    while at >= 0:
+        chain[at] = True
+        at = int(before[at])
+    return chain

@@ -42,7 +42,9 @@ def row(name: str, module: str, reads: dict[str, int], writes: dict[str, int]) -
     )
 
 
-def profiled(rows: list[dict[str, Any]], each_ms: list[float], on: str = "local-cpu/fake") -> Measurement:
+def profiled(
+    rows: list[dict[str, Any]], each_ms: list[float], on: str = "local-cpu/fake", key: ModelKey = KEY
+) -> Measurement:
     """A measurement whose layers took exactly so long, without noise and without a profiler's cost."""
     total_ns = int(sum(each_ms) * 1e6)
     blocks = [
@@ -71,12 +73,12 @@ def profiled(rows: list[dict[str, Any]], each_ms: list[float], on: str = "local-
         for index in range(3):
             sessions.append(
                 Session(
-                    uid=f"{on}-{pass_}-{index}", campaign="c", model=KEY, target=Target.parse(on), pass_=pass_,
+                    uid=f"{on}-{pass_}-{index}", campaign="c", model=key, target=Target.parse(on), pass_=pass_,
                     index=index, preset="quick", started_at="2026-01-01T00:00:00+00:00", device_time_s=1.0,
                     environment={}, data=data, arrays=arrays,
                 )
             )  # fmt: skip
-    return Measurement(KEY, Target.parse(on), sessions)
+    return Measurement(key, Target.parse(on), sessions)
 
 
 # x → a → b → c, and the residual a → c
@@ -132,6 +134,46 @@ def test_a_runtime_that_fuses_otherwise_is_laid_beside_by_module() -> None:
     ]
     found = split(profiled(RESIDUAL, [1.0] * 4), profiled(fused, [5.0, 1.0, 2.0], "local-cpu/fake@2"))
     assert [cut.cloud_s for cut in found.cuts] == pytest.approx([8e-3, 8e-3, 2e-3, 2e-3, 0.0])
+    assert found.best is None  # only all on the edge has a total without a bandwidth, and it is compared with nothing
+
+
+def chain(*modules: str) -> list[dict[str, Any]]:
+    """Layers of these modules, each of which reads what the one before wrote."""
+    n = len(modules)
+    return [row(f"{i} of {n}", module, {f"v{i}": 400}, {f"v{i + 1}": 400}) for i, module in enumerate(modules)]
+
+
+def test_a_module_in_front_and_behind_does_not_hold_the_others_back() -> None:
+    """A vision transformer's root adds positions before its blocks and takes the class token behind them."""
+    edge = profiled(chain("(root)", "block.0", "block.1", "(root)"), [1.0] * 4)
+    for modules, each_ms in (
+        (("(root)", "block.0", "block.0", "block.1", "(root)"), [2.0, 2.0, 2.0, 4.0, 1.0]),
+        (("(root)", "(root)", "block.0", "block.1", "(root)"), [1.0, 1.0, 4.0, 4.0, 1.0]),
+    ):
+        cloud = profiled(chain(*modules), each_ms, "local-cpu/fake@2")
+        behind = [cut.cloud_s for cut in split(edge, cloud).cuts]
+        assert behind == pytest.approx([11e-3, 9e-3, 5e-3, 1e-3, 0.0])
+
+
+def test_a_cloud_that_cannot_be_laid_beside_the_edge_is_refused() -> None:
+    edge = profiled(RESIDUAL, [1.0] * 4)
+    for modules in (("", "", ""), ("elsewhere.a", "elsewhere.b", "head")):
+        with pytest.raises(UsageError, match="too few module paths"):
+            split(edge, profiled(chain(*modules), [5.0, 5.0, 5.0], "local-cpu/fake@2"))
+    eight = ModelKey(KEY.name, (("x", (8, 3, 8, 8)),), KEY.sha256)
+    with pytest.raises(UsageError, match="no halves of one network") as error:
+        split(edge, profiled(RESIDUAL, [1.0] * 4, "local-cpu/fake@1x8", key=eight))
+    assert "batch" in str(error.value.remedy)
+
+
+def test_a_value_whose_size_nobody_tells_is_no_empty_one() -> None:
+    two = row("two", "body.conv", {"a": 400}, {"b": 80}) | {"outputs": ["b", "mask"]}
+    four = row("four", "head", {"c": 400}, {"y": 40}) | {"inputs": ["c", "mask"]}
+    rows = [RESIDUAL[0], two, RESIDUAL[2], four]
+    found = split(profiled(rows, [1.0] * 4), profiled(rows, [1.0] * 4, "local-cpu/fake@2"), bandwidth_bytes_per_s=RATE)
+    assert [cut.crossing_bytes for cut in found.cuts] == [768, 400, None, None, 0]
+    assert [cut.total_s is None for cut in found.cuts] == [False, False, True, True, False]
+    assert found.best is not None
 
 
 @given(
@@ -165,13 +207,17 @@ def test_what_cannot_be_split_says_what_is_missing(workers: type[InProcessWorker
 
 
 @pytest.mark.parametrize(
-    ("text", "rate"), [("20Mbit", 2.5e6), ("1Gbps", 1.25e8), ("2.5MB/s", 2.5e6), ("8kbit/s", 1e3), ("1MiB/s", 2**20)]
-)
+    ("text", "rate"),
+    [
+        ("20Mbit", 2.5e6), ("1Gbps", 1.25e8), ("2.5MB/s", 2.5e6), ("8kbit/s", 1e3), ("1MiB/s", 2**20),
+        ("20Mb/s", 2.5e6), ("20mb/s", 2.5e6), ("20MBps", 2e7), ("20mbps", 2.5e6), ("8KBIT", 1e3), ("8B/s", 8.0),
+    ],
+)  # fmt: skip
 def test_bandwidths_count_bits_unless_they_say_bytes(text: str, rate: float) -> None:
     assert parse_bandwidth(text) == pytest.approx(rate)
 
 
-@pytest.mark.parametrize("text", ["20", "20MB", "fast", "-1Mbit", "20Mbit/h"])
+@pytest.mark.parametrize("text", ["20", "20MB", "fast", "-1Mbit", "20Mbit/h", "20MBPS"])
 def test_what_is_no_bandwidth_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="bandwidth"):
         parse_bandwidth(text)

@@ -39,7 +39,8 @@ def split(
     """Where to cut a network in two: time before, bytes that cross, time behind.
 
     Each cut lies behind a layer of the edge's profile. With a cloud and a bandwidth the cut with the least latency is
-    named. What is not profiled yet is profiled first. Seconds are raw ones, as across devices they must be.
+    named. What is not profiled yet is profiled first. Seconds are raw ones, as across devices they must be. Of a
+    bandwidth a small b is a bit and a capital B a byte: 20Mb/s are 2.5MB/s.
 
     \b
     Examples:
@@ -103,7 +104,7 @@ def _worth_seeing(made: Split) -> list[Cut]:
     seen = {0, len(made.cuts) - 1} | ({made.best.index} if made.best else set())
     least = None
     for cut in made.cuts[:-1]:
-        if least is None or cut.crossing_bytes < least:
+        if cut.crossing_bytes is not None and (least is None or cut.crossing_bytes < least):
             least = cut.crossing_bytes
             seen.add(cut.index)
     order = sorted(seen)
