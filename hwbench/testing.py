@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from .catalog.spaces.additive import Additive
+from .catalog.spaces.additive import LARGEST_SLOT, Additive
 from .catalog.spaces.space import Block, Rows, Space
 from .errors import MissingDependency, UsageError
 
 __all__ = ["check_space"]
 
-LARGEST_SLOT = 1_000_000
-"""Combinations of one slot's genes that are still enumerated when a table is compiled."""
 # What somebody's code raises when its parts do not fit together.
 _REFUSALS = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import json
 import math
 import zlib
 from collections import Counter
@@ -161,11 +162,32 @@ def test_one_architecture_is_not_several() -> None:
         ((Gene("a", (1,)),), (slot("s", ("b",)),), "unknown gene"),
         ((Gene("a", (1,)),), (slot("s", ("a",)), slot("s", ())), "another's name"),
         ((Gene("a", (1, 2)), Gene("b", (1,), ("a", (1,)))), (slot("s", ("b",)),), "the one that it depends on"),
+        ((Gene("a", (1, 2)),), (slot("s", ("a", "a")),), "slot s names a gene twice"),
+        ((Gene("a", (1, None)),), (), "gene a has a choice that is no finite number"),  # type: ignore[arg-type]
+        ((Gene("a", ((3, 3), (5, 5))),), (), "gene a has a choice that is no finite number"),  # type: ignore[arg-type]
+        ((Gene("a", ([3], [5])), Gene("b", (1,), ("a", ([3],)))), (), "gene a has a choice"),  # type: ignore[arg-type]
+        ((Gene("a", (1.0, math.nan)),), (), "gene a has a choice that is no finite number"),
     ],
 )
 def test_a_space_that_contradicts_itself_is_refused(genes: Any, slots: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         space(genes, slots)
+
+
+def test_truth_values_are_choices_like_others() -> None:
+    toy = space((Gene("se", (False, True)), Gene("ratio", (0.5, 1), ("se", (True,))), Gene("one", (1,))))
+    for row in everything(toy):
+        arch = json.loads(json.dumps(toy.decode(row)))
+        assert np.array_equal(toy.encode(arch), row)
+    for wrong in ({"se": 0, "one": 1}, {"se": False, "one": True}):
+        with pytest.raises(UsageError, match="is no choice of gene"):
+            toy.encode(wrong)
+
+
+def test_choices_of_numpy_can_be_written_as_json() -> None:
+    toy = space((Gene("width", np.arange(8, 32, 8)), Gene("ratio", np.array([0.5, 1.0])), Gene("se", np.array([True]))))  # type: ignore[arg-type]
+    row = toy.sample(1, 1)[0]
+    assert np.array_equal(toy.encode(json.loads(json.dumps(toy.decode(row)))), row)
 
 
 # --- sampling and operators ----------------------------------------------------------------------------------------
@@ -262,6 +284,25 @@ def test_each_key_is_priced_once() -> None:
     compiled = Additive.of(toy, lambda block: float(asked.update([block.key]) is None))
     assert asked == {"op 1>1 a=1": 1, "op 1>1 a=2": 1}
     assert list(compiled(toy.rows(["0", "1"]))) == [2.0, 2.0]
+
+
+def test_blocks_of_one_key_that_are_other_work_are_refused() -> None:
+    def forgets(arch: Arch) -> Block:  # the kernel is not in the configuration
+        return Block("s", ("s",), "conv", (8, 4, 4), (8, 4, 4), (), 1024 * int(arch["kernel"]) ** 2, 9)
+
+    toy = space((Gene("kernel", (3, 5)),), (Slot("s", ("kernel",), forgets),))
+    with pytest.raises(
+        UsageError, match=r"'conv 8x4x4>8x4x4' stands for different work in slot s and in slot s"
+    ) as told:
+        toy.macs(toy.sample(3, 1))
+    assert "check_space" in (told.value.remedy or "")
+
+
+def test_a_slot_that_hangs_on_too_much_is_refused_at_once() -> None:
+    genes = tuple(Gene(f"g{i}", tuple(range(36))) for i in range(5))
+    toy = space(genes, (slot("s", tuple(gene.name for gene in genes)),))
+    with pytest.raises(UsageError, match="slot s depends on over 1,000,000 combinations"):
+        toy.macs(toy.sample(3, 1))
 
 
 def test_large_populations_are_summed_in_chunks() -> None:

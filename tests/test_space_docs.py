@@ -166,6 +166,17 @@ def test_networks_that_misbehave_are_found(ladder: Space) -> None:
         check_space(dataclasses.replace(ladder, shape=lambda arch: (4, 32, 32)), networks=1)
 
 
+def test_a_space_that_was_edited_and_kept_its_version_gives_other_models(ladder: Space) -> None:
+    name, arch = "python:hwbench_ladder:SPACE", "11111"
+    other = changed(ladder, lambda b: dataclasses.replace(b, config=(*b.config, ("bias", 1)), params=b.params + 8))
+    one, again, edited = (network_model(space, arch, name).builder for space in (ladder, ladder, other))
+    assert one == again
+    assert one != edited  # or what was exported and measured of the old network would stand for the new one
+    ours = network_model(find_space("fbnet"), find_space("fbnet").sample(1, 1)[0]).builder
+    assert ours is not None
+    assert "blocks" not in ours  # its version tells
+
+
 def test_many_faults_are_counted(ladder: Space) -> None:
     with pytest.raises(UsageError, match=r"; and \d+ more"):
         check_space(changed(ladder, lambda b: dataclasses.replace(b, slot="x", module=(), macs=-1, params=-1)))

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from .. import plugins
+from ..cache import json_sha256
 from ..errors import UsageError
 from . import build
 from .model import Model
@@ -66,13 +67,15 @@ def block_model(space: Space, arch: Any, slot: str, name: str | None = None) -> 
 def _model(space: Space, code: str, name: str | None) -> Model:
     known, shape = f"{name or space.name}:{code}", space.input_shape(code)
     where = plugins.names("hwbench.spaces").get(name or space.name)
-    spec = {
+    spec: dict[str, Any] = {
         "builder": f"space:{known}",
         "space": where.value if where is not None else (name or "").removeprefix("python:"),
         "seed": build.SEED,
         "input_size": list(shape),
         "version": space.version,
     }
+    if not spec["space"].startswith("hwbench."):  # its author may change it and forget the version
+        spec["blocks"] = json_sha256([[block.key, list(block.module)] for block in space.blocks(code)])[:16]
     return Model(
         name=f"space:{known}",
         source="space",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import click
@@ -60,7 +61,7 @@ def _size(row: dict[str, Any]) -> str | None:
     size = row.get("size")
     if size is None:
         return None
-    return f"{size:,}" if size < 10**6 else f"{float(size):.1e}"
+    return f"{size:,}" if size < 10**6 else f"{Decimal(size):.1e}"  # which may be more than a float holds
 
 
 def _encoding(row: dict[str, Any]) -> str | None:

@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 import numpy as np
 import numpy.typing as npt
 
+from ...errors import UsageError
+
 if TYPE_CHECKING:
     from .space import Block, Rows, Space
 
+LARGEST_SLOT = 1_000_000
+"""Combinations of one slot's genes: its block is asked for in each. Single precision tells 2^24 indices apart."""
 TABLE_ENTRIES = 1 << 16
 """Largest joined table: 512 KiB of float64, so that a few of them fit a core's second-level cache."""
 SINGLE_THREADED = 1 << 18
@@ -43,17 +47,30 @@ class Places:
 
     @classmethod
     def of(cls, space: Space) -> Places:
+        """Enumerate a space.
+
+        Raises:
+            UsageError: a slot with over :data:`LARGEST_SLOT` combinations, or blocks of one key that are other work.
+        """
         known: Dict[str, int] = {}
         blocks: List[Block] = []
         columns, numbers = [], []
         for slot in space.slots:
             columns.append(tuple(space.column(name) for name in slot.genes))
-            held = np.full([len(space.genes[column].choices) for column in columns[-1]], -1, dtype=np.int32)
+            sizes = [len(space.genes[column].choices) for column in columns[-1]]
+            if np.prod(sizes, dtype=np.float64) > LARGEST_SLOT:
+                raise _contradiction(space, f"slot {slot.name} depends on over {LARGEST_SLOT:,} combinations of genes")
+            held = np.full(sizes, -1, dtype=np.int32)
             for indices, block in space.choices(slot):
                 if block is not None:
-                    if known.setdefault(block.key, len(blocks)) == len(blocks):
+                    number = known.setdefault(block.key, len(blocks))
+                    if number == len(blocks):
                         blocks.append(block)
-                    held[indices] = known[block.key]
+                    first = blocks[number]
+                    if (first.macs, first.params) != (block.macs, block.params):
+                        where = f"in slot {slot.name} and in slot {first.slot}"
+                        raise _contradiction(space, f"'{block.key}' stands for different work {where}")
+                    held[indices] = number
             numbers.append(held)
         return cls(tuple(columns), tuple(numbers), tuple(blocks))
 
@@ -67,6 +84,13 @@ class Places:
         for columns, numbers in zip(self.columns, self.numbers):
             used[numbers[tuple(rows[:, column] for column in columns)]] = True
         return used[:-1]
+
+
+def _contradiction(space: Space, what: str) -> UsageError:
+    return UsageError(
+        f"The space '{space.name}' cannot be looked up: {what}.",
+        remedy="hwbench.testing.check_space(SPACE) lists all it finds; see docs/adding-a-space.md.",
+    )
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Gene:
 
     Attributes:
         name: unique in its space; dots group (``"stage2.block3.kernel"``).
-        choices: what may be chosen, in a fixed order; a row holds the index.
+        choices: what may be chosen, in a fixed order; a row holds the index. Numbers of numpy become Python's.
         when: ``(name of an earlier gene, its values for which this gene exists)``; ``None``: always. That gene must
             itself always exist.
     """
@@ -46,6 +46,9 @@ class Gene:
     name: str
     choices: Tuple[Choice, ...]
     when: Optional[Tuple[str, Tuple[Choice, ...]]] = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "choices", tuple(c.item() if isinstance(c, np.generic) else c for c in self.choices))
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,10 @@ class Space:
             if len({thing.name for thing in things}) != len(things)
         ]
         faults += [] if self.genes else ["it has no gene (one network alone is one gene with one choice)"]
+        for gene in self.genes:  # a choice is written as JSON and read again
+            numbers = [choice for choice in gene.choices if not isinstance(choice, str)]
+            if not all(isinstance(n, (int, float)) and abs(n) < float("inf") for n in numbers):
+                return [*faults, f"gene {gene.name} has a choice that is no finite number, text or truth value"]
         for gene in self.genes:
             if not 0 < len(gene.choices) <= len(_DIGITS) or len(set(gene.choices)) != len(gene.choices):
                 faults.append(f"gene {gene.name} has no, equal or more than {len(_DIGITS)} choices")
@@ -180,6 +187,8 @@ class Space:
         for slot in self.slots:
             if not set(slot.genes) <= set(columns):
                 faults.append(f"slot {slot.name} names an unknown gene")
+            elif len(set(slot.genes)) != len(slot.genes):
+                faults.append(f"slot {slot.name} names a gene twice")
             elif any(when is not None and when[0] not in slot.genes for when in map(whens.get, slot.genes)):
                 faults.append(f"slot {slot.name} names a gene, but not the one that it depends on")
         return faults
@@ -333,13 +342,14 @@ class Space:
                     remedy="space.decode(row) shows what a whole one looks like.",
                 )
             if there:
-                value = arch[gene.name]
-                if isinstance(value, bool) or value not in gene.choices:
+                value, choices = arch[gene.name], gene.choices
+                place = choices.index(value) if value in choices else -1
+                if place < 0 or isinstance(value, bool) != isinstance(choices[place], bool):  # True is not 1
                     raise UsageError(
                         f"{value!r} is no choice of gene {gene.name} of {self.name}.",
-                        remedy=f"Choices: {', '.join(map(str, gene.choices))}.",
+                        remedy=f"Choices: {', '.join(map(str, choices))}.",
                     )
-                row[column] = gene.choices.index(value)
+                row[column] = place
         return row
 
     def text(self, row: Any) -> str:
