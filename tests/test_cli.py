@@ -332,13 +332,18 @@ def test_a_band_that_keeps_a_gate_open_is_told(run: Run) -> None:
         ("a", "b", "--on", FAKE, "--fail-if", "slower:2"),
         ("a", "b", "--on", FAKE, "--band", "0"),
         ("a", "b", "--on", FAKE, "--budget", "0s"),
-        ("a", "b", "--on", FAKE, "--on", f"{FAKE}@2"),
     ],
 )
 def test_compare_refuses_what_makes_no_sense(run: Run, words: tuple[str, ...]) -> None:
     code, _, err = run("compare", *words)
     assert code == 2
     assert "next: " in err
+
+
+def test_a_command_that_takes_one_target_refuses_two(run: Run) -> None:
+    code, out, err = run("noise-floor", "--on", FAKE, "--on", f"{FAKE}@2", "--pairs", 5)
+    assert (code, out) == (2, "")
+    assert "hwbench noise-floor takes one --on, not 2 (local-cpu/fake:fp32@1x1, local-cpu/fake:fp32@2x1)" in err
 
 
 def test_noise_floor(run: Run) -> None:
