@@ -17,7 +17,9 @@ from inprocess import InProcessWorker, in_process
 from lut_toy import toy_space, toy_table
 
 from hwbench.__main__ import main
+from hwbench.catalog import networks
 from hwbench.catalog.networks import space_names
+from hwbench.catalog.spaces.space import Gene, Space
 from hwbench.lut.table import LookupTable
 
 ON = "local-cpu/fake+noise=0.002+slow=100"
@@ -72,6 +74,16 @@ def test_spaces_lists_every_installed_space(run: Run) -> None:
     code, out, _ = run("spaces")
     assert "15,625" in out
     assert "6 integers of up to 5 choices" in out
+
+
+def test_a_space_of_more_networks_than_a_float_counts_is_listed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    genes = tuple(Gene(f"g{i}", tuple(range(9))) for i in range(400))
+    vast = Space("vast", "many", "", 1, genes, (), lambda arch: None, lambda arch: (3, 8, 8))
+    monkeypatch.setattr(networks, "space_names", lambda: ["vast"])
+    monkeypatch.setattr(networks, "find_space", lambda name: vast)
+    code, out, _ = run("spaces")
+    assert code == 0
+    assert "5.0e+381" in out
 
 
 # --- build, show, query
@@ -280,6 +292,33 @@ def test_export_and_import_and_diff(run: Run, toy: Path, folder: Path) -> None:
     code, out, _ = run("lut", "diff", toy, back, "--space", NAME)
     assert code == 0
     assert "Spearman" in out
+
+
+def test_an_import_does_not_replace_the_table_that_the_file_came_from(run: Run, folder: Path) -> None:
+    path, csv = folder / "mine.parquet", folder / "mine.csv"
+    toy_table().write(path)
+    before = path.read_bytes()
+    assert run("lut", "export", path, "--format", "csv", "-o", csv, "--space", NAME)[0] == 0
+    code, _, err = run("lut", "import", csv, "--space", NAME)
+    assert code == 2
+    assert "mine.parquet' is there already" in err
+    assert "-o FILE" in err
+    assert path.read_bytes() == before
+    assert run("lut", "import", csv, "--space", NAME, "-o", path)[0] == 0  # who names it means it
+    assert path.read_bytes() != before
+
+
+def test_an_import_tells_what_fits_and_what_is_missing(run: Run, folder: Path) -> None:
+    csv, path = folder / "few.csv", folder / "few.parquet"
+    csv.write_text("key,latency_ms\nlinear 8>10,0.5\nlinear 9>10,0.5\n")
+    code, out, _ = run("lut", "import", csv, "--space", NAME, "--device", "x", "-o", path)
+    assert code == 0
+    blocks = len(toy_table().entries)
+    assert f"1, and {blocks - 1} blocks without one" in out
+    assert "1 rows stand for no block of the space" in out
+    assert "linear 9>10" in out
+    code, out, _ = run("lut", "show", path, "--json")
+    assert last_json(out)["missing"] == blocks - 1
 
 
 @pytest.mark.parametrize(

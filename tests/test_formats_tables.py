@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwbench.catalog.networks import find_space
 from hwbench.catalog.spaces import ofa_proxyless
 from hwbench.errors import HwbenchError, UsageError
 from hwbench.formats.tables import FORMATS, Foreign, Record, nas201, pickled, read_table, to_lookup_table
@@ -152,7 +153,7 @@ def test_ofa_channels_are_absolute(put: Put) -> None:
     assert (found.unit, block.latency_s, block.samples) == ("ms", 2e-3, 100)
     assert "channels" in found.dialect
     assert math.isnan(block.low_s)
-    stem = row(found, "conv 3x160x160>16x80x80 stride=2")
+    stem = row(found, "conv 3x160x160>16x80x80 kernel=3 stride=2")
     assert stem.high_s - stem.latency_s == pytest.approx(1.96 * 0.02e-3 / 20, rel=1e-4)
     assert row(found, "linear 1280x1x1>1000").latency_s == 0.25e-3
     assert row(found, "global_pool 960x5x5>960x1x1").latency_s == 0.125e-3
@@ -164,7 +165,7 @@ def test_proxyless_expansions_are_ratios(put: Put) -> None:
     assert block.latency_s == 10e-3
     assert "ratio" in found.dialect
     assert row(found, "pool_linear 1664x7x7>1000").latency_s == 2.5e-3
-    stem = row(found, "conv 3x224x224>40x112x112 stride=2")
+    stem = row(found, "conv 3x224x224>40x112x112 kernel=3 stride=2")
     assert stem.high_s - stem.latency_s == pytest.approx(1.96 * 0.2e-3 / 2, rel=1e-4)  # var is a variance, ms²
 
 
@@ -610,6 +611,16 @@ def test_costs_that_were_copied_from_another_size_are_found(put: Put) -> None:
     assert read_table(put("measured.yaml", rows("4.183755600814664"))).faults == ()
     few_digits = rows("0.5").replace("4.083755600814664", "0.5")  # so few digits are equal by chance
     assert read_table(put("short.yaml", few_digits)).faults == ()
+
+
+def test_work_that_costs_nothing_is_found(put: Put) -> None:
+    text = OFA.replace("mean: 0.75", "mean: 0.0")
+    (fault,) = (fault for fault in read_table(put("a.yaml", text)).faults if fault.code == "folded")
+    assert "expand:16-kernel:3" in fault.keys[0]
+    table = to_lookup_table(read_table(put("a.yaml", text)), find_space("ofa-mbv3"), device="note10")
+    assert [key for key, entry in table.entries.items() if "folded" in entry.flags] == [
+        "mbconv 16x80x80>16x80x80 act=relu expand=0 kernel=3 mid=16 se=0 skip=identity stride=1"
+    ]
 
 
 def test_latencies_that_are_sums_are_found(put: Put) -> None:

@@ -310,12 +310,94 @@ def test_what_a_file_does_not_have_stays_open(tmp_path: Path) -> None:
     export = write_table(without(table, "kernel=7"), tmp_path / "a.yaml", "ofa")
     assert len(export.missing) == 2
     back = to_lookup_table(read_table(tmp_path / "a.yaml"), SMALL, device="pi5")
-    assert back.context["imported"]["blocks_missing"] == 2
+    assert back.context["imported"]["blocks_missing"] == len(back.context["missing"]) == 2
     assert all("kernel=7" in key for key in back.context["imported"]["first_missing"])
     wanted = {"kernel": 7, "expand": 3, "kernel2": 3}
     with pytest.raises(LookupMiss):
         back.latency_s(wanted)
     assert math.isfinite(float(back.latency_s({**wanted, "kernel": 5})))
+
+
+PLAIN = (3, 32, 32), (16, 16, 16)
+
+
+def plain_convs(*blocks_: Block) -> Space:
+    """A space of one place, with these blocks to choose between."""
+    kinds = Gene("kind", tuple(range(len(blocks_))))
+    place = Slot("stem", ("kind",), lambda arch: blocks_[int(arch["kind"])])
+    return Space("plain", "", "", 1, (kinds,), (place,), lambda arch: None, lambda arch: (3, 32, 32))
+
+
+def fbnet_line(batch: int, us: float, device: str = "s20", kernel: int = 3) -> str:
+    args = [
+        f'name: "{name}"\ni: {value}\n' for name, value in (("kernel", kernel), ("stride", 2), ("pad", kernel // 2))
+    ]
+    shapes = [[batch, 3, 32, 32], [16, 3, kernel, kernel], [16]]
+    line = {"op_type": "Conv", "op_args": args, "input_shapes": shapes, "input_dtypes": [1, 1, 1], "device": device}
+    return json.dumps(line | {"runtime_us_p50": us}) + "\n"
+
+
+def test_costs_of_another_batch_are_not_taken_for_the_targets(tmp_path: Path) -> None:
+    space = plain_convs(*(blocks.conv("stem", PLAIN[0], 16, kernel, 2, act="none") for kernel in (3, 5)))
+    path = tmp_path / "lut.txt"
+    path.write_text(fbnet_line(8, 800.0) + fbnet_line(8, 900.0, kernel=5))
+    made = to_lookup_table(read_table(path), space)
+    assert made.target == "s20/imported:fp32@1x8"  # the rows say so
+    assert sorted(entry.latency_s for entry in made.entries.values()) == pytest.approx([8e-4, 9e-4])
+    for target in ("s20/litert", "s20/litert@1x16"):
+        with pytest.raises(UsageError, match="2 of 2 rows of the fbnet table were run at another batch") as caught:
+            to_lookup_table(read_table(path), space, target=target)
+        assert "--on" in str(caught.value.remedy)
+    path.write_text(fbnet_line(1, 100.0) + fbnet_line(8, 900.0, kernel=5))
+    one = to_lookup_table(read_table(path), space)
+    assert one.target == "s20/imported:fp32@1x1"
+    assert [entry.latency_s for entry in one.entries.values()] == pytest.approx([1e-4])
+    assert one.context["imported"]["rows_unused"] == 1
+    eight = to_lookup_table(read_table(path), space, target="s20/litert@1x8")
+    assert [entry.latency_s for entry in eight.entries.values()] == pytest.approx([9e-4])
+
+
+def test_a_row_without_squeezing_is_not_the_cost_of_a_block_with_it(tmp_path: Path) -> None:
+    # ProxylessNAS's keys do not tell squeeze-and-excitation: its networks have none.
+    se = [blocks.mbconv("stem", (24, 56, 56), 24, 72, 3, act="relu", se=n) for n in (0, 24)]
+    path = tmp_path / "mobile.yaml"
+    path.write_text("expanded_conv-input:56x56x24-output:56x56x24-expand:3-kernel:3-stride:1-idskip:1: {mean: 2.0}\n")
+    back = to_lookup_table(read_table(path), plain_convs(*se), device="pixel1")
+    assert list(back.entries) == [se[0].key]
+    assert back.context["missing"] == [se[1].key]
+
+
+def test_rows_that_stand_for_several_blocks_are_counted(tmp_path: Path) -> None:
+    acts = [blocks.mbconv("stem", (24, 56, 56), 24, 72, 3, act=act) for act in ("relu", "swish")]
+    path = tmp_path / "mobile.yaml"
+    key = "expanded_conv-input:56x56x24-output:56x56x24-expand:3-kernel:3-stride:1-idskip:1"
+    path.write_text(f"{key}: {{mean: 2.0}}\n")
+    told = to_lookup_table(read_table(path), plain_convs(*acts), device="pixel1").context["imported"]
+    assert (told["rows_shared"], told["first_shared"]) == (1, [key])
+
+
+def test_sizes_and_kinds_with_names_of_their_own_survive(tmp_path: Path) -> None:
+    genes = (Gene("resolution", ("small", "large")), Gene("kind", ("leaky relu", "100%")))
+
+    def held(arch: Any) -> Block:
+        side = {"small": 16, "large": 32}[arch["resolution"]]
+        return blocks.Chain.of((3, side, side)).conv(8, 3).block("stem", "mine", act=arch["kind"])
+
+    slots = (Slot("stem", ("resolution", "kind"), held),)
+    space = Space("named", "", "", 1, genes, slots, lambda arch: None, lambda arch: (3, 16, 16))
+    table = table_of(space)
+    write_table(table, tmp_path / "a.csv", "csv")
+    back = to_lookup_table(read_table(tmp_path / "a.csv"), space)
+    assert {key: entry.latency_s for key, entry in back.entries.items()} == {
+        key: entry.latency_s for key, entry in table.entries.items()
+    }
+
+
+def test_ofas_first_convolution_is_no_other_kernel(tmp_path: Path) -> None:
+    space = plain_convs(*(blocks.conv("stem", PLAIN[0], 16, kernel, 2, act="relu") for kernel in (3, 5)))
+    (tmp_path / "a.yaml").write_text("Conv-input:32x32x3-output:16x16x16: {mean: 2.0}\n")
+    back = to_lookup_table(read_table(tmp_path / "a.yaml"), space, device="x")
+    assert [key.split()[3] for key in back.entries] == ["kernel=3"]
 
 
 def test_rows_of_another_space_are_refused_or_counted(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from hwbench.catalog.spaces.space import Block
 from hwbench.errors import UsageError, WorkerError
 from hwbench.lut import build as building
 from hwbench.lut import steepness
-from hwbench.lut.build import build_kernel_table, build_space_table
+from hwbench.lut.build import build_space_table
 from hwbench.lut.collect import Network, observe, owners, text_sha256
 from hwbench.lut.entries import entries, flags
 from hwbench.lut.fit import (
@@ -41,6 +41,7 @@ from hwbench.lut.fit import (
     corrected,
     fit,
 )
+from hwbench.lut.kernels import build_kernel_table
 from hwbench.lut.reading import Reading, Slope, fit_slope, latency_s, read, set_aside, totals_s
 from hwbench.lut.steepness import lack, look
 from hwbench.lut.table import LookupTable
@@ -353,6 +354,27 @@ def test_a_kernel_table_holds_what_was_profiled(workers: type[InProcessWorker], 
     assert set(one.entries) < kernels
     with pytest.raises(UsageError):
         build_kernel_table([], Target.parse("local-cpu/fake:fp32@2"), store=store)
+
+
+def test_a_kernel_table_holds_what_was_profiled_under_the_newest_conditions_and_names_the_rest(
+    workers: type[InProcessWorker], store: Store, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target.parse("local-cpu/fake")
+    measured(store, cache, ["old"], [str(target)], ("layers",))
+    old = build_kernel_table([], target, store=store)
+    assert old.context["left_out"] == {}
+    monkeypatch.setattr(workers, "probe", {"versions": {"fake": "2"}})
+    measured(store, cache, ["new"], [str(target)], ("layers",))
+    measured(store, cache, ["plain"], [str(target)], ("latency",))
+    table = build_kernel_table([], target, store=store)
+    assert set(table.entries) == set(build_kernel_table(["new"], target, store=store).entries)
+    assert table.context["versions"] == {"fake": "2"}
+    (name,) = table.context["left_out"]
+    assert name.startswith("old@")
+    assert "versions.fake '2' and '1'" in table.context["left_out"][name]
+    assert set(build_kernel_table(["old"], target, store=store).entries) == set(old.entries)  # alone it is the newest
+    named = build_kernel_table(["new", "plain"], target, store=store).context["left_out"]
+    assert list(named.values()) == ["it has no layers"]
 
 
 # --- the parts

@@ -725,6 +725,14 @@ def test_tables_of_equal_conditions_pool_by_samples() -> None:
     assert merged.context["build"]["device_time_s"] == 25.0
 
 
+def test_entries_that_contradict_each_other_are_pooled_with_an_interval_that_spans_both() -> None:
+    one, far, near = toy_table(), toy_table(factor=1.2), toy_table(factor=1.02)  # entries of ± 2 %
+    for key, entry in one.merge(far).entries.items():
+        assert (entry.low_s, entry.high_s) == pytest.approx((one.entries[key].low_s, far.entries[key].high_s))
+    for key, entry in one.merge(near).entries.items():
+        assert entry.high_s - entry.low_s < one.entries[key].high_s - one.entries[key].low_s
+
+
 def test_a_merged_table_says_what_either_said_and_errs_as_the_worse_of_them() -> None:
     one, two = toy_table(), toy_table()
     first, second, third = list(one.entries)[:3]

@@ -73,7 +73,8 @@ def build(
       hwbench lut build --space ofa-mbv3 --on pi5/litert:fp32@4 -o pi5.parquet --budget 5m
       hwbench lut build --models all --on pi5/litert:fp32@4 -o kernels.parquet
     """
-    from ..lut.build import ERROR, build_kernel_table, build_space_table
+    from ..lut.build import ERROR, build_space_table
+    from ..lut.kernels import build_kernel_table
     from ..store import Store
     from ..units import parse_fraction
     from . import progress, tables, terminal
@@ -288,7 +289,7 @@ def export(path: Path, fmt: str, output: Path, space: str | None, as_json: bool)
 @click.option("--format", "fmt", metavar="FORMAT", help="Of the file; recognised when left out.")
 @click.option("--device", metavar="NAME", help="Which of the file's devices, or what to call the only one.")
 @click.option("--on", "target", metavar="TARGET", help="The target it was measured on, where that is known.")
-@click.option("-o", "--output", type=_FILE, metavar="FILE", help="The Parquet file; FILE.parquet when left out.")
+@click.option("-o", "--output", type=_FILE, metavar="FILE", help="The Parquet file; a new FILE.parquet when left out.")
 @click.option("--skip-faulty", is_flag=True, help="List entries that cannot be, and leave them out.")
 @SPACE
 @options.JSON
@@ -313,18 +314,21 @@ def import_(
     from ..formats.tables import read_table, to_lookup_table
     from . import tables, terminal
 
+    where = output or path.with_suffix(".parquet")
+    if output is None and where.exists():  # the very table, perhaps, that the file was exported from
+        raise UsageError(f"'{where}' is there already.", remedy="Say where the table goes: -o FILE.")
     foreign = read_table(path, fmt, skip_faulty=skip_faulty)
     found = to_lookup_table(
         foreign, None if space is None else find_space(space), device=device,
         target=None if target is None else str(Target.parse(target)),
     )  # fmt: skip
-    where = output or path.with_suffix(".parquet")
     found.write(where)
     if as_json:
         terminal.json_line({"path": str(where), **tables.summary(found), "imported": found.context.get("imported")})
         return
     tables.show_summary(terminal.console(), found)
     out = terminal.console()
+    tables.show_fit(out, found)
     for note in foreign.notes:
         out.print(terminal.text(f"note: {note}"), soft_wrap=True)
     for fault in foreign.faults:

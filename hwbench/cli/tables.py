@@ -69,6 +69,9 @@ def _facts(table: LookupTable) -> list[tuple[str, str]]:
         why = next(iter(context["failed"].values()))
         text = f"{len(context['failed'])} networks that could not be measured ({why})"
         found.append(("left out", f"{text}; {alone} blocks were measured alone" if alone else text))
+    if context.get("left_out"):
+        name, why = next(iter(context["left_out"].items()))
+        found.append(("left out", f"{len(context['left_out'])} of the models, first {name}: {why}"))
     build = context.get("build") or {}
     if build.get("device_time_s") is not None:
         networks = f"{build['networks']} networks, " if build.get("networks") else ""
@@ -133,6 +136,18 @@ def _conditions(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     if context.get("date"):
         found.append(("date", str(context["date"])))
     return found
+
+
+def show_fit(out: Console, table: LookupTable) -> None:
+    """How the rows of another tool's table and the space's blocks fit."""
+    told = table.context.get("imported") or {}
+    for which, what in (
+        ("unused", "rows stand for no block of the space, or for one that another row told of"),
+        ("shared", "rows stand for several blocks each, which the file does not tell apart"),
+    ):
+        if told.get(f"rows_{which}"):
+            text = f"{told[f'rows_{which}']} {what}, first {told[f'first_{which}'][0]}"
+            out.print(terminal.text(text, "yellow"), soft_wrap=True)
 
 
 def show_flags(out: Console, table: LookupTable) -> None:

@@ -26,7 +26,7 @@ from ..estimate import Preset
 from ..measurement import Measurement
 from ..store import Store
 from ..target import Target
-from . import gates, kernels
+from . import gates
 from .alone import Alone, Bench, measure_alone
 from .collect import PASSES, Outcome, campaign_id, measure
 from .cover import BlockIndex, Cover, cover, deepened, ends, lacking_text
@@ -430,21 +430,3 @@ def _table(
         bound=state.space,
     )
     return gates.with_flags(table, [*flags(evidence, list(made)), *alone.flags])
-
-
-def build_kernel_table(models: Sequence[str], target: Target, *, store: Store) -> LookupTable:
-    """A table of kernels from whatever of these models (all, when empty) has been profiled on a target.
-
-    Raises:
-        UsageError: nothing of them was.
-    """
-    found = [r for r in results.of_all(store, models, [target]) if isinstance(r, Measurement) and r.closure is not None]
-    if not found:
-        raise UsageError(
-            f"Nothing that was profiled on {target} has layers.",
-            remedy=f"hwbench profile MODEL --on {target} --passes layers",
-        )
-    sessions = [session for one in found for session in one.of("layers")]
-    build = {"device_time_s": sum(s.device_time_s for s in sessions), "sessions": len(sessions)}
-    context = {**conditions(found), "build": build}
-    return kernels.from_layers(kernels.profiles(sessions), target=str(target), context=context)

@@ -41,7 +41,7 @@ _HEAD: Mapping[str, tuple[type, ...]] = {
 }
 _NUMBER, _MAYBE = (float, int), (float, int, type(None))
 _CONTEXT: Mapping[str, Any] = {
-    **dict.fromkeys(("versions", "device", "failed", "failed_alone", "energy", "imported"), (dict,)),
+    **dict.fromkeys(("versions", "device", "failed", "failed_alone", "left_out", "energy", "imported"), (dict,)),
     **dict.fromkeys(("relative_error", "relative_error_df", "level_error", "raw_over_anchored"), _NUMBER),
     **dict.fromkeys(("set_aside", "profiled_over_plain", "constant_energy_j"), _NUMBER),
     **{key: [(str,)] for key in ("networks", "missing")},

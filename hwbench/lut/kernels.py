@@ -10,13 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from .. import views
+from .. import results, views
 from ..anchored import sensitivity
 from ..errors import UsageError
 from ..estimate import LEVEL, t_interval
-from ..measurement import Session
+from ..measurement import Measurement, Session, epoch_s
+from ..store import Store
+from ..target import Target
 from .gates import below_resolution, two_level, with_flags
+from .merge import apart
+from .origin import conditions
 from .table import Entry, LookupTable
+
+_CONDITIONS = ("versions", "device", "anchor_ref")  # batch and threads are the target's, a kernel's key has its types
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,36 @@ class Profile:
     network: str
     rows: Sequence[Mapping[str, Any]]
     scale: float = 1.0
+
+
+def build_kernel_table(models: Sequence[str], target: Target, *, store: Store) -> LookupTable:
+    """A table of kernels from whatever of these models (all, when empty) has been profiled on a target.
+
+    A table holds for one set of conditions. What was profiled under others than the newest (another version of the
+    runtime, another reference of the anchor) is left out, and ``context["left_out"]`` says which and why.
+
+    Raises:
+        UsageError: nothing of them was.
+    """
+    told = [one for one in results.of_all(store, models, [target]) if isinstance(one, Measurement)]
+    found = {
+        one.key.identity: Measurement(one.key, target, one.of("layers")) for one in told if one.closure is not None
+    }
+    if not found:
+        raise UsageError(
+            f"Nothing that was profiled on {target} has layers.",
+            remedy=f"hwbench profile MODEL --on {target} --passes layers",
+        )
+    left_out = {one.key.identity: "it has no layers" for one in told if models and one.key.identity not in found}
+    newest = conditions([max(found.values(), key=lambda one: epoch_s(one.sessions[-1].started_at))])
+    for name, one in list(found.items()):
+        if differing := apart(newest, conditions([one]), _CONDITIONS):
+            left_out[name] = "; ".join(differing)
+            del found[name]
+    sessions = [session for one in found.values() for session in one.sessions]
+    build = {"device_time_s": sum(s.device_time_s for s in sessions), "sessions": len(sessions)}
+    context = {**conditions(list(found.values())), "build": build, "left_out": left_out}
+    return from_layers(profiles(sessions), target=str(target), context=context)
 
 
 def profiles(sessions: Iterable[Session]) -> list[Profile]:

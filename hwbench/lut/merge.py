@@ -20,9 +20,12 @@ def differences(one: LookupTable, two: LookupTable) -> list[str]:
         for name in ("kind", "space", "space_version", "target")
         if getattr(one, name) != getattr(two, name)
     ]
-    for name in CONDITIONS:
-        found += _apart(name, one.context.get(name), two.context.get(name))
-    return found
+    return found + apart(one.context, two.context)
+
+
+def apart(one: Mapping[str, Any], two: Mapping[str, Any], names: Sequence[str] = CONDITIONS) -> list[str]:
+    """What sets these conditions of two contexts apart, a text each."""
+    return [text for name in names for text in _apart(name, one.get(name), two.get(name))]
 
 
 def _apart(name: str, one: Any, two: Any) -> list[str]:
@@ -72,7 +75,10 @@ def merge(one: LookupTable, two: LookupTable) -> LookupTable:
 
 
 def pool(one: Entry, two: Entry) -> Entry:
-    """One entry from two of the same key; their sessions are taken to be different ones."""
+    """One entry from two of the same key; their sessions are taken to be different ones.
+
+    Where the two contradict each other, each outside the other's interval, the pooled one spans both.
+    """
     weights = [max(1, one.samples), max(1, two.samples)]
     share = [weight / sum(weights) for weight in weights]
     half = math.hypot(*(w * 0.5 * (e.high_s - e.low_s) for w, e in zip(share, (one, two), strict=True)))
@@ -84,6 +90,9 @@ def pool(one: Entry, two: Entry) -> Entry:
     if math.isnan(half):  # one of them has no interval: the other's stands, moved to where the mean is
         half = next((0.5 * (e.high_s - e.low_s) for e in (one, two) if not math.isnan(e.high_s - e.low_s)), math.nan)
         centre = means["latency_s"]
+    elif max(one.low_s, two.low_s) > min(one.high_s, two.high_s):
+        low, high = min(one.low_s, two.low_s), max(one.high_s, two.high_s)
+        centre, half = 0.5 * (low + high), 0.5 * (high - low)
     spreads = [_mean([e.spread**2], [1]) for e in (one, two)]
     return Entry(
         key=one.key,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import LookupMiss, UsageError
+from ..errors import HwbenchError, LookupMiss, UsageError
 from ..target import Target
 
 if TYPE_CHECKING:
@@ -185,12 +185,22 @@ class LookupTable:
         """
         if self.kind != "space":
             raise self._no_space()
-        if space.name != self.space and not self.space.startswith("python:"):
+        if space.name != self.space and not self.space.startswith("python:") and not self._installed_is(space):
             raise UsageError(
                 f"The table is of the space '{self.space}', not of '{space.name}'.",
                 remedy=f"Use a table of '{space.name}': hwbench lut build --space {space.name}.",
             )
         return replace(self, bound=self._of_version(space))
+
+    def _installed_is(self, space: Space) -> bool:
+        """Whether a space is what is installed under the table's name; its package may call it otherwise than it does
+        itself."""
+        from ..catalog.networks import find_space
+
+        try:
+            return find_space(self.space) is space
+        except HwbenchError:
+            return False
 
     def _of_version(self, space: Space) -> Space:
         if space.version != self.space_version:

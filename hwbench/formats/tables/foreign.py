@@ -147,7 +147,7 @@ class Fault:
     """What is known to be wrong in many public tables, found in this one.
 
     Attributes:
-        code: ``"cold_first"``, ``"not_monotone"``, ``"two_level"``, ``"whole_ticks"``, ``"copied"``,
+        code: ``"cold_first"``, ``"not_monotone"``, ``"two_level"``, ``"whole_ticks"``, ``"copied"``, ``"folded"``,
             ``"sum_of_parts"`` or ``"bad_entry"``.
         text: a sentence for people.
         keys: raw keys of the rows concerned.

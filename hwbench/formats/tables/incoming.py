@@ -24,6 +24,8 @@ RUNTIME = "imported"
 _ALL_PAIRS = 500  # entries up to which all of them are compared with each other
 _WINDOW = 8  # neighbours that are compared beyond that
 _LISTED = 20
+_MOST_BATCH = 100_000  # a target's has five digits
+_BATCH_IS_TOLD = ("fbnet", "paddleslim")  # formats whose rows hold the input's whole shape
 
 Signature = tuple[Any, ...]
 
@@ -40,16 +42,17 @@ def to_lookup_table(
         target: canonical text of the target it was measured on, where it is known; else ``{device}/imported``.
 
     Returns:
-        The table; ``context["imported"]`` says where it comes from, which known faults it has, and which blocks of
-        the space it lacks.
+        The table; ``context["imported"]`` says where it comes from, which known faults it has, and how its rows and
+        the space's blocks fit; ``context["missing"]`` lists the blocks that it lacks.
 
     Raises:
-        UsageError: several devices and none named; no name for the device; rows that fit no block of the space.
+        UsageError: several devices and none named; no name for the device; rows that fit no block of the space, or were
+            run at another batch than the target's.
     """
     from ...lut.table import LookupTable
 
     records = foreign.on(device)
-    text = target or _target(foreign, records, device)
+    text = target or _target(foreign, records, device, 1 if space is None else _batch(records))
     told: dict[str, Any] = {name: getattr(foreign, name) for name in ("format", "dialect", "unit")}
     told |= {"notes": list(foreign.notes), "faults": [{"code": f.code, "text": f.text} for f in foreign.faults]}
     constant_s = sum(record.latency_s for record in records if record.op == FIXED)
@@ -58,7 +61,7 @@ def to_lookup_table(
         entries = _neutral(costed)
         table = LookupTable("kernels", "", 0, text, entries, constant_s, context={"imported": told})
     else:
-        entries, more = _of_space(costed, space, foreign.format)
+        entries, more, missing = _of_space(costed, space, foreign.format, Target.parse(text))
         table = LookupTable(
             "space",
             space.name,
@@ -66,7 +69,7 @@ def to_lookup_table(
             text,
             entries,
             constant_s,
-            context={"imported": told | more},
+            context={"imported": told | more, "missing": missing},
             bound=space,
         )
     if not entries:
@@ -74,7 +77,7 @@ def to_lookup_table(
     return _flagged(table)
 
 
-def _target(foreign: Foreign, records: Sequence[Record], device: str | None) -> str:
+def _target(foreign: Foreign, records: Sequence[Record], device: str | None, batch: int) -> str:
     name = device or next((record.device for record in records if record.device), "")
     if "/" in name:
         return str(Target.parse(name))
@@ -83,7 +86,14 @@ def _target(foreign: Foreign, records: Sequence[Record], device: str | None) -> 
         raise UsageError(
             f"The {foreign.format} table does not say which device it is of.", remedy="Name it with --device NAME."
         )
-    return str(Target(slug, RUNTIME))
+    return str(Target(slug, RUNTIME, batch=batch))
+
+
+def _batch(records: Iterable[Record]) -> int:
+    """The batch that all rows of a network's parts tell; 1 where they do not, or tell several."""
+    told = {record.get("batch", 1) for record in records if record.op not in (FIXED, SKIP, NETWORK)}
+    one = told.pop() if len(told) == 1 else 1
+    return one if isinstance(one, int) and 0 < one < _MOST_BATCH else 1
 
 
 def entry_of(record: Record, key: str, block: Block | None = None) -> Entry:
@@ -121,26 +131,41 @@ def _neutral(records: Iterable[Record]) -> dict[str, Entry]:
     return entries
 
 
-def _of_space(records: Sequence[Record], space: Space, fmt: str) -> tuple[dict[str, Entry], dict[str, Any]]:
-    """Entries by the space's own keys, and what was not found on either side."""
-    blocks = _blocks(space)
+def _of_space(
+    records: Sequence[Record], space: Space, fmt: str, target: Target
+) -> tuple[dict[str, Entry], dict[str, Any], list[str]]:
+    """Entries by the space's own keys, how rows and blocks fit, and the blocks that were not found."""
+    blocks = {block.key: block for block in space.places.blocks}
     entries: dict[str, Entry] = {}
     unused: list[str] = []
+    shared: list[str] = []  # rows that stand for several blocks, which the file does not tell apart
+    unlike = 0  # rows of another batch
     told = _told(records)
     index = {names: _by_signature(blocks, names) for names in set(told.values())}
     for record in records:
-        names, exact = told[record.op], _without_batch(record).key
+        if record.get("batch", 1 if fmt in _BATCH_IS_TOLD and record.input else target.batch) != target.batch:
+            unlike += record.op != NETWORK
+            unused.append(record.raw_key)
+            continue
+        names, keys = told[record.op], (record.raw_key, _without_batch(record).key)
+        exact = next((key for key in keys if key in blocks), "")
         alike = index[names].get(_signature(record, names), [])
-        found = [exact] if exact in blocks else [key for key in alike if not _contradicts(record, blocks[key])]
+        found = [exact] if exact else [key for key in alike if not _contradicts(record, blocks[key])]
         new = [key for key in found if key not in entries]
         for key in new:
             entries[key] = entry_of(record, key, blocks[key])
+        shared += [record.raw_key] if len(new) > 1 else []
         if not new and (record.op != SKIP or record.latency_s > 0):  # also where another row told of the same blocks
             unused.append(record.raw_key)
     entries = {key: entries[key] for key in blocks if key in entries}
     missing = [key for key in blocks if key not in entries]
     if not entries:
         whole = sum(record.op == NETWORK for record in records)
+        if unlike:
+            raise UsageError(
+                f"{unlike} of {len(records)} rows of the {fmt} table were run at another batch than {target}.",
+                remedy="Name the target with its batch: --on DEVICE/RUNTIME:fp32@1x8, say.",
+            )
         raise UsageError(
             f"No row of the {fmt} table stands for a block of {space.name}, such as '{missing[0]}'; "
             + (f"{whole} of {len(records)} are whole networks, of which no sum is made; " if whole else "")
@@ -150,7 +175,8 @@ def _of_space(records: Sequence[Record], space: Space, fmt: str) -> tuple[dict[s
     return entries, {
         "blocks_missing": len(missing), "first_missing": missing[:_LISTED],
         "rows_unused": len(unused), "first_unused": unused[:_LISTED],
-    }  # fmt: skip
+        "rows_shared": len(shared), "first_shared": shared[:_LISTED],
+    }, missing  # fmt: skip
 
 
 def _told(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
@@ -159,15 +185,6 @@ def _told(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
     for record in records:
         names[record.op] |= {name for name, _ in record.config if name in _TRAITS}
     return {op: tuple(sorted(held)) for op, held in names.items()}
-
-
-def _blocks(space: Space) -> dict[str, Block]:
-    held: dict[str, Block] = {}
-    for slot in space.slots:
-        for _, block in space.choices(slot):
-            if block is not None:
-                held.setdefault(block.key, block)
-    return held
 
 
 def _by_signature(blocks: Mapping[str, Block], names: tuple[str, ...]) -> dict[Signature, list[str]]:
@@ -191,8 +208,11 @@ def _without_batch(record: Record) -> Record:
 
 
 def _contradicts(record: Record, block: Block) -> bool:
-    """Whether both name something beside the traits that formats share (``heads``, say) and give it other values."""
-    its = dict(block.config)
+    """Whether both name something beside the traits that formats share (``heads``, say) and give it other values, or
+    the block squeezes and excites, of which the row says nothing."""
+    its, told = dict(block.config), dict(record.config)
+    if its.get("se") and not {"se", "has_se"} & told.keys():
+        return True
     return any(its.get(name, value) != value for name, value in record.config if name not in _TRAITS)
 
 
@@ -266,6 +286,7 @@ def _doubts(entries: Sequence[Entry], ops: Sequence[str]) -> Iterator[Any]:
     yield from gates.cold_first(parts)
     yield from gates.not_monotone(parts)
     yield from gates.copied(parts)
+    yield from gates.folded(parts)
     if len(parts) <= _ALL_PAIRS:
         yield from gates.two_level_rows(parts)
         return

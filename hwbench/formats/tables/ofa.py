@@ -159,7 +159,8 @@ def _meaning(layer: _Layer, ratio: bool) -> tuple[str, tuple[tuple[str, Value], 
         return ("linear" if layer.input[1:] == (1, 1) else "pool_linear"), ()
     if layer.type == "AvgPool2D":
         return "global_pool", ()
-    return "conv", (("stride", 2 if layer.type == "Conv" else 1),)
+    kernel, stride = (3, 2) if layer.type == "Conv" else (1, 1)
+    return "conv", (("kernel", kernel), ("stride", stride))
 
 
 def write(going: Outgoing, name: str) -> Written:

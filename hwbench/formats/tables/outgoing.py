@@ -173,11 +173,11 @@ def _rows(slot: str, held: Mapping[int, Mapping[str, Block | None]], first: bool
 
 
 def _sizes(space: Space, genes: tuple[str, ...]) -> Callable[[tuple[int, ...]], int]:
-    """Input size of a combination of a slot's genes, 0 where none of them sets it."""
-    if RESOLUTION not in genes:
+    """Input size of a combination of a slot's genes, 0 where none of them sets it (a name of a size is none)."""
+    choices = space.genes[space.column(RESOLUTION)].choices if RESOLUTION in genes else ("",)
+    if any(isinstance(choice, str) for choice in choices):
         return lambda indices: 0
     place = genes.index(RESOLUTION)
-    choices = space.genes[space.column(RESOLUTION)].choices
     return lambda indices: int(choices[indices[place]])
 
 
