@@ -271,6 +271,19 @@ def test_networks_with_a_missing_block_are_left_out_and_counted() -> None:
     assert np.isfinite(np.asarray(made.latency_s(result.rows))).all()
 
 
+@pytest.mark.parametrize("name", ["energy", "memory"])
+def test_networks_with_an_unknown_cost_that_is_limited_are_left_out_and_counted(name: str) -> None:
+    whole, field = TABLES["toy2"], {"energy": "energy_j", "memory": "activation_bytes"}[name]
+    unknown = {k: replace(e, **{field: float("nan")}) for k, e in whole.entries.items() if "kernel=7" in k}
+    made = replace(whole, entries={**whole.entries, **unknown})
+    result = search(MIDDLE, made, SOURCES["toy2"], Request(limits={name: 1e12}, evaluations=100_000))
+    values = np.asarray(made.energy_j(ALL, "nan") if name == "energy" else made.memory_bytes(ALL, "nan"))
+    assert result.how == "exhaustive"
+    assert result.missing == np.isnan(values).sum() > 0
+    assert len(result.rows) == np.isfinite(values).sum()
+    assert "a cost that the table does not know" in " ".join(result.notes)
+
+
 def test_a_table_that_misses_every_network_says_what_is_nearest() -> None:
     for space, request in ((SMALL, Request()), (LARGE, Request(evaluations=500))):
         first = without(space, lambda key: "8x32x32>" in key and "kernel" in key)
@@ -357,6 +370,19 @@ def test_without_pymoo_the_extra_is_named_and_exact_searches_still_run(monkeypat
     with pytest.raises(MissingDependency) as caught:
         found(LARGE)
     assert "hwbench[search]" in str(caught.value.remedy)
+
+
+def test_pymoo_without_compiled_modules_prints_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pymoo import functions
+    from pymoo.config import Config
+
+    monkeypatch.setattr(Config, "warnings", {"not_compiled": True})
+    monkeypatch.setattr(functions, "is_compiled", lambda: False)
+    monkeypatch.setattr(functions.FunctionLoader, "_FunctionLoader__instance", None)
+    found(LARGE, evaluations=60, population=20)
+    assert capsys.readouterr().out == ""  # where `search --json` prints its one object
 
 
 def test_a_search_imports_pymoo_only_when_it_evolves() -> None:

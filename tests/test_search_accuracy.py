@@ -207,8 +207,10 @@ def test_other_files_say_what_is_accepted(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as caught:
             sources.find(tmp_path / name, SMALL)
         assert "python:package.module:function" in str(caught.value.remedy)
-    with pytest.raises(UsageError, match="cannot be read"):
-        sources.find(tmp_path / "nowhere.csv", SMALL)
+    (tmp_path / "folder.csv").mkdir()
+    for name in ("nowhere.csv", "folder.csv"):
+        with pytest.raises(UsageError, match="cannot be read"):
+            sources.find(tmp_path / name, SMALL)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60))

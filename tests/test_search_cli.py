@@ -87,6 +87,10 @@ def test_limits_are_read_with_their_units(run: Run, option: str, text: str, name
     assert json.loads(run(*BASE, option, text, "--json"))["limits"] == {name: pytest.approx(value)}
 
 
+def test_few_evaluations_need_no_population_named(run: Run) -> None:
+    assert json.loads(run(*BASE, "--evaluations", "90", "--json", quick=False))["evaluations"] <= 90
+
+
 def test_several_costs_can_be_minimised(run: Run) -> None:
     said = json.loads(run(*BASE, "--minimise", "energy, memory", "--json"))
     assert said["objectives"] == ["energy", "memory"]
@@ -120,6 +124,45 @@ def test_networks_are_measured_and_judged(run: Run, monkeypatch: pytest.MonkeyPa
     assert "100.0 % are more than 2 % over" in said
 
 
+def test_a_device_that_is_not_there_is_one_error_and_the_search_is_not_lost(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    monkeypatch.setenv("HWBENCH_DB", "results.db")
+    replace(TABLE, target="note10/imported:fp32@1x1").write("toy.parquet")
+    with pytest.raises(HwbenchError, match=r"note10|imported") as caught:
+        run(*BASE, "--verify", "3", "--json")
+    assert caught.value.remedy
+    found = json.loads(capsys.readouterr().out)
+    assert found["front"]
+    assert found["verification"] is None
+
+
+def test_a_space_whose_package_calls_it_otherwise_is_searched_and_measured(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from hwbench import plugins
+
+    monkeypatch.setattr(plugins, "load", lambda group, name: {"their-toy": LARGE, "toy5": SMALL}[name])
+    replace(TABLE, space="their-toy").write("toy.parquet")
+    asked: list[str] = []
+
+    def measured(models: list[Model], table: LookupTable) -> list[tuple[float, float, float] | None]:
+        asked.extend(model.name for model in models)
+        return [(1.0, 1.0, 1.0)] * len(models)
+
+    monkeypatch.setattr(command, "_measure", measured)
+    for words in (BASE[2:], ("--space", "their-toy", *BASE[2:])):
+        assert json.loads(run(*words, "--verify", "2", "--json"))["space"] == "toy5"
+    assert len(asked) == 4
+    assert all(name.startswith("space:their-toy:") for name in asked)
+    with pytest.raises(UsageError, match="of the space 'their-toy', not of 'toy1'"):
+        run("--space", "toy5", *BASE[2:])
+
+
 def test_a_space_of_the_tables_own_name_need_not_be_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from hwbench import plugins
 
@@ -143,6 +186,7 @@ def test_a_space_of_the_tables_own_name_need_not_be_named(run: Run, monkeypatch:
         ((*BASE, "--hard-reward"), "--reward"),
         ((*BASE, "--reward", "20ms", "--minimise", "energy"), "leaves latency out"),
         ((*BASE, "--verify", "0"), "0 networks"),
+        ((*BASE, "-o", "./toy.parquet"), "is the table that is searched"),
         (("--space", "python:search_toy:SMALL", *BASE[2:]), "toy1"),
         (("--space", "python:search_toy:nothing", *BASE[2:]), "nothing"),
         ((*BASE[:2], "--lut", "nowhere.parquet", *BASE[4:]), "nowhere.parquet"),

@@ -242,6 +242,8 @@ def test_shares_become_percent_in_a_report() -> None:
     shares = search(SMALL, table(SMALL), sources.find(lambda rows: accuracy(rows) / 100, SMALL)).front
     tops = [result["top1"] for result in shares.results(SMALL)]
     assert tops == pytest.approx(list(100 * shares.numbers["accuracy"]))
+    losses = search(SMALL, table(SMALL), sources.find(lambda rows: accuracy(rows) / 100 - 2, SMALL)).front
+    assert [result["top1"] for result in losses.results(SMALL)] == losses.numbers["accuracy"].tolist()
 
 
 # --- measuring it --------------------------------------------------------------------------------------------------

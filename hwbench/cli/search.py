@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageError
+from ..errors import HwbenchError, UsageError
 from . import options
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _limit(name: str, example: str, what: str) -> options.Decorator:
     help="Costs to trade against accuracy: latency, energy, memory, macs, params, size.",
 )  # fmt: skip
 @click.option("--evaluations", type=int, default=20_000, show_default=True, help="Networks to look at.")
-@click.option("--population", type=int, default=200, show_default=True, help="Population of NSGA-II.")
+@click.option("--population", type=int, help="Population of NSGA-II; 200, or the evaluations where they are fewer.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed makes the same search.")
 @click.option(
     "--reward", "reward_at", metavar="TIME", callback=options.duration,
@@ -65,7 +65,7 @@ def search(
     accuracy: str | None,
     minimise: str,
     evaluations: int,
-    population: int,
+    population: int | None,
     seed: int,
     reward_at: float | None,
     hard_reward: bool,
@@ -98,6 +98,10 @@ def search(
     started = time.perf_counter()
     table = LookupTable.read(table_path)
     context["target"] = table.target
+    if output is not None and output.resolve() == table_path.resolve():
+        raise UsageError(
+            f"'{output}' is the table that is searched.", remedy="Give the front a file of its own: -o FILE."
+        )
     if hard_reward and reward_at is None:
         raise UsageError("--hard-reward is for --reward.", remedy="Give both, or leave --hard-reward out.")
     if reward_at is not None and "latency" not in _names(minimise):
@@ -108,6 +112,7 @@ def search(
     held = _limits(limits)
     source = sources.find(accuracy, searched := find_space(space) if space else table.find_space())
     table = table.bind(searched)
+    population = min(evolve.POPULATION, evaluations) if population is None else population
     request = evolve.Request(tuple(_names(minimise)), held, evaluations, population, seed)
     origin = {"table_sha256": file_sha256(table_path)}
     found = evolve.search(searched, table, source, request, origin=origin)
@@ -119,9 +124,15 @@ def search(
         _print(found, best, output, spent_s)
     checked = None
     if verified is not None:
-        checked = verification.verify(
-            found, verified, searched, table, lambda models: _measure(models, table), space_name=space
-        )
+        named = space or table.space  # a package may call its space otherwise than it does itself
+        try:
+            checked = verification.verify(
+                found, verified, searched, table, lambda models: _measure(models, table), space_name=named
+            )
+        except HwbenchError:
+            if as_json:  # what was searched is not lost with it
+                terminal.json_line(_as_dict(found, best, output, spent_s, None))
+            raise
     if as_json:
         terminal.json_line(_as_dict(found, best, output, spent_s, checked))
     elif checked is not None:
@@ -158,7 +169,11 @@ def _best(found: Found, target_s: float | None, hard: bool) -> dict[str, Any] | 
 
 
 def _measure(models: list[Model], table: LookupTable) -> list[Measured | None]:
-    """Latencies in the table's own seconds, interleaved in the rounds of one campaign and kept in the store."""
+    """Latencies in the table's own seconds, interleaved in the rounds of one campaign and kept in the store.
+
+    Raises:
+        HwbenchError: of the first network, where none could be measured.
+    """
     from ..campaign import Failure, Request, run
     from ..estimate import preset
     from ..lut.validate import at_reference
@@ -169,9 +184,11 @@ def _measure(models: list[Model], table: LookupTable) -> list[Measured | None]:
     with Store.open() as store, progress.sessions() as tell:
         request = Request(tuple(models), (Target.parse(table.target),), preset(VERIFY_PRESET), ("latency",))
         results = run(request, store, progress=tell)
-    for result in results:
-        if isinstance(result, Failure):
-            terminal.error(result.error, result.model.identity)
+    failed = [result for result in results if isinstance(result, Failure)]
+    if len(failed) == len(results):
+        raise failed[0].error
+    for each in failed:
+        terminal.error(each.error, each.model.identity)
     taken = iter(at_reference(table, [result for result in results if not isinstance(result, Failure)]))
     return [None if isinstance(result, Failure) else next(taken) for result in results]
 

@@ -306,6 +306,8 @@ def at_reference(table: LookupTable, measured: Sequence[Measurement]) -> list[tu
     """Latency and its 95 % interval of each network in the table's own seconds: at its reference, with its slope."""
     from scipy import stats
 
+    if not measured:
+        return []
     readings = _readings(table, measured)
     slope = _slope(table, readings)
     found = []

@@ -244,6 +244,10 @@ def _csv(path: Path) -> tuple[list[str], list[float]]:
                 numbers.append(float(number))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path} is no CSV file: {error}.", remedy="Save it as UTF-8, comma separated.") from error
+    except OSError as error:
+        raise UsageError(
+            f"'{path}' cannot be read: {error.strerror}.", remedy="Name a file that you may read."
+        ) from error
     return texts, numbers
 
 

@@ -45,6 +45,8 @@ class Table(Protocol):
     def target(self) -> str: ...
     @property
     def context(self) -> Mapping[str, Any]: ...
+    @property
+    def bound(self) -> Any: ...  # the space that it was bound to, None without
 
     def latency_s(self, archs: Any, missing: str = "raise") -> Any: ...
     def latency_high_s(self, archs: Any, missing: str = "raise") -> Any: ...
@@ -175,10 +177,15 @@ def values(table: Table, names: Sequence[str], rows: Rows) -> FloatArray:
 
 def excess(table: Table, limits: Mapping[str, float], rows: Rows) -> FloatArray:
     """How far each network is over each limit, as a share of it: shape (n, limits), at most 0 where it holds."""
+    return np.nan_to_num(shares(table, limits, rows) - 1.0, nan=UNKNOWN)
+
+
+def shares(table: Table, limits: Mapping[str, float], rows: Rows) -> FloatArray:
+    """What is held against each limit, as a share of it: shape (n, limits); NaN where the table does not know it."""
     columns = np.empty((len(rows), len(limits)))
     for number, (name, limit) in enumerate(limits.items()):
         held = latency_high_s(table, rows) if name == "latency" else COSTS[name].of(table, rows)
-        columns[:, number] = np.nan_to_num(held / limit - 1.0, nan=UNKNOWN)
+        columns[:, number] = held / limit
     return columns
 
 

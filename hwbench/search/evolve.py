@@ -105,8 +105,10 @@ class _Archive:
         The first column of the latter is for costs that the table does not know.
         """
         values = cost.values(self._table, self._request.objectives, rows)
-        unknown = np.isnan(values).any(axis=1) | np.isnan(cost.latency_s(self._table, rows))
-        over = np.column_stack([cost.UNKNOWN * unknown, cost.excess(self._table, self._request.limits, rows)])
+        shares = cost.shares(self._table, self._request.limits, rows)
+        asked = [values, shares, cost.latency_s(self._table, rows)[:, None]]
+        unknown = np.isnan(np.column_stack(asked)).any(axis=1)
+        over = np.column_stack([cost.UNKNOWN * unknown, np.nan_to_num(shares - 1.0, nan=cost.UNKNOWN)])
         holds = np.flatnonzero((over <= 0).all(axis=1))
         aims = np.column_stack([np.zeros(len(rows)), np.nan_to_num(values)])  # where the limits hold, there is no NaN
         if holds.size:
@@ -222,7 +224,8 @@ def _check_table(space: Space, table: Table) -> None:
             f"The table of {table.target} holds single kernels, not blocks of a space.",
             remedy=f"hwbench lut build --space {space.name} --on {table.target} -o table.parquet",
         )
-    named = table.space == space.name or table.space.startswith("python:")  # bound by the user: LookupTable.bind
+    bound = table.bound is space or table.space.startswith("python:")  # by the user: LookupTable.bind
+    named = table.space == space.name or bound
     if not named or table.space_version != space.version:
         raise UsageError(
             f"The table is of {table.space} version {table.space_version}, not of {space.name} version "

@@ -88,7 +88,8 @@ class Front:
 
         Accuracies of 0 to 1 become percent, as published top-1 figures are. Every result says that it was predicted.
         """
-        scale = 100.0 if self.numbers["accuracy"].max(initial=0.0) <= 1.0 else 1.0
+        accuracy = self.numbers["accuracy"]
+        scale = 100.0 if ((accuracy >= 0.0) & (accuracy <= 1.0)).all() else 1.0
         caveat = {
             "code": "predicted",
             "text": "The latency is predicted by a lookup table, not measured.",

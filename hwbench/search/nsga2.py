@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.config import Config
 from pymoo.core.crossover import Crossover
 from pymoo.core.duplicate import DuplicateElimination
 from pymoo.core.mutation import Mutation
@@ -127,6 +128,7 @@ def run(
         evaluations: stop after so many networks, or when no new ones can be made.
         seed: the same seed makes the same search.
     """
+    Config.warnings["not_compiled"] = False  # pymoo prints it on stdout, into what --json prints
     unseen = _Unseen()
     algorithm = NSGA2(
         pop_size=len(first),
