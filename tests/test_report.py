@@ -14,12 +14,14 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from predict_device import device, networks
 from report_example import HOSTILE, SCRIPT, TARGETS, ZOO, beside, example, failure, foreseen, hostile, result
 
 from hwbench import units
 from hwbench.cli import export
 from hwbench.errors import DeviceError, MissingDependency, UsageError
 from hwbench.lut.table import Entry, LookupTable
+from hwbench.predict.predictor import Predictor
 from hwbench.report import (
     SCHEMA,
     of_table,
@@ -372,6 +374,25 @@ def test_the_picture_of_the_front_names_what_is_on_it(tmp_path):
     assert ("net64" in front, "net128" in front, "beaten" in front) == (True, True, False)
 
 
+def test_a_picture_tells_predicted_points_from_measured_ones(tmp_path):
+    measured = result(ZOO[0], TARGETS[0][0], 1.0)
+    made = predicted([{"model": "p", "latency_s": 1e-3, "top1": 60.0}], TARGETS[0][0])
+    for results, told in (([measured], 0), ([measured, *made], 1), (made, 1)):
+        drawn = {path.stem: path.read_text() for path in pictures(results, "svg", tmp_path)}
+        for name in ("front", "latency"):
+            assert drawn[name].count(f"<!-- {TARGETS[0][0]}, predicted -->") == told, name
+            assert ("× is predicted" in drawn[name]) is bool(told)
+        assert "<!-- Top-1 accuracy (%) -->" in drawn["front"]  # not all of them need be published
+
+
+def test_a_picture_of_very_many_models_shows_the_quickest(tmp_path):
+    many = on(ONE, {f"m{i}": 1e-3 + i * 1e-6 for i in range(1600)})
+    (png,) = pictures(many, "png", tmp_path)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    (svg,) = pictures(many, "svg", tmp_path)
+    assert "The quickest 300 of 1600 models" in svg.read_text()
+
+
 def test_pictures_without_data_and_of_unknown_format(tmp_path):
     assert pictures([failure(), {}], "png", tmp_path) == []
     with pytest.raises(UsageError, match="png"):
@@ -395,6 +416,26 @@ def test_a_prediction_without_a_latency_is_left_out():
     assert predicted(bad, TARGETS[0][0]) == []
     (one,) = predicted([{"model": "d", "latency_s": 1e-3, "target": TARGETS[1][0]}], TARGETS[0][0])
     assert one["target"] == TARGETS[1][0]
+
+
+def test_a_prediction_brings_its_doubts_its_level_and_its_reference():
+    target = TARGETS[0][0]
+    doubt = {"code": "unseen_ops", "text": "It knows no Softplus.", "remedy": "Measure it."}
+    point = {"model": "d", "latency_s": 1e-3, "low_s": 9e-4, "high_s": 1.2e-3, "level": 0.9, "caveats": [doubt, 5],
+             "anchor_ref": {"id": "a1", "latency_s": 6.54e-4}}  # fmt: skip
+    measured = on(target, {"e": 2e-3, "f": 3e-3})
+    for one in measured:
+        one["latency_s"]["anchor_ref_s"] = 8.57e-4
+    text = render([*measured, *predicted([point], target)])
+    (made,) = [r for r in Page(text).data["results"] if r["predicted"]]
+    assert made["caveats"] == ["predicted", "unseen_ops", "other_reference"]
+    assert made["anchored_s"] == [1e-3, 9e-4, 1.2e-3]
+    assert "Its interval is meant to hold 90 % of such networks." in text
+    assert "the anchor takes 654.0 µs; those measured on this target are at 857.0 µs" in text
+    assert all(r["caveats"] == [] for r in Page(text).data["results"] if not r["predicted"])
+    alike = {**point, "anchor_ref": {"id": "a1", "latency_s": 8.5e-4}}
+    assert "other_reference" not in own_text(render([*measured, *predicted([alike], target)]))
+    assert "other_reference" not in own_text(render(predicted([point], target)))  # there is nothing beside it
 
 
 def test_precision_is_a_filter_where_there_are_several():
@@ -524,6 +565,20 @@ def test_own_accuracies_replace_published_ones(tmp_path):
     assert rows["resnet50"]["charted"] is False
 
 
+def test_an_accuracy_that_could_be_of_several_sizes_or_of_nothing_is_refused():
+    both = [at_size("small", side, input_size=[3, side, side]) for side in (224, 192)]
+    with pytest.raises(UsageError, match="several sizes: small@1x3x224x224, small@1x3x192x192"):
+        with_accuracy(both, {"small": 70.0}, "own.csv")
+    one, two = with_accuracy(both, {"small": 70.0, "small@1x3x192x192": 66.0}, "own.csv")
+    assert (one["top1"], two["top1"]) == (70.0, 66.0)
+    batched = [both[0], {**both[0], "identity": "small@8x3x224x224"}]
+    assert [r["top1"] for r in with_accuracy(batched, {"small": 70.0}, "own.csv")] == [70.0, 70.0]
+    with pytest.raises(UsageError, match="no accuracy of any model") as error:
+        with_accuracy(both, {"smal": 70.0}, "own.csv")
+    assert "small" in error.value.message
+    assert with_accuracy([], {"small": 70.0}, "own.csv") == []
+
+
 @pytest.mark.parametrize("text", ["", "name,accuracy\na,1\n", "model,accuracy\na,x\n", "model,accuracy\na,1\na,2\n",
                                   "model,accuracy\na,nan\n", "model,accuracy\na,101\n"])  # fmt: skip
 def test_accuracies_that_cannot_be_are_refused(text, tmp_path):
@@ -590,6 +645,62 @@ def test_the_command_line_names_sizes_where_profile_takes_them():
     text = Page(render([at_size(name, 64) for name in names])).all("pre", class_="command")[0][1]
     wanted = "net.onnx@64 python:nets:make@64 space:nasbench201:231040 net.tflite resnet18.a1_in1k@64"
     assert text.startswith(f"hwbench profile {wanted} --on")
+
+
+def test_the_command_line_keeps_shapes_that_are_no_squares_and_trained_weights():
+    wide = {"model": "resnet18", "identity": "resnet18@1x3x160x192"}
+    trained = {"model": "lcnet_100", "identity": "lcnet_100@1x3x224x224", "note": "pretrained weights"}
+    given = [
+        {**on(ONE, {"x": 1e-3})[0], **about}
+        for about in (wide, {**trained, "weights_tag": "ra2_in1k"}, {"model": "n.onnx", "identity": "n.onnx@1x9x9x3"})
+    ]
+    text = Page(render(given)).all("pre", class_="command")[0][1]
+    assert "hwbench profile resnet18@160x192 n.onnx --on" in text
+    assert f"hwbench profile lcnet_100.ra2_in1k@224 --on {ONE} --passes latency --pretrained" in text
+
+
+def test_what_ran_on_a_gpu_is_headed_by_it():
+    on_cpu = {**on(ONE, {"x": 1e-3})[0], "environment": {"device": {"cpu_model": "Host CPU", "cores": 8}}}
+    on_gpu = {**on(TWO, {"x": 1e-3})[0], "environment": {"device": {"cpu_model": "Host CPU", "gpu_model": "Big GPU"}}}
+    words = [text for attrs, text in Page(render([on_cpu, on_gpu])).all("dd", class_="words")]
+    assert words[0] == "Host CPU, 8 cores; Big GPU"
+
+
+def test_how_a_peak_was_found_or_why_there_is_none_is_told():
+    one = result(ZOO[0], ONE, 1.0)
+    assert "Device memory" not in render([one])  # a CPU has none, and that is no gap
+    why = "this system cannot set the peak of a process back"
+    one["memory"] |= {"peak_bytes": None, "method": why, "device_bytes": 5 << 20, "reserved_bytes": 7 << 20}
+    text = render([one])
+    assert all(words in text for words in (why, "5.00 MiB", "7.00 MiB"))
+
+
+def test_report_with_a_predictor_passes_over_what_it_cannot_tell(tmp_path, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    kind = onnx.TensorProto.FLOAT
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["a"]), onnx.helper.make_node("Softplus", ["a"], ["y"])]
+    ends = [onnx.helper.make_tensor_value_info(name, kind, ("n", 3, "h", "w")) for name in "xy"]
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    file = tmp_path / "tiny.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), str(file))
+    Predictor.train(networks(5, 2, device(), noise=0.01)).write(tmp_path / "cpu.hwp")
+    here, there = "local-cpu/onnxruntime:fp32@1x1", "local-cpu/torch:fp32@1x1"
+    names = [str(file), "module:Net-0123", str(tmp_path / "gone.onnx")]
+    shapes = ("1x3x12x12", "1x3x8x8", "1x3x8x8")
+    stored = on(there, dict.fromkeys(names, 1e-3))
+    stored = [{**one, "identity": f"{one['model']}@{shape}"} for one, shape in zip(stored, shapes, strict=True)]
+    stored.append({**stored[0], "target": here, "identity": f"{file}@1x3x8x8"})  # another size than the one to be told
+    monkeypatch.setenv("HWBENCH_DB", f"sqlite:///{tmp_path / 'empty.db'}")
+    monkeypatch.setenv("HWBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("hwbench.results.of_all", lambda *_, **__: stored)
+    words = ["-o", str(tmp_path / "r.html"), "--with", str(tmp_path / "cpu.hwp")]
+    done = CliRunner().invoke(export.report, words)
+    assert done.exit_code == 0, done.output
+    points = [r for r in Page((tmp_path / "r.html").read_text(encoding="utf-8")).data["results"] if r["predicted"]]
+    assert [(r["target"], r["caveats"][:2]) for r in points] == [(here, ["predicted", "unseen_ops"])]
+    assert "cpu.hwp says nothing of module:Net-0123" in done.output
+    assert isinstance(CliRunner().invoke(export.report, ["module:Net-0123", *words]).exception, UsageError)
 
 
 def test_report_command_takes_files_beside_the_store(tmp_path, monkeypatch):

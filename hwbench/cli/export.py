@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..target import Target
 from . import options
+
+if TYPE_CHECKING:
+    from ..predict.adapted import AdaptedPredictor
+    from ..predict.predictor import Predictor
 
 _WHERE = click.Path(path_type=Path)
 
@@ -180,33 +184,57 @@ def _again(models: tuple[str, ...], path: Path, on: tuple[Target, ...], files: d
 
 
 def _predicted(file: Path, models: tuple[str, ...], found: list[Any]) -> list[dict[str, Any]]:
-    """What a predictor says of models that have no result on its target: those named, or else those of the results."""
-    from .. import catalog
+    """What a predictor says of models that have no result on its target: those named, or else those of the results.
+
+    Of the latter some cannot be told (a module of another process, a file that is gone); they are said and left out.
+    """
     from .. import report as library
+    from ..errors import HwbenchError
     from ..predict.adapted import opened
+    from ..report.method import argument
     from . import terminal
 
     predictor = opened(file)
-    measured = {result["model"] for result in found if result.get("target") == predictor.target}
+    measured = {_network(**result) for result in found if result.get("target") == predictor.target}
     points = []
-    for name in models or sorted({result["model"] for result in found}):
-        model = catalog.resolve(name)
-        if model.name in measured:
-            continue
+    for name in models or sorted({argument(result) for result in found if _network(**result) not in measured}):
         terminal.note(f"predicting {name}")
-        size = model.inputs[0][1][-2:] if model.inputs else ()
-        figure = model.entry.accuracy_at(*size) if model.entry is not None and len(size) == 2 else None
-        points.append(
-            {
-                **predictor.predict(name).as_dict(),
-                "model": model.name,
-                "identity": model.identity,
-                "family": model.entry.family if model.entry else None,
-                "top1": figure.top1 if figure else None,
-                "top1_source": figure.source if figure else None,
-            }
-        )
+        try:
+            points += _point(predictor, name, measured)
+        except HwbenchError as error:
+            if models:
+                raise
+            terminal.error(error, f"{file.name} says nothing of {name}")
     return library.predicted(points, predictor.target, source=file.name)
+
+
+def _network(*, model: str, identity: str, **_: Any) -> str:
+    """A model and the size of its image, whatever the batch and the weights."""
+    from ..report.method import argument
+
+    return argument({"model": model, "identity": identity})
+
+
+def _point(predictor: Predictor | AdaptedPredictor, name: str, measured: set[str]) -> list[dict[str, Any]]:
+    """What a predictor says of one model; nothing where the model, at that size, was measured."""
+    from .. import catalog
+
+    model = catalog.resolve(name)
+    if _network(model=model.name, identity=model.identity) in measured:
+        return []
+    size = model.inputs[0][1][-2:] if model.inputs else ()
+    figure = model.entry.accuracy_at(*size) if model.entry is not None and len(size) == 2 else None
+    return [
+        {
+            **predictor.predict(name).as_dict(),
+            "anchor_ref": predictor.about.get("anchor_ref"),
+            "model": model.name,
+            "identity": model.identity,
+            "family": model.entry.family if model.entry else None,
+            "top1": figure.top1 if figure else None,
+            "top1_source": figure.source if figure else None,
+        }
+    ]
 
 
 def _front(file: Path) -> list[dict[str, Any]]:
@@ -216,10 +244,13 @@ def _front(file: Path) -> list[dict[str, Any]]:
     from ..search.front import Front
 
     front = Front.read(file)
+    reference = front.context.get("reference")
+    anchor = reference.get("anchor_ref") if isinstance(reference, dict) else None
+    told = {"anchor_ref": anchor.get("id"), "anchor_ref_s": anchor.get("latency_s")} if isinstance(anchor, dict) else {}
     name = str(front.context.get("space"))
     if name not in space_names():
         raise UsageError(
             f"{file} is of the space '{name}', which is not installed.",
             remedy="Install the package that offers it under hwbench.spaces; see docs/adding-a-space.md.",
         )
-    return front.results(find_space(name))
+    return [{**result, "latency_s": {**result["latency_s"], **told}} for result in front.results(find_space(name))]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
-from .rows import PREDICTED, mapping, number, text
+from .. import units
+from ..errors import UsageError, did_you_mean
+from .rows import PREDICTED, mapping, number, records, text
 
 MAX_BYTES = 256 << 20
+_BATCH = re.compile(r"([@,])\d+(?=x)")  # of an identity's shapes: it changes no accuracy
 _REMEDY = "The latency comes from a predictor; hwbench profile measures it."
 
 
@@ -19,9 +22,10 @@ def predicted(points: Iterable[Mapping[str, Any]], target: str, *, source: str =
     """Result objects of predicted points, each marked as predicted.
 
     Args:
-        points: ``model`` and ``latency_s``; ``low_s``, ``high_s``, ``energy`` (an object of ``energy_j``, ``low_j`` and
-            ``high_j``, or why there is none), ``top1``, ``family``, ``macs`` and ``params`` where they are known.
-            ``target`` in a point goes before the argument.
+        points: ``model`` and ``latency_s``, seconds at the target's anchored reference, as ``predict --json`` prints
+            them; ``low_s``, ``high_s`` and the ``level`` of their interval, ``anchor_ref``, ``energy`` (an object of
+            ``energy_j``, ``low_j`` and ``high_j``, or why there is none), ``caveats``, ``top1``, ``family``, ``macs``
+            and ``params`` where they are known. ``target`` in a point goes before the argument.
         target: canonical text of the target.
         source: what predicted them, for the caveat's sentence.
     """
@@ -30,7 +34,9 @@ def predicted(points: Iterable[Mapping[str, Any]], target: str, *, source: str =
         latency, low, high = (number(point.get(key)) for key in ("latency_s", "low_s", "high_s"))
         if latency is None or latency <= 0:
             continue
-        caveat = {"code": PREDICTED, "text": f"The latency is predicted by {source}, not measured.", "remedy": _REMEDY}
+        level, reference = number(point.get("level")), mapping(point.get("anchor_ref"))
+        held = "" if level is None else f" Its interval is meant to hold {units.percent(level, 0)} of such networks."
+        said = f"The latency is predicted by {source}, not measured.{held}"
         name = text(point.get("model"))
         found.append(
             {
@@ -43,11 +49,16 @@ def predicted(points: Iterable[Mapping[str, Any]], target: str, *, source: str =
                 # an accuracy that comes with a prediction is of the network as predicted
                 "input_size": point.get("input_size") or "as given",
                 "top1_input_size": point.get("top1_input_size") or point.get("input_size") or "as given",
-                "latency_s": {"median": latency, "low": low, "high": high},
+                "latency_s": {"median": latency, "low": low, "high": high}
+                | {"anchored": latency, "anchored_low": low, "anchored_high": high}
+                | {"anchor_ref": reference.get("id"), "anchor_ref_s": number(reference.get("latency_s"))},
                 **_energy(mapping(point.get("energy"))),
                 "macs": point.get("macs"),
                 "params": point.get("params"),
-                "caveats": [caveat],
+                "caveats": [
+                    {"code": PREDICTED, "text": said, "remedy": _REMEDY},
+                    *map(dict, records(point.get("caveats"))),
+                ],
             }
         )
     return found
@@ -99,7 +110,13 @@ def with_accuracy(results: Iterable[Any], accuracy: Mapping[str, float], source:
     """The results with these accuracies in place of published ones; models that are not among them have none.
 
     They are taken to be of the network as it ran: whoever gives them answers for that.
+
+    Raises:
+        UsageError: none of them is of a model among the results, or one is given by a name alone that the results hold
+            at several input sizes.
     """
+    results = list(results)
+    _check_accuracy(results, accuracy, source)
     found = []
     for result in results:
         if isinstance(result, Mapping) and result.get("error") is None:
@@ -110,6 +127,28 @@ def with_accuracy(results: Iterable[Any], accuracy: Mapping[str, float], source:
         else:
             found.append(result)
     return found
+
+
+def _check_accuracy(results: Iterable[Any], accuracy: Mapping[str, float], source: str) -> None:
+    networks: dict[str, dict[str, None]] = {}
+    for result in results:
+        if isinstance(result, Mapping) and result.get("error") is None:
+            networks.setdefault(text(result.get("model")), {})[text(result.get("identity"))] = None
+    known = dict.fromkeys(name for model, identities in networks.items() for name in (model, *identities) if name)
+    if known and not known.keys() & accuracy.keys():
+        raise UsageError(
+            f"{source} gives no accuracy of any model of this report. "
+            f"{did_you_mean(next(iter(accuracy), ''), known)}".strip(),
+            remedy=f"Name models as the report does, for example '{next(iter(known))}'.",
+        )
+    for model, identities in networks.items():
+        left = [identity for identity in identities if identity not in accuracy]
+        if model in accuracy and len({_BATCH.sub(r"\1", identity) for identity in left}) > 1:
+            raise UsageError(
+                f"{source} gives '{model}' one accuracy, and the report holds it at several sizes: "
+                f"{', '.join(identities)}.",
+                remedy=f"Give each size its own line: '{left[0]}' instead of '{model}'.",
+            )
 
 
 def read_json(path: Path, what: str, needed: Sequence[str]) -> list[dict[str, Any]]:

@@ -14,7 +14,9 @@ from .facts import NOT_AVAILABLE, Fact, whole
 from .rows import Row, mapping, number, text
 
 _NO_SIZE = re.compile(r"^(space|module):|\.tflite$|@", re.IGNORECASE)  # the name or the file says it already
-_SQUARE = re.compile(r"@\d+x\d+x(\d+)x\1$")
+_IMAGE = re.compile(r"@\d+x\d+x(\d+)x(\d+)$")
+_FILE = re.compile(r"\.onnx$", re.IGNORECASE)  # its last two axes may be anything, so it is only given a square
+_PRETRAINED = "pretrained weights"  # of a result's note
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ def commands(rows: Sequence[Row], report: str = "") -> str:
     for row in rows:
         if not row.predicted and not row.model.startswith("module:"):
             names = models.setdefault((row.target, _options(row)), [])
-            if (name := _argument(row)) not in names:
+            if (name := argument(row.source)) not in names:
                 names.append(name)
     targets: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (target, asked), names in models.items():
@@ -196,15 +198,28 @@ def commands(rows: Sequence[Row], report: str = "") -> str:
 
 
 def _options(row: Row) -> str:
-    """Preset and passes that the row was measured with, as ``profile`` takes them."""
+    """Preset, passes and weights that the row was measured with, as ``profile`` takes them."""
     preset = text(row.source.get("preset"))
     keys = {"latency": "latency_s", "layers": "closure", "memory": "memory", "energy": "energy"}
     passes = [name for name in PASSES if row.source.get(keys[name]) is not None]
     asked = f" --preset {shlex.quote(preset)}" if preset else ""
-    return asked + (f" --passes {','.join(passes)}" if passes and len(passes) < len(PASSES) else "")
+    asked += f" --passes {','.join(passes)}" if passes and len(passes) < len(PASSES) else ""
+    return asked + (" --pretrained" if _is_pretrained(row.source) else "")
 
 
-def _argument(row: Row) -> str:
-    """The model as ``profile`` takes it, with its input size where that is one number."""
-    name, square = text(row.source.get("model")) or row.model, _SQUARE.search(row.identity)
-    return name if square is None or _NO_SIZE.search(name) else f"{name}@{square[1]}"
+def argument(result: Mapping[str, Any]) -> str:
+    """A result's model as ``profile`` and ``predict`` take it, with the size of its image.
+
+    Without the size another network would run: the one at the model's own size.
+    """
+    name = text(result.get("model")) or text(result.get("identity")) or "(no name)"
+    image = _IMAGE.search(text(result.get("identity")))
+    tag = text(result.get("weights_tag"))
+    named = f"{name}.{tag}" if tag and _is_pretrained(result) else name  # random weights are the same under each tag
+    if image is None or _NO_SIZE.search(name) or (image[1] != image[2] and _FILE.search(name)):
+        return named
+    return f"{named}@{image[1]}" if image[1] == image[2] else f"{named}@{image[1]}x{image[2]}"
+
+
+def _is_pretrained(result: Mapping[str, Any]) -> bool:
+    return _PRETRAINED in text(result.get("note"))

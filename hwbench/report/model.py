@@ -14,6 +14,7 @@ from .rows import Layers, Row, mapping, number, records, text
 OTHER = "other"
 MOVED = ("param_bytes", "input_bytes", "output_bytes")  # what a kernel has to fetch and put once, at the least
 LONG_ENOUGH_S = 2e-5  # twice what a profiler's clock and cost leave uncertain in one layer, see methodology 6
+_OF_SOME = frozenset({"device_bytes", "reserved_bytes"})  # memory that only accelerators have: no gap elsewhere
 FEWEST_LAYERS = 5  # fewer tell nothing about what a target can do
 
 
@@ -104,9 +105,16 @@ def memory(row: Row) -> list[Fact]:
         "baseline_bytes": ("Baseline", "resident set before loading"),
         "arena_peak_bytes": ("Runtime arena, peak", "as the runtime reports it"),
         "device_bytes": ("Device memory", "as the driver reports it"),
+        "reserved_bytes": ("Device memory, reserved", "by the runtime's allocator"),
         "live_activation_bytes": ("Live activations, peak", "from the executed order, without reuse in place"),
     }
-    return [Fact(label, units.size(number(source.get(key))), note) for key, (label, note) in labels.items()]
+    facts = [
+        Fact(label, units.size(value), note)
+        for key, (label, note) in labels.items()
+        if (value := number(source.get(key))) is not None or key not in _OF_SOME
+    ]
+    method = text(source.get("method"))
+    return [*facts, Fact("Method", method, "of the peak, or why there is none")] if method else facts
 
 
 def energy(row: Row) -> list[Fact]:

@@ -18,7 +18,7 @@ from ..errors import MissingDependency
 from ..writing import whole
 from . import across, facts, method, model, tables
 from .data import embedded, json_text
-from .rows import Row, number, read, text
+from .rows import Row, mapping, number, read, text
 
 if TYPE_CHECKING:
     import jinja2
@@ -244,15 +244,16 @@ def _policy(*scripts: str) -> str:
 
 
 def _devices(rows: Sequence[Row]) -> list[str]:
-    """Processors, as the environments name them, each once; the device part of the target where they do not."""
+    """Processors, as the environments name them, each once; the device part of the target where they do not.
+
+    What ran on a GPU is named by it: its environment names the host's CPU, too.
+    """
     found: dict[str, None] = {}
     for row in rows:
-        environment = row.source.get("environment")
-        device = environment.get("device") if isinstance(environment, Mapping) else None
-        cpu = text(device.get("cpu_model")) if isinstance(device, Mapping) else ""
-        cores = number(device.get("cores")) if isinstance(device, Mapping) else None
+        device = mapping(mapping(row.source.get("environment")).get("device"))
+        cpu, cores = text(device.get("cpu_model")), number(device.get("cores"))
         name = f"{cpu}, {cores:g} cores" if cpu and cores is not None else cpu
-        found[name or row.target.partition("/")[0]] = None
+        found[text(device.get("gpu_model")) or name or row.target.partition("/")[0]] = None
     return list(found)
 
 

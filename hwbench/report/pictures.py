@@ -12,7 +12,7 @@ import numpy as np
 from .. import units
 from ..errors import MissingDependency, UsageError, did_you_mean
 from ..writing import whole
-from .rows import Interval, Row, read
+from .rows import PREDICTED, Interval, Row, read
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +30,7 @@ _KIND_COLOURS = {
 }  # fmt: skip
 _MOST_LAYERS = 20
 _MOST_NAMES = 40  # points on fronts, above which their names would only hide one another
+_MOST_MODELS = 300  # rows of a picture: of some 1,500 no renderer can hold the pixels
 _OTHERS, _RESIDUAL = "(others)", "(residual)"  # rows of a layer picture that have no kind
 _STYLE: Any = {
     "text.parse_math": False,  # a "$" in a model's name is a dollar sign
@@ -134,23 +135,42 @@ def _front(rows: Sequence[Row], targets: Sequence[str]) -> Figure:
         mine = [(row, x / factor, y) for row, x, y in points if row.target == target]
         if not mine:
             continue
-        colour, marker = _TARGET_COLOURS[i % len(_TARGET_COLOURS)], _MARKERS[i % len(_MARKERS)]
+        colour, marker = _look(i)
         best = sorted((x, y) for row, x, y in mine if row.on_front)
         axes.step([x for x, _ in best], [y for _, y in best], where="post", color=colour, alpha=0.5, linewidth=1.2)
         reach = np.array([_reach(row.latency) for row, _, _ in mine]).T / factor
-        xs, ys = [x for _, x, _ in mine], [y for _, _, y in mine]
-        axes.errorbar(xs, ys, xerr=reach, fmt="none", ecolor=colour, elinewidth=1, capsize=2)
-        faces = [colour if row.on_front else "white" for row, _, _ in mine]
-        axes.scatter(xs, ys, c=faces, edgecolors=colour, marker=marker, s=26, linewidths=1.1, zorder=3, label=target)
+        axes.errorbar(
+            [x for _, x, _ in mine], [y for _, _, y in mine], xerr=reach, fmt="none", ecolor=colour, elinewidth=1,
+            capsize=2,
+        )  # fmt: skip
+        _points(axes, mine, colour, marker, target)
         if sum(row.on_front for row, _, _ in points) <= _MOST_NAMES:
             _name(axes, [one for one in mine if one[0].on_front], colour, left=i % 2 == 0)
     if min(seconds) > 0 and max(seconds) / min(seconds) > 6:
         axes.set_xscale("log")
         _plain_log_ticks(axes)
-    axes.set_xlabel(f"Latency, raw median and 95 % interval ({unit})")
-    axes.set_ylabel("Published ImageNet top-1 (%)")
+    axes.set_xlabel(_latency_title(rows, unit))
+    axes.set_ylabel("Top-1 accuracy (%)")
     figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     return figure
+
+
+def _points(axes: Axes, points: Sequence[tuple[Row, float, float]], colour: str, marker: str, target: str) -> None:
+    """Measured points in the target's shape, filled on the front; predicted ones as crosses, bold there."""
+    for predicted in (False, True):
+        mine = [one for one in points if one[0].predicted is predicted]
+        if not mine:
+            continue
+        best = [row.on_front for row, _, _ in mine]
+        look: dict[str, Any] = (
+            {"marker": "x", "color": colour, "linewidths": [2.0 if on else 1.1 for on in best]}
+            if predicted
+            else {"marker": marker, "c": [colour if on else "white" for on in best], "edgecolors": colour}
+        )
+        label = f"{target}, {PREDICTED}" if predicted else target
+        axes.scatter(
+            [x for _, x, _ in mine], [y for _, _, y in mine], **{"linewidths": 1.1} | look, s=26, zorder=3, label=label
+        )
 
 
 def _name(axes: Axes, points: Iterable[tuple[Row, float, float]], colour: str, *, left: bool) -> None:
@@ -170,30 +190,47 @@ def _plain_log_ticks(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
+def _look(target: int) -> tuple[str, str]:
+    """Colour and marker of a target; of more than there are colours, no two that share one share the other."""
+    turned = target + target // len(_TARGET_COLOURS)
+    return _TARGET_COLOURS[target % len(_TARGET_COLOURS)], _MARKERS[turned % len(_MARKERS)]
+
+
+def _latency_title(rows: Sequence[Row], unit: str) -> str:
+    crosses = "; × is predicted" if any(row.predicted for row in rows) else ""
+    return f"Latency, raw median and 95 % interval ({unit}){crosses}"
+
+
 def _latency(rows: Sequence[Row], targets: Sequence[str]) -> Figure:
-    """A dot with its interval for every model, one row a model, fastest first."""
+    """A dot with its interval for every model, one row a model, fastest first; a cross where it is predicted."""
     fastest: dict[str, float] = {}
     for row in rows:
         value = row.latency.value or 0.0
         fastest[row.identity] = min(value, fastest.get(row.identity, value))
-    order = sorted(fastest, key=lambda name: fastest[name])
+    order = sorted(fastest, key=lambda name: fastest[name])[:_MOST_MODELS]
+    place = {name: at for at, name in enumerate(order)}
+    rows = [row for row in rows if row.identity in place]
     figure, axes = _canvas(6.4, 0.22 * len(order) + 1.4)
     factor, unit = _unit(row.latency.value or 0.0 for row in rows)
     for i, target in enumerate(targets):
-        mine = [row for row in rows if row.target == target]
-        if not mine:
-            continue
-        axes.errorbar(
-            [(row.latency.value or 0.0) / factor for row in mine],
-            [order.index(row.identity) for row in mine],
-            xerr=np.array([_reach(row.latency) for row in mine]).T / factor,
-            fmt=_MARKERS[i % len(_MARKERS)], color=_TARGET_COLOURS[i % len(_TARGET_COLOURS)], markersize=4.5,
-            elinewidth=1, capsize=2, label=target,
-        )  # fmt: skip
+        colour, marker = _look(i)
+        for predicted in (False, True):
+            mine = [row for row in rows if row.target == target and row.predicted is predicted]
+            if not mine:
+                continue
+            axes.errorbar(
+                [(row.latency.value or 0.0) / factor for row in mine],
+                [place[row.identity] for row in mine],
+                xerr=np.array([_reach(row.latency) for row in mine]).T / factor,
+                fmt="x" if predicted else marker, color=colour, markersize=4.5, elinewidth=1, capsize=2,
+                label=f"{target}, {PREDICTED}" if predicted else target,
+            )  # fmt: skip
     axes.set_yticks(range(len(order)), [_short(name) for name in order], fontsize=7.5)
     axes.set_ylim(len(order) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"Latency, raw median and 95 % interval ({unit})")
+    axes.set_xlabel(_latency_title(rows, unit))
+    if len(fastest) > len(order):
+        axes.set_title(f"The quickest {len(order)} of {len(fastest)} models", fontsize=9, loc="left")
     figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     return figure
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .. import units
 from ..pareto import front
+from ..views import OFF_REFERENCE
 from ..worker.statistics import change_points
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -212,8 +215,41 @@ def read(results: Iterable[Any]) -> tuple[list[Row], list[Failure]]:
             failures.append(_failure(result))
         else:
             good.append(result)
-    on_front, names = _fronts(good), _names(good)
-    return [_row(f"r{i}", result, names[i], on_front[i]) for i, result in enumerate(good)], failures
+    on_front, names, references = _fronts(good), _names(good), _references(good)
+    return [
+        _row(f"r{i}", result, names[i], on_front[i], _other_reference(result, references))
+        for i, result in enumerate(good)
+    ], failures
+
+
+def _reference_s(result: Mapping[str, Any]) -> float:
+    """What the anchor took when the reference of a result's anchored figure was made; 0 where there is none."""
+    latency = mapping(result.get("latency_s"))
+    return 0.0 if latency.get("uses_anchor") is False else max(0.0, number(latency.get("anchor_ref_s")) or 0.0)
+
+
+def _references(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The reference of each target: the one of most measured results."""
+    told: dict[str, Counter[float]] = {}
+    for result in results:
+        if _reference_s(result) and all(doubt.get("code") != PREDICTED for doubt in records(result.get("caveats"))):
+            told.setdefault(text(result.get("target")), Counter())[_reference_s(result)] += 1
+    return {target: counts.most_common(1)[0][0] for target, counts in told.items()}
+
+
+def _other_reference(result: Mapping[str, Any], references: Mapping[str, float]) -> tuple[Caveat, ...]:
+    """The doubt about an anchored or predicted figure that is in other seconds than those around it."""
+    mine, others = _reference_s(result), references.get(text(result.get("target")), 0.0)
+    if not mine or not others or abs(mine / others - 1.0) <= OFF_REFERENCE:
+        return ()
+    return (
+        Caveat(
+            "other_reference",
+            f"Its anchored or predicted seconds are at a reference at which the anchor takes {units.seconds(mine)}; "
+            f"those measured on this target are at {units.seconds(others)}. The two differ by about as much.",
+            "Compare it with figures of its own reference only: measure, or train, again in one store.",
+        ),
+    )
 
 
 def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -280,7 +316,7 @@ def _fronts(results: Sequence[Mapping[str, Any]]) -> list[bool]:
     return mask
 
 
-def _row(identifier: str, result: Mapping[str, Any], model: str, on_front: bool) -> Row:
+def _row(identifier: str, result: Mapping[str, Any], model: str, on_front: bool, more: tuple[Caveat, ...] = ()) -> Row:
     latency, energy = mapping(result.get("latency_s")), mapping(result.get("energy"))
     caveats = tuple(
         Caveat(text(c.get("code")) or "caveat", text(c.get("text")), text(c.get("remedy")))
@@ -305,7 +341,7 @@ def _row(identifier: str, result: Mapping[str, Any], model: str, on_front: bool)
         energy=Interval(*(number(energy.get(key)) for key in ("net_j", "low_j", "high_j"))),
         energy_unavailable=text(energy.get("unavailable")),
         energy_remedy=text(energy.get("remedy")),
-        caveats=caveats,
+        caveats=(*caveats, *more),
         layers=_layers(result),
         series=_series(result),
         predicted=any(caveat.code == PREDICTED for caveat in caveats),
