@@ -127,6 +127,17 @@ def test_the_budget_filters_by_slider_keyboard_number_and_drag(opened):
     assert float(page.input_value("[data-limit=latency]")) < 10
 
 
+def test_no_key_press_holds_the_budget_where_it_is(opened):
+    slider = opened.page.locator("#budget")
+    slider.focus()
+    opened.page.keyboard.press("End")
+    said = []
+    for _ in range(60):
+        opened.page.keyboard.press("ArrowLeft")
+        said.append(int(slider.input_value()))
+    assert said == list(range(998, 878, -2))
+
+
 def test_filters_by_target_family_and_origin(opened):
     page = opened.page
     total = opened.numbers()[0]
@@ -177,6 +188,13 @@ def test_the_table_sorts_filters_and_links(opened):
     cells = "[...document.querySelectorAll('#results-table tbody tr')].map((row) => Number(row.cells[2].dataset.v))"
     seconds = page.evaluate(cells)
     assert seconds == sorted(seconds)
+    page.click("#results-table thead th:nth-child(1) button")
+    names, by_name = page.evaluate("""() => {
+      const rows = [...document.querySelectorAll('#results-table tbody tr')];
+      const names = rows.map((row) => row.cells[0].querySelector('bdi').textContent);
+      return [names, [...names].sort(new Intl.Collator('en', { numeric: true }).compare)];
+    }""")
+    assert names == by_name  # whichever of them are on the front
     page.fill("#filter", "resnet50 litert")
     assert page.inner_text("#filter-count") == "1 of 58 results"
     page.click("#results-table tbody a")
@@ -258,6 +276,25 @@ def test_five_thousand_points_draw_soon(browser, tmp_path):
     assert opened.page.inner_text("#filter-count") == "1 of 5000 results"
     assert opened.logged == []
     opened.page.close()
+
+
+def test_costs_that_are_never_above_zero_are_no_charts(browser, tmp_path):
+    """Net energy that idling hides may come out below zero, and a small network may add nothing to the peak."""
+    hidden = [
+        {**one, "energy": {"net_j": -1e-4, "low_j": -2e-4, "high_j": 1e-4}, "memory": {"peak_bytes": 0}}
+        for one in example()[:5]
+    ]
+    opened = Opened(browser, write(hidden, tmp_path / "r.html").as_uri())
+    assert opened.numbers()[0] > 0
+    assert opened.page.locator("#cost option").count() == 2
+    assert opened.page.locator("[data-limit]").count() == 1
+    assert opened.logged == []
+    opened.page.close()
+
+
+def test_targets_that_share_a_colour_do_not_share_a_shape(opened):
+    looks = opened.page.evaluate("Array.from({ length: 64 }, (_, i) => `${i % 8} ${symbolOf(i)}`)")
+    assert len(set(looks)) == 64
 
 
 def test_nothing_to_draw_is_no_error(browser, tmp_path):

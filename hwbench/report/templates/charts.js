@@ -2,6 +2,7 @@
 // theme, size or a switch draws it again.
 const KINDS = new Set(["conv", "conv_transpose", "matmul", "attention", "elementwise", "activation", "norm", "pool", "reduce", "layout", "resize", "other"]);
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon"];
+const symbolOf = (i) => SYMBOLS[(i + Math.floor(i / SYMBOLS.length)) % SYMBOLS.length]; // colours repeat after eight, too
 const MOST_LAYERS = 20;
 const MONO_WIDTH = 6.7; // of a character at 11 px, for margins: plotly's own guess doubles styled labels
 // The bar of buttons is listed one by one, because plotly's own holds one that uploads the chart.

@@ -6,7 +6,7 @@ const SLIDER_END = 1000;
 function frontHover(r) {
   const [value, low, high] = r.latency_s;
   const lines = [
-    `<b>${label(middle(r.model, 60))}</b>`, label(r.target), `${format.seconds(value)}  (95 %: ${format.interval(low, high)})`,
+    `<b>${label(middle(r.model, 60))}</b>`, label(r.target), `${format.seconds(value)}  (${r.predicted ? "interval" : "95 %"}: ${format.interval(low, high)})`,
     `top-1 ${r.top1.toFixed(2)} %`, `${format.count(r.macs)} MACs, ${format.count(r.params)} parameters`,
   ];
   if (r.predicted) lines.splice(3, 0, "<b>predicted</b>, not measured");
@@ -68,7 +68,7 @@ function frontChart(data, state) {
     const names = state.names && shown.length ? placeNames([...best], obstacles, place, size) : [];
     const traces = data.targets.flatMap((target, i) => {
       const mine = shown.filter((r) => r.target === target);
-      return mine.length ? targetTraces({ mine, best, bars, names, t, factor, cost, colour: t.target(i), symbol: SYMBOLS[i % SYMBOLS.length] }) : [];
+      return mine.length ? targetTraces({ mine, best, bars, names, t, factor, cost, colour: t.target(i), symbol: symbolOf(i) }) : [];
     });
     const xaxis = !shown.length ? {} : state.log ? logAxis(10 ** range[0], 10 ** range[1]) : { type: "linear", range };
     return { traces, layout: layout(t, {
@@ -157,7 +157,7 @@ function startBudget(node, state, parts, changed) {
   const factor = () => state.unit[state.cost].factor;
   const toAxis = (value) => (state.log ? Math.log10(value / factor()) : value / factor());
   const toValue = (x) => Number(((state.log ? 10 ** x : x) * factor()).toPrecision(3));
-  const place = () => {
+  const place = (moved) => {
     const limit = state.limits[state.cost];
     const [from, to] = span();
     const share = isNumber(limit) ? Math.min(1, Math.max(0, (toAxis(limit) - from) / (to - from))) : 1;
@@ -168,16 +168,16 @@ function startBudget(node, state, parts, changed) {
     line.classList.toggle("off", !isNumber(limit));
     said.textContent = isNumber(limit) ? `≤ ${COSTS[state.cost].show(limit, 3)}` : "";
     said.classList.toggle("left", share > 0.8);
-    slider.value = Math.round(share * SLIDER_END);
+    if (moved !== slider) slider.value = Math.round(share * SLIDER_END); // else a rounded limit would hold it back
     slider.setAttribute("aria-valuetext", isNumber(limit) ? `at most ${COSTS[state.cost].show(limit)}` : "no limit");
   };
-  const set = (share) => {
+  const set = (share, moved) => {
     const [from, to] = span();
     state.limits[state.cost] = share >= 1 ? null : Math.max(toValue(from + Math.max(0, share) * (to - from)), Number.MIN_VALUE);
-    place();
+    place(moved);
     changed();
   };
-  slider.addEventListener("input", () => set(slider.value / SLIDER_END));
+  slider.addEventListener("input", () => set(slider.value / SLIDER_END, slider));
   line.addEventListener("pointerdown", (event) => {
     event.preventDefault();
     line.setPointerCapture(event.pointerId);
@@ -187,9 +187,9 @@ function startBudget(node, state, parts, changed) {
     const box = node.getBoundingClientRect();
     set((event.clientX - box.left - FRONT_MARGIN.l) / (box.width - FRONT_MARGIN.l - FRONT_MARGIN.r));
   });
-  node.on("plotly_afterplot", place);
-  new ResizeObserver(place).observe(node);
-  return place;
+  node.on("plotly_afterplot", () => place());
+  new ResizeObserver(() => place()).observe(node);
+  return () => place();
 }
 
 async function startFront(node) {

@@ -50,7 +50,7 @@ const CSV_COLUMNS = [
 function csvCell(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);
-  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+  const text = /^[=+\-@\t\r\n'＝＋－＠]/.test(value) ? `'${value}` : value; // as hwbench.formats.csv, where ' can be undone
   return /[",\r\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
 }
 

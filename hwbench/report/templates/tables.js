@@ -17,7 +17,8 @@ const sortKey = (cell) => (cell.dataset.v === undefined ? null : Number(cell.dat
 function sorted(rows, index, numeric, direction) {
   const keyed = rows.map((row, at) => {
     const cell = row.cells[index];
-    return { row, at, key: numeric ? sortKey(cell) : cell.textContent.trim() };
+    const name = cell.querySelector("bdi") || cell; // without the star and the family beside it
+    return { row, at, key: numeric ? sortKey(cell) : name.textContent.trim() };
   });
   const empty = (key) => key === null || key === "" || key === NA;
   const words = new Intl.Collator("en", { numeric: true });
