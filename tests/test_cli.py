@@ -332,6 +332,7 @@ def test_a_band_that_keeps_a_gate_open_is_told(run: Run) -> None:
         ("a", "b", "--on", FAKE, "--fail-if", "slower:2"),
         ("a", "b", "--on", FAKE, "--band", "0"),
         ("a", "b", "--on", FAKE, "--budget", "0s"),
+        ("resnet18", "resnet18", "--on", FAKE, "--timeout", "99999999h"),
     ],
 )
 def test_compare_refuses_what_makes_no_sense(run: Run, words: tuple[str, ...]) -> None:
@@ -585,3 +586,11 @@ def test_layers_are_ranked_unless_the_profiler_was_too_heavy(heavy: float, first
     assert named == [first]
     assert "energy" in page.getvalue()
     assert "n/a" in next(line for line in page.getvalue().splitlines() if " Conv " in line)  # its MACs are not told
+
+
+def test_memory_on_a_device_is_shown_and_a_peak_that_is_missing_says_why() -> None:
+    known = {"weights_bytes": 1 << 20, "peak_bytes": None, "method": "this system cannot", "device_bytes": 5 << 20}
+    assert dict(result.facts({"memory": known}))["memory"] == (
+        "weights 1.00 MiB, on the device 5.00 MiB, no peak: this system cannot"
+    )
+    assert dict(result.facts({"memory": {"peak_bytes": 1 << 20, "method": "VmHWM"}}))["memory"].startswith("peak over")

@@ -92,6 +92,8 @@ _MEMORY = {
     "weights_bytes": "weights",
     "peak_bytes": "peak over the baseline",
     "arena_peak_bytes": "arena",
+    "device_bytes": "on the device",
+    "reserved_bytes": "reserved there",
     "live_activation_bytes": "live activations",
 }
 
@@ -99,9 +101,10 @@ _MEMORY = {
 def _memory(memory: Mapping[str, Any]) -> str:
     if memory.get("unavailable"):
         return f"unavailable: {memory['unavailable']}"
-    return ", ".join(
-        f"{label} {units.size(memory[key])}" for key, label in _MEMORY.items() if memory.get(key) is not None
-    )
+    told = [f"{label} {units.size(memory[key])}" for key, label in _MEMORY.items() if memory.get(key) is not None]
+    if memory.get("peak_bytes") is None and memory.get("method"):
+        told.append(f"no peak: {memory['method']}")
+    return ", ".join(told)
 
 
 def energy(data: Mapping[str, Any]) -> str:
