@@ -100,6 +100,10 @@ CAVEATS: dict[str, tuple[str, str]] = {
         "Up to {count} other processes were on the GPU when a session began.",
         "End them (nvidia-smi lists them), or compare only with numbers that were taken beside them.",
     ),
+    "gpu_unwatched": (
+        "Nobody saw whether the GPU was throttled or shared: {why}.",
+        "{remedy}",
+    ),
     "oversubscribed": (
         "{threads} threads share {processors}, so they wait for one another.",
         "Ask for @{available} at most, or for the processors that the device's profile, cpuset or quota keeps back.",

@@ -28,6 +28,7 @@ PERCENTILES = (90.0, 95.0, 99.0, 99.9)
 HEAVY, TOO_HEAVY = 1.25, 2.0  # methodology 6: profiled over plain, where to warn and where to refuse a ranking
 CLOSES = 0.05  # the share by which the sum of layers may miss the un-profiled latency without a caveat
 OFF_REFERENCE = 0.05
+SEE_GPUS = "pip install nvidia-ml-py into the device's Python; `nvidia-smi` must work there."
 SWITCHES_PER_BLOCK = 2.0
 GROUPS_APART = 0.01  # as for drift: smaller differences between processes do not matter
 GROUPS_FEWEST, GROUPS_GAP = 8, 2.0
@@ -420,6 +421,9 @@ def common_caveats(sessions: Sequence[Session]) -> list[Caveat]:
     neighbours = max(len((s.environment.get("gpu") or {}).get("processes") or ()) for s in sessions)
     if neighbours:
         found.append(caveat("gpu_shared", count=neighbours))
+    states = [s.environment.get("gpu") or {} for s in sessions]
+    if blind := next((state for state in states if "unavailable" in state), None):
+        found.append(caveat("gpu_unwatched", why=blind["unavailable"], remedy=blind.get("remedy") or SEE_GPUS))
     if sessions[0].data.get("macs") == 0:
         found.append(caveat("zero_macs"))
     return found

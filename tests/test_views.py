@@ -154,6 +154,7 @@ CASES: dict[str, Callable[[], list[Session]]] = {
     ],
     "throttled": lambda: sessions(counters={"throttle_events": 3.0}),
     "gpu_shared": lambda: changed(gpu={"processes": [{"pid": 7, "used_bytes": None}]}),
+    "gpu_unwatched": lambda: changed(gpu={"unavailable": "the package nvidia-ml-py is not installed"}),
     "environment_changed": lambda: changed(governor="powersave"),
     "old_sessions": lambda: [*sessions(2), replace(latency_session(2), started_at="2026-01-03T12:00:00+00:00")],
     "references_differ": lambda: [*sessions(2), latency_session(2, anchor_ref={**REFERENCE, "id": "here/fake@1#2"})],
