@@ -22,6 +22,7 @@ import platformdirs
 
 from .errors import DeviceError, UsageError, WorkerError
 from .units import parse_bytes
+from .writing import expanded
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -91,7 +92,7 @@ class Cache:
     @classmethod
     def default(cls) -> Cache:
         """``$HWBENCH_CACHE`` or the platform's cache directory."""
-        return cls(Path(os.environ.get("HWBENCH_CACHE") or platformdirs.user_cache_dir("hwbench")).expanduser())
+        return cls(expanded(os.environ.get("HWBENCH_CACHE") or platformdirs.user_cache_dir("hwbench"), "HWBENCH_CACHE"))
 
     def get(self, key: dict[str, Any], name: str, build: Callable[[Path], None]) -> Path:
         """Path of the entry for ``key``, built into a folder of its own when it is not there yet.

@@ -13,6 +13,20 @@ from typing import BinaryIO
 from .errors import DeviceError, UsageError
 
 
+def expanded(text: str, variable: str) -> Path:
+    """A path from the environment, with ``~`` as the home folder: no shell need have read it.
+
+    Raises:
+        UsageError: it begins with the home of somebody whom this system does not know.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"{variable} is '{text}', and this system knows no such home folder.", remedy="Write the whole path."
+        ) from error
+
+
 @contextmanager
 def whole(path: Path, what: str) -> Iterator[BinaryIO]:
     """A new file that takes the place of ``path`` when all went well, and leaves nothing behind when not.

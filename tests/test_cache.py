@@ -126,6 +126,9 @@ def test_the_default_root_can_be_chosen(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("HWBENCH_CACHE", "~/kept")  # as a container's or a unit's environment gives it, without a shell
     assert Cache.default().root == tmp_path / "kept"
+    monkeypatch.setenv("HWBENCH_CACHE", "~nobody-of-that-name/kept")
+    with pytest.raises(UsageError, match="HWBENCH_CACHE is '~nobody-of-that-name/kept'"):
+        Cache.default()
     monkeypatch.delenv("HWBENCH_CACHE")
     assert "hwbench" in str(Cache.default().root)
 

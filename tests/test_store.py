@@ -96,6 +96,13 @@ def test_where_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             assert opened.name == str(tmp_path / where.rpartition("/")[2])
 
 
+@pytest.mark.parametrize("where", ["~nobody-of-that-name/a.db", "sqlite:///~nobody-of-that-name/a.db"])
+def test_the_home_of_nobody(where: str) -> None:
+    with pytest.raises(UsageError, match="no such home folder") as caught:
+        Store.open(where)
+    assert "whole path" in (caught.value.remedy or "")
+
+
 def test_wal_and_full_sync(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s.db") as opened, opened._database.read() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"

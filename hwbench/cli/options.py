@@ -11,6 +11,7 @@ from ..errors import UsageError
 from ..target import Target
 from ..units import parse_seconds
 
+LONGEST_S = 168 * 3600.0  # poll(2) counts milliseconds in 31 bits, which is 24 days
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 JSON: Decorator = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object a line.")
@@ -59,6 +60,8 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     seconds = parse_seconds(f"{value}s" if value.replace(".", "", 1).isdigit() else value)
     if seconds <= 0:
         raise UsageError(f"{'/'.join(param.opts)} {value} leaves no time.", remedy="Give more than 0 seconds.")
+    if seconds > LONGEST_S:
+        raise UsageError(f"{'/'.join(param.opts)} {value} is more than a week.", remedy="Give 168h at most.")
     return seconds
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import event, exc
 
 from .. import migrations
 from ..errors import DeviceError, HwbenchError, MissingDependency, UsageError, did_you_mean
+from ..writing import expanded
 
 T = TypeVar("T")
 
@@ -73,11 +74,11 @@ def parse_url(where: str | Path | None) -> sa.URL:
     """A path, a URL, ``$HWBENCH_DB`` or the default, as a URL. Raises UsageError."""
     text = str(where or os.environ.get("HWBENCH_DB") or Path(platformdirs.user_data_dir("hwbench")) / "results.db")
     if "://" not in text:
-        return sa.URL.create("sqlite", database=str(Path(text).expanduser()))
+        return sa.URL.create("sqlite", database=str(expanded(text, "HWBENCH_DB")))
     try:
         url = sa.make_url(text)
         if url.get_backend_name() == "sqlite" and (url.database or "").startswith("~"):
-            url = url.set(database=str(Path(str(url.database)).expanduser()))
+            url = url.set(database=str(expanded(str(url.database), "HWBENCH_DB")))
         return url
     except (exc.ArgumentError, ValueError):
         raise UsageError(
