@@ -229,6 +229,15 @@ def test_no_width_scrolls_the_page_sideways(browser, report, width):
     opened.page.close()
 
 
+def test_names_without_an_end_do_not_scroll_the_page(browser, tmp_path):
+    endless = {"model": "m" * 300, "identity": "m" * 300, "family": "f" * 300, "target": "local-cpu/" + "t" * 300}
+    given = [{**one, **endless} if i % 2 else one for i, one in enumerate(example()[:6])]
+    opened = Opened(browser, write([*given, {**example()[-1], "model": "e" * 300}], tmp_path / "r.html").as_uri(), 375)
+    opened.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert opened.page.evaluate("document.documentElement.scrollWidth") == 375
+    opened.page.close()
+
+
 def luminance(colour: str) -> float:
     red, green, blue = (int(v) / 255 for v in re.findall(r"\d+", colour)[:3])
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (red, green, blue)]
