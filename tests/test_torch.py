@@ -62,6 +62,10 @@ class Hidden(nn.Module):
 def hidden():
     return Hidden(), (torch.randn(1, 10, 16),)
 
+def encoder():
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    return nn.TransformerEncoder(layer, 2), torch.randn(1, 10, 16)
+
 def table():
     return nn.Embedding(4, 8), {"ids": torch.tensor([[0, 3, 2]])}
 
@@ -177,11 +181,22 @@ def test_products_hidden_in_one_operator_are_counted(cache: Cache) -> None:
     layers, profile = _profile(artifact, runs=1)
     assert len(artifact.facts["rows"]) > len(profile["nodes"]) == len(layers)
     attention = next(layer for layer in layers if layer.module == "attention" and layer.kernel.cost().macs)
-    assert attention.kernel.op == "multi_head_attention_forward"
+    assert attention.kernel.op == "_native_multi_head_attention"  # the fast path, as in runs that nobody watches
     assert attention.kernel.cost().macs == 10 * 16 * 16 * 4 + 2 * 10 * 10 * 16
     lstm = next(layer for layer in layers if layer.kernel.op == "lstm")
     assert lstm.kernel.cost().macs == 10 * 4 * 12 * (16 + 12)
     assert _macs(layers) == artifact.facts["macs"]
+
+
+def test_the_profile_takes_the_fast_path_of_plain_runs(cache: Cache) -> None:
+    """One operator for each layer of an encoder, which holds the products of the layer's parts."""
+    artifact = RUNTIME.prepare(resolve("python:torch_factories:encoder"), TARGET, cache)
+    layers, _ = _profile(artifact, runs=1)
+    fused = [layer for layer in layers if layer.kernel.op == "_transformer_encoder_layer_fwd"]
+    assert [layer.module for layer in fused] == ["layers.0", "layers.1"]
+    macs = 10 * (4 * 16 * 16 + 2 * 16 * 32) + 2 * 10 * 10 * 16
+    assert [layer.kernel.cost().macs for layer in fused] == [macs, macs]
+    assert _macs(layers) == artifact.facts["macs"] == 2 * macs
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -144,12 +144,21 @@ def _aligned(traced: Sequence[Layer], nodes: Sequence[Mapping[str, Any]]) -> lis
             continue
         here = Counter(str(node["module"]) for node in nodes[j1:j2])
         for node in nodes[j1:j2]:
-            mine = [row for row in traced[i1:i2] if row.module == node["module"]]
+            mine = [row for row in traced[i1:i2] if _owner(row.module, here) == node["module"]]
             alone = here[str(node["module"])] == 1
             found.append(_described(node, mine if alone else ()))
             if found[-1].kernel.kind == "other" and not alone and total_macs(row.kernel for row in mine) != 0:
                 found[-1] = replace(found[-1], kernel=_untold(found[-1].kernel))
     return found
+
+
+def _owner(module: str, modules: Container[str]) -> str | None:
+    """The nearest of ``modules`` that holds a module: one operator may stand for all that its parts do."""
+    while module not in modules:
+        if not module:
+            return None
+        module = module.rpartition(".")[0]
+    return module
 
 
 def _untold(kernel: Kernel) -> Kernel:
