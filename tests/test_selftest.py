@@ -134,7 +134,9 @@ def made(raw_s: float, anchored_s: float, half_width: float | None = 0.01, spent
 def test_anchored_figures_may_differ_by_a_percent_and_a_half_and_by_half_of_what_raw_ones_do(
     store: Store, monkeypatch: pytest.MonkeyPatch, raw: float, anchored: float, passed: bool
 ) -> None:
-    rounds = iter([[made(1.0, 1.0)], [made(1.0 + raw, 1.0 + anchored)]])
+    beside = made(1.0, 1.0)
+    beside.target = f"{FAKE}@2"  # shown, not judged
+    rounds = iter([[made(1.0, 1.0), beside], [made(1.0 + raw, 1.0 + anchored), made(1.0, 1.3)]])
     monkeypatch.setattr(measured, "_measure", lambda *_: next(rounds))
     result = selftest.repeat(on=[], gap_s=0.0, store=store)
     assert result.passed is passed

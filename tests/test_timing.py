@@ -176,11 +176,12 @@ def test_the_plan(
     min_s=st.floats(0, 60),
     budget_s=st.floats(0, 600),
     max_block=st.integers(1, 1000) | st.just(1000),
+    anchors_s=st.floats(0, 10),
 )
 def test_a_plan_holds_the_floors_or_the_budget(
-    typical_s: float, min_samples: int, min_s: float, budget_s: float, max_block: int
+    typical_s: float, min_samples: int, min_s: float, budget_s: float, max_block: int, anchors_s: float
 ) -> None:
-    per_block, blocks = timing.plan(typical_s, min_samples, min_s, budget_s, max_block)
+    per_block, blocks = timing.plan(typical_s, min_samples, min_s, budget_s, max_block, anchors_s)
     samples = per_block * blocks
     cost_s = blocks * (per_block + timing.dropped_after_switch(typical_s)) * typical_s
     long_enough = samples * typical_s >= min_s * (1 - 1e-9) or (
@@ -192,6 +193,25 @@ def test_a_plan_holds_the_floors_or_the_budget(
     assert samples >= timing.MIN_SAMPLES_ON_BUDGET
     assert cost_s <= budget_s * (1 + 1e-9) or fewest
     assert floors or fewest or cost_s + cost_s / blocks > budget_s * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("anchors_s", "expected"),
+    [
+        pytest.param(0.05, (5, 20), id="as long as a block"),
+        pytest.param(0.26, (26, 5), id="a slow board's"),
+        pytest.param(30.0, (85, 5), id="so slow that the budget ends first"),
+    ],
+)
+def test_anchors_take_no_more_time_than_what_they_are_for(anchors_s: float, expected: tuple[int, int]) -> None:
+    assert timing.plan(0.01, 100, 1.0, 5.1, 1000, anchors_s) == expected
+
+
+def test_blocks_grow_with_the_anchor_around_them() -> None:
+    machine = Machine(tick_ns=20)
+    slow, plain = (machine.workload(name, lambda run, ns=ns: ns) for name, ns in (("anchor", 20 * MS), ("plain", MS)))
+    result = timing.measure([("plain", plain)], slow, machine.clock, 0.001, 30, 0.5, 10.0)
+    assert {block["n"] for block in result["blocks"]} == {260}
 
 
 @pytest.mark.parametrize(("typical_s", "runs"), [(0.0099, 2), (0.01, 1), (0.099, 1), (0.1, 0), (5.0, 0)])

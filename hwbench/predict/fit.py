@@ -16,7 +16,7 @@ from ..kernel import Kernel
 from . import roofline
 from .examples import Example
 from .features import Described, describe_network
-from .model import FAR, UNSEEN_SD, Correction, Fitted, Guess, Reach, Trees, import_lightgbm, network_sd
+from .model import FAR, UNSEEN_SD, Correction, Fitted, Guess, Near, Reach, Trees, import_lightgbm, network_sd
 from .networks import PROBE
 from .roofline import SHORTEST_S
 
@@ -180,7 +180,7 @@ class _Held:
     distance: FloatArray  # (rows,) to the nearest row of the fold
     groups: npt.NDArray[np.str_]
     weight: FloatArray
-    networks: tuple[tuple[int, FloatArray, FloatArray], ...]  # example, (n,) kernels' latency and distance
+    networks: tuple[tuple[int, FloatArray, Near], ...]  # example, (n,) kernels' latency, what the fold knew of them
 
 
 def _with_doubt(rows: _Rows, whole: Fitted, correction: Correction, seed: int) -> Fitted:
@@ -192,9 +192,9 @@ def _with_doubt(rows: _Rows, whole: Fitted, correction: Correction, seed: int) -
     doubtful = replace(whole, group_sd=group_sd, per_distance=per_distance, correction=correction)
     families = Counter(rows.examples[i].family for i, _, _ in held.networks)
     errors, sds, votes = [], [], []
-    for i, kernel_s, distance in held.networks:
+    for i, kernel_s, near in held.networks:
         example, groups = rows.examples[i], rows.described[i].groups
-        guess = Guess(kernel_s, doubtful.spread(groups, distance), ())
+        guess = Guess(kernel_s, doubtful.doubt(groups, near)[0], ())  # as wide as a stranger's network would get it
         errors.append(math.log(example.latency_s / correction.total_s(float(kernel_s.sum()), len(kernel_s))))
         sds.append(network_sd(guess, groups))
         votes.append(1.0 / families[example.family])
@@ -216,15 +216,14 @@ def _hold_out(rows: _Rows, seed: int) -> _Held | None:
         for i in np.flatnonzero(fold_of == fold):
             described, kernels = rows.described[i], rows.examples[i].kernels
             kernel_s = learnt.guess(kernels, described).kernel_s
-            measured = np.array([kernel in learnt.own for kernel in kernels], dtype=bool)
-            distance = learnt.reach.distance(described, measured)
+            near = learnt.near(kernels, described)
             mine = rows.network_of == i
             places = rows.place_of[mine]
             residuals.append(np.log(np.maximum(rows.latency_s[mine], SHORTEST_S) / kernel_s[places]))
-            distances.append(distance[places])
+            distances.append(near.distance[places])
             groups.append(described.groups[places])
             weights.append(rows.weight[mine])
-            networks.append((int(i), kernel_s, distance))
+            networks.append((int(i), kernel_s, near))
     joined = [np.concatenate(parts) for parts in (residuals, distances, groups, weights)]
     return _Held(joined[0], joined[1], joined[2], joined[3], tuple(networks))
 

@@ -66,6 +66,21 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """What was measured of and around the kernels of one network, (n,).
+
+    Attributes:
+        distance: to the nearest measured kernel of the same group.
+        networks: how many hold that very kernel.
+        known: whether an example holds its op, and it tells how much it multiplies.
+    """
+
+    distance: FloatArray
+    networks: npt.NDArray[np.int64]
+    known: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class Trees:
     """Boosted trees in LightGBM's own text, and the labels that they know.
 
@@ -192,21 +207,30 @@ class Fitted:
         """What each kernel takes."""
         priced_s = self.roofline.latency_s(described)
         ratio = self.trees.ratio(self.trees.table(described, priced_s))
-        known = set(self.trees.labels[0])
-        close = [kernel.op in known and d.told for kernel, d in zip(kernels, described.descriptions, strict=True)]
-        rows = [self.own.get(kernel) for kernel in kernels]
-        distance = self.reach.distance(described, np.array([row is not None for row in rows], dtype=bool))
-        sd = self.spread(described.groups, distance)
-        how = []
-        for i, seen in enumerate(rows):
-            if seen is not None:
-                weight = sd[i] ** 2 / (sd[i] ** 2 + CONTEXT_SD**2 / seen[1])  # what its own rows are worth
-                ratio[i] += weight * seen[0]
-                sd[i] = min(sd[i], math.hypot(CONTEXT_SD, math.sqrt(1.0 - weight) * sd[i]))
-            elif not close[i]:
-                sd[i] = max(sd[i], UNSEEN_SD)
-            how.append(FOUND if seen else INTERPOLATED if close[i] else UNSEEN)
+        near = self.near(kernels, described)
+        sd, worth = self.doubt(described.groups, near)
+        ratio += worth * np.array([self.own.get(kernel, (0.0, 0))[0] for kernel in kernels], dtype=float)
+        how = [
+            FOUND if seen else INTERPOLATED if known else UNSEEN
+            for seen, known in zip(near.networks.tolist(), near.known.tolist(), strict=True)
+        ]
         return Guess(priced_s * np.exp(ratio), sd, tuple(how))
+
+    def near(self, kernels: Sequence[Kernel], described: Described) -> Near:
+        """What was measured of and around each kernel."""
+        ops = set(self.trees.labels[0])
+        known = [kernel.op in ops and d.told for kernel, d in zip(kernels, described.descriptions, strict=True)]
+        networks = np.array([self.own.get(kernel, (0.0, 0))[1] for kernel in kernels], dtype=np.int64)
+        return Near(self.reach.distance(described, networks > 0), networks, np.array(known, dtype=bool))
+
+    def doubt(self, groups: npt.NDArray[np.str_], near: Near) -> tuple[FloatArray, FloatArray]:
+        """Sd of the log of each kernel, (n,), and what its own rows are worth beside prices and trees, 0 to 1."""
+        sd = self.spread(groups, near.distance)
+        context = CONTEXT_SD**2 / np.maximum(near.networks, 1)
+        worth = np.where(near.networks > 0, sd**2 / (sd**2 + context), 0.0)
+        measured = np.minimum(sd, np.hypot(CONTEXT_SD, np.sqrt(1.0 - worth) * sd))
+        foreign = np.where(near.known, sd, np.maximum(sd, UNSEEN_SD))
+        return np.where(near.networks > 0, measured, foreign), worth
 
     def spread(self, groups: npt.NDArray[np.str_], distance: FloatArray) -> FloatArray:
         """Sd of the log of kernels that were not measured, (n,)."""

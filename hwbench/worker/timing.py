@@ -235,13 +235,19 @@ def anchor_group(anchor: Workload, clock: Clock) -> List[int]:
     return anchor.samples(ANCHOR_SAMPLES, clock)
 
 
-def plan(typical_s: float, min_samples: int, min_s: float, budget_s: float, max_block: int) -> Tuple[int, int]:
+def plan(
+    typical_s: float, min_samples: int, min_s: float, budget_s: float, max_block: int, anchors_s: float = 0.0
+) -> Tuple[int, int]:
     """(samples per block, blocks) for an inference of ``typical_s`` seconds.
 
-    The floors hold unless they would pass the budget; then at least ``MIN_SAMPLES_ON_BUDGET`` samples remain. Where
-    blocks are bounded below ``MAX_BLOCK``, as a profile's are, the one in seconds ends at ``MAX_BLOCKS``.
+    A block lasts about ``BLOCK_S``, or as long as a reading of the anchor (``anchors_s``) where that is more and the
+    budget has room for more than ``MIN_BLOCKS`` of them: where an anchor takes 20 ms, as on a small board, five sixths
+    of the time would go into anchors. The floors hold unless they would pass the budget; then at least
+    ``MIN_SAMPLES_ON_BUDGET`` samples remain. Where blocks are bounded below ``MAX_BLOCK``, as a profile's are, the one
+    in seconds ends at ``MAX_BLOCKS``.
     """
-    per_block = min(max(1, round(BLOCK_S / typical_s)), max_block)
+    block_s = max(BLOCK_S, min(anchors_s, budget_s / (MIN_BLOCKS + 1)))
+    per_block = min(max(1, round(block_s / typical_s)), max_block)
     by_time = math.ceil(min_s / typical_s / per_block)
     if max_block < MAX_BLOCK:
         by_time = min(by_time, MAX_BLOCKS)
@@ -283,13 +289,14 @@ def measure(
     if len(workloads) == 1 and typical_s < INNER_LOOP_S and workloads[0][1].collect is None:
         workloads[0][1].inner = math.ceil(INNER_LOOP_S / typical_s)
         typical_s *= workloads[0][1].inner
-    per_block, rounds = plan(typical_s, min_samples, min_s, budget_s, max_block)
     drop = dropped_after_switch(typical_s)
     recorder = Recorder()
     repeated = 0
     with quiet_gc():
         overhead_ns = clock_overhead_ns(clock)
         before = recorder.anchor(anchor_group(anchor, clock))
+        anchors_s = (ANCHOR_DROPPED + ANCHOR_SAMPLES) * before
+        per_block, rounds = plan(typical_s, min_samples, min_s, budget_s, max_block, anchors_s)
         floor = before
         done = 0
         while done < rounds:
