@@ -443,10 +443,12 @@ def test_sigkill_loses_nothing_that_was_committed(tmp_path: Path) -> None:
     path, count, kills = tmp_path / "s.db", 100_000, 8
     rng = random.Random(20)
     said: set[int] = set()
-    for _ in range(kills):
+    for number in range(kills):
         child = start(path, count)
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
+        if number % 2:  # on a busy machine a quarter of a second may hold no commit at all
+            said.add(int(child.stdout.readline()))
         time.sleep(rng.uniform(0.0, 0.25))
         child.send_signal(signal.SIGKILL)
         rest = child.communicate(timeout=120)[0]
@@ -459,7 +461,7 @@ def test_sigkill_loses_nothing_that_was_committed(tmp_path: Path) -> None:
         assert said <= set(there)
         assert len(there) - len(said) <= 1  # a commit may be killed before its index is printed
         said = set(there)
-    assert len(said) > kills
+    assert len(said) >= kills // 2
     total = len(said) + 5
     resumed = start(path, total)
     resumed.communicate(timeout=120)
