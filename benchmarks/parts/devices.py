@@ -29,7 +29,7 @@ from ..rows import Figure, at_least, at_most
 CHANNEL = Part(
     "channel", 4,
     commands=selftest("channel", *on(ORT, f"{ORT}@2")),
-    quick=selftest("channel", *on(ORT), "--pairs", "3"),
+    quick=selftest("channel", *on(ORT), "--pairs", "5"),
     paths=(*MEASURING, *RUNTIME[ORT], "hwbench/channels/*", "hwbench/compare.py", "hwbench/selftest/channel.py",
            "hwbench/selftest/loopback.py"),
     figures=(
