@@ -184,11 +184,12 @@ def verdicts(comparison: int, names: tuple[str, ...]) -> Read:
     return read
 
 
-def repeated(kind: str, where: str = "", equals: str = "") -> Read:
-    """Mean difference of two measurements; ``kind`` is raw, anchored, or ratio: the second over the first."""
+def repeated(kind: str, target: str, group: str = "") -> Read:
+    """Mean difference of two measurements on a target; ``kind`` is raw, anchored, or ratio: anchored over raw."""
 
     def read(outputs: Outputs) -> Reading:
-        chosen = [row for row in _rows(outputs) if str(row.get(where, "")).startswith(equals)]
+        mine = [row for row in _rows(outputs) if row["target"].startswith(target)]
+        chosen = [row for row in mine if str(row.get("group", "")).startswith(group)]
         done = [row for row in chosen if row.get("error") is None]
         if not done:
             return Reading(None, 0, note=_NOTHING)

@@ -125,13 +125,13 @@ REPEAT = Part(
     paths=(*MEASURING, *RUNTIME[ORT], *CHECKS),
     figures=(
         Figure("anchored", "anchored medians half an hour apart, half of the blocks disturbed: mean difference",
-               "share", repeated("anchored", "target", _BASE), at_most(0.015)),
-        Figure("over_raw", "… over that of raw medians", "x", repeated("ratio", "target", _BASE), at_most(0.5)),
-        Figure("raw", "… raw medians", "share", repeated("raw", "target", _BASE)),
-        Figure("transformers", "… anchored, transformers", "share", repeated("anchored", "group", "transformer")),
+               "share", repeated("anchored", _BASE), at_most(0.015)),
+        Figure("over_raw", "… over that of raw medians", "x", repeated("ratio", _BASE), at_most(0.5)),
+        Figure("raw", "… raw medians", "share", repeated("raw", _BASE)),
+        Figure("transformers", "… anchored, transformers", "share", repeated("anchored", _BASE, "transformer")),
         Figure("memory_bound", "… anchored, memory-bound networks", "share",
-               repeated("anchored", "group", "memory-bound")),
-        Figure("two_threads", "… anchored, two threads", "share", repeated("anchored", "target", f"{ORT}:fp32@2")),
+               repeated("anchored", _BASE, "memory-bound")),
+        Figure("two_threads", "… anchored, two threads", "share", repeated("anchored", f"{ORT}:fp32@2")),
     ),
 )  # fmt: skip
 

@@ -247,8 +247,8 @@ def repeat(
             }
         )
     done = [row for row in rows if "error" not in row]
-    notes = [_summary(name, part) for name, part in _groups(done) if part]
     first = [row for row in done if row["target"] == rows[0]["target"]]
+    notes = [_summary(name, part) for name, part in _groups(done, first) if part]
     raw, anchored = (float(np.mean([r[f"{k}_difference"] for r in first] or [np.inf])) for k in ("raw", "anchored"))
     passed = bool(first) and anchored <= 0.015 and anchored <= 0.5 * raw
     columns = ["model", "group", "target", "raw_ms", "raw_difference", "anchored_difference", "slope", "error"]
@@ -262,11 +262,12 @@ def _group(one: Measurement) -> str:
     return "memory-bound" if macs / params < MEMORY_BOUND_MACS_PER_PARAM else "convolution"
 
 
-def _groups(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
-    names = sorted({row["group"] for row in rows})
+def _groups(rows: Sequence[dict[str, Any]], first: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Rows of the first target, all and by what kind of network they are; and those of each target."""
+    names = sorted({row["group"] for row in first})
     targets = sorted({row["target"] for row in rows})
-    parts = [("all", list(rows))]
-    parts += [(name, [row for row in rows if row["group"] == name]) for name in names]
+    parts = [("all", list(first))]
+    parts += [(name, [row for row in first if row["group"] == name]) for name in names]
     return parts + [(target, [row for row in rows if row["target"] == target]) for target in targets]
 
 
