@@ -108,7 +108,7 @@ def build(
                     partial=partial,
                     fresh=fresh,
                     progress=shown,
-                    tell=terminal.note,
+                    tell=terminal.log,
                 )
     table.write(output)
     if as_json:

@@ -86,6 +86,10 @@ def error(found: HwbenchError, about: str = "") -> None:
 
 def note(message: str) -> None:
     """A line for the person at the terminal; silent when stderr goes elsewhere."""
-    out = console(stderr=True)
-    if watched(out):
-        out.print(text(message, "dim"), soft_wrap=True)
+    if watched(console(stderr=True)):
+        log(message)
+
+
+def log(message: str) -> None:
+    """A line on stderr about work that takes long: the log of a job at night says how far it came."""
+    console(stderr=True).print(text(message, "dim"), soft_wrap=True)
