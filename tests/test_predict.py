@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from inprocess import InProcessWorker, made_model
 from predict_device import conv, device, example, kernels_of, linear, networks, plain
 
-from hwbench import campaign
+from hwbench import campaign, plugins
 from hwbench.cache import Cache
 from hwbench.campaign import Request
 from hwbench.errors import DeviceError, HwbenchError, MissingDependency, UsageError
@@ -30,10 +30,11 @@ from hwbench.predict.fit import correct, fit
 from hwbench.predict.graph import Graph, graph_of
 from hwbench.predict.joules import features_of
 from hwbench.predict.model import UNSEEN_SD, import_lightgbm
-from hwbench.predict.networks import PROBE, PROBE_SPACE, candidates, family_of
+from hwbench.predict.networks import FAMILY_OF_SPACE, PROBE, PROBE_SPACE, candidates, family_of
 from hwbench.predict.predictor import Predictor
 from hwbench.store import Store
 from hwbench.target import Target
+from hwbench.worker.environment import describe as describe_here
 
 FAKE = Target.parse("local-cpu/fake+noise=0.002")
 ORT = Target.parse("local-cpu/onnxruntime")
@@ -229,6 +230,27 @@ def test_an_op_without_data_is_named_counted_and_widens(predictor: Predictor, ex
     assert "GridSample" in with_it.caveats[0].text
 
 
+def test_what_shapes_cannot_tell_is_named_however_small_its_guess_is(
+    predictor: Predictor, examples: list[Example]
+) -> None:
+    """The share of a loop is the guess itself: nobody knows how often it turns."""
+    net, one = list(examples[0].kernels), (Tensor((1, 8)),)
+    silent = Kernel("onnxruntime", "Conv", "other", one, one, (("macs", UNTOLD),))
+    loop, slopes = plain("Loop", "other", 1, 8), plain("PRelu", "activation", 1, 256, 64, 64)
+    branch = plain("PRelu", "activation", 1, 8)
+
+    def doubts(kernel: Kernel) -> dict[str, str]:
+        found = predictor.of_kernels([*net, kernel])
+        return {doubt.code: doubt.text for doubt in found.caveats if doubt.code in ("unseen_ops", "data_decides")}
+
+    assert "such Conv: 0% of" in doubts(silent)["unseen_ops"]
+    assert predictor.of_kernels([silent]).layers[0].as_dict()["macs"] is None
+    assert "How long Loop take" in doubts(loop)["data_decides"]
+    assert "How long PRelu take" in doubts(slopes)["data_decides"]
+    assert not doubts(branch)
+    assert not doubts(replace(branch, op="Relu"))
+
+
 def test_the_correction_finds_what_sums_miss() -> None:
     sums, kernels_ = np.array([1e-3, 2e-3, 5e-3, 9e-3, 1e-2, 2e-2]), np.array([40.0, 200, 60, 300, 90, 120])
     totals = 1.02 * sums + 1e-7 * kernels_ + 5e-6
@@ -420,6 +442,16 @@ def test_layers_that_do_not_add_up_are_left_out(store: Store, cache: Cache, work
     assert "add up to" in next(iter(found.left_out.values()))
 
 
+def test_a_store_of_profiles_without_layers_has_no_examples(
+    store: Store, cache: Cache, workers: type[InProcessWorker]
+) -> None:
+    workers.probe["profiler"] = False
+    measure(store, cache, "a", passes=("layers",))
+    found = gather(store, FAKE)
+    assert not found.examples
+    assert all("no layers pass" in why for why in found.left_out.values())
+
+
 def test_sessions_of_another_version_are_left_out(store: Store, cache: Cache, workers: type[InProcessWorker]) -> None:
     measure(store, cache, "a", 2)
     last = store.sessions(target=FAKE, arrays=True)[-1]
@@ -427,6 +459,8 @@ def test_sessions_of_another_version_are_left_out(store: Store, cache: Cache, wo
     newer = replace(last, uid="n" * 8, campaign="new", started_at="2999-01-01T00:00:00+00:00", environment=changed)
     store.add(newer)
     assert any("other conditions" in why for why in gather(store, FAKE).left_out.values())
+    with pytest.raises(UsageError, match=r"too few.* 1 left out: measured under other conditions"):
+        train.learn(FAKE, store=store)
 
 
 def test_an_empty_store_has_no_examples(store: Store) -> None:
@@ -444,6 +478,24 @@ def test_families_hold_what_is_the_same_network_together() -> None:
     assert family_of("space:python:hwbench.catalog.spaces.probe:SPACE:03") == PROBE
     assert family_of("convnext_atto") == "convnext"
     assert family_of("dir/own.onnx") == "dir/own.onnx"
+    assert family_of("python:pkg.nets:make@192") == "python:pkg.nets:make"
+    assert family_of("resnet.onnx") == "resnet.onnx"
+    assert family_of("module:Net-0123abcd") == family_of("module:Net-4567cdef")
+
+
+def test_relatives_of_a_known_network_are_held_out_with_it() -> None:
+    """Whatever was profiled is learnt from, also what neither the catalog nor the plan has."""
+    for name, family in (
+        ("resnet26d.bt_in1k", "resnet"), ("resnext101_32x8d", "resnext"), ("tf_mixnet_s", "mixnet"),
+        ("efficientvit_m2", "efficientvit-msra"), ("efficientvit_b2@256", "efficientvit"), ("deit3_small", "vit"),
+        ("mobilenetv3_small_050", "mobilenetv3"), ("deeplabv3_resnet101", "resnet"), ("maxvit_t", "maxvit_t"),
+    ):  # fmt: skip
+        assert family_of(name) == family, name
+
+
+def test_every_space_has_a_family() -> None:
+    alone = {"nasbench201"}  # its cells are nobody's blocks
+    assert set(plugins.names("hwbench.spaces")) == {*FAMILY_OF_SPACE, *alone}
 
 
 def test_half_an_hour_holds_enough_networks_and_families() -> None:
@@ -579,6 +631,7 @@ def test_an_onnx_file_is_predicted_from_the_kernels_that_the_runtime_makes(
     assert predictor.predict(tiny, cache=graphs) == found
     monkeypatch.setattr(graph, "_REMEMBERED", {})
     assert predictor.predict(tiny, cache=graphs) == found  # from the cache on the disk
+    assert graph_of(tiny, ORT, cache=graphs).chip == (describe_here()["device"]["cpu_model"] or "")
 
 
 def test_a_graph_that_was_damaged_in_the_cache_says_so(
@@ -643,6 +696,7 @@ def test_networks_that_cannot_run_are_refused(
         assert caught.value.remedy, name
     found = predictor.predict(cases["dynamic"], inputs={"x": (1, 3, 8, 8)}, cache=graphs)
     assert found.latency_s > 0
+    assert predictor.predict(cases["dynamic"], inputs={"x": np.zeros((1, 3, 8, 8))}, cache=graphs) == found
 
 
 def test_a_quantised_network_is_refused_by_a_predictor_of_fp32(predictor: Predictor) -> None:
@@ -671,6 +725,21 @@ def test_another_version_and_a_stand_in_widen(examples: list[Example]) -> None:
     assert [doubt.code for doubt in other.caveats] == ["other_version", "few_networks"]
     assert [doubt.code for doubt in stand_in.caveats] == ["stand_in", "few_networks"]
     assert alike.high_s < other.high_s < stand_in.high_s
+
+
+def test_another_processor_of_the_same_name_is_said_and_widens(examples: list[Example]) -> None:
+    """Every machine is its own local-cpu: a predictor that was made on another one tells that one's latency."""
+    learnt = Predictor.train(examples, about={"device": {"cpu_model": "EPYC 7B13"}})
+    layers = tuple(graph.Layer(f"l{i}", "", kernel) for i, kernel in enumerate(kernels_of(0, 0)))
+    here, there = (learnt.of_graph(Graph("n", "n", layers, "fp32", {}, chip=chip)) for chip in ("EPYC 7B13", "i5"))
+    assert [doubt.code for doubt in here.caveats] == ["few_networks"]
+    assert [doubt.code for doubt in there.caveats] == ["other_chip", "few_networks"]
+    assert "learnt on EPYC 7B13" in there.caveats[0].text
+    assert "opened on i5" in there.caveats[0].text
+    assert here.latency_s == there.latency_s
+    assert here.high_s < there.high_s
+    for chip in ("", "EPYC 7B13 (family 25 model 1, AVX2)"):  # nothing tells; the file was made when names told less
+        assert learnt.of_graph(Graph("n", "n", layers, "fp32", {}, chip=chip)).high_s == here.high_s
 
 
 def test_it_is_the_runtimes_version_that_is_compared(examples: list[Example], tmp_path: Path) -> None:
@@ -711,6 +780,17 @@ def test_this_machine_stands_in_for_a_device_that_is_away(
     assert found.kernels == (conv(8, 8, 4),)
 
 
+def test_a_predictor_of_a_device_that_nobody_knows_here_speaks_with_a_stand_in(
+    examples: list[Example], tiny: str, cache: Cache
+) -> None:
+    """Its file came from elsewhere; ``rpi-5`` is a template here, and no device."""
+    for name in ("colleagues-board", "rpi-5"):
+        learnt = Predictor.train([replace(e, target=str(ORT.with_(device=name))) for e in examples])
+        found = learnt.predict(tiny, cache=cache)
+        (doubt,) = [doubt.text for doubt in found.caveats if doubt.code == "stand_in"]
+        assert f"'{name}'" in doubt
+
+
 def test_a_module_with_its_inputs_is_predicted(
     predictor: Predictor, cache: Cache, workers: type[InProcessWorker]
 ) -> None:
@@ -719,6 +799,10 @@ def test_a_module_with_its_inputs_is_predicted(
     found = Predictor.train(fake).predict((torch.nn.Conv2d(3, 8, 3), (torch.zeros(1, 3, 8, 8),)), cache=cache)
     assert found.model.startswith("module:Conv2d")
     assert found.latency_s > 0
+    four = replace(FAKE, batch=4)
+    batched = Predictor.train([replace(e, target=str(four)) for e in predictor.examples])
+    found = batched.predict((torch.nn.Conv2d(3, 8, 3), (torch.zeros(1, 3, 8, 8),)), cache=cache)
+    assert found.identity.endswith("@4x3x8x8")  # as a measurement on that target has it
 
 
 def test_groups_name_every_kernel_kind() -> None:

@@ -158,3 +158,10 @@ def test_what_cannot_be_done_ends_with_2_and_says_why(
     assert code == 2
     assert message in err
     assert "next:" in err
+
+
+def test_an_error_says_of_what_it_is(real: Path, run: Run) -> None:
+    code, out, _ = run("predict", "no-such-net", "--with", real, "--json")
+    assert code == 2
+    told = last_json(out)
+    assert (told["model"], told["target"]) == ("no-such-net", "local-cpu/onnxruntime:fp32@1x1")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import shutil
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from predict_device import device, kernels_of, networks
@@ -14,9 +20,12 @@ from predict_device import device, kernels_of, networks
 import hwbench
 from hwbench.cli import cli
 from hwbench.errors import UsageError
+from hwbench.predict import adapt as adapting
+from hwbench.predict import evaluate as evaluating
 from hwbench.predict import examples as gathering
+from hwbench.predict import file as hwp
 from hwbench.predict import nn_meter
-from hwbench.predict.adapt import adapt
+from hwbench.predict.adapt import adapt, adapted_to
 from hwbench.predict.adapted import KEY, AdaptedPredictor, opened
 from hwbench.predict.evaluate import Own
 from hwbench.predict.examples import Example, Gathered
@@ -25,6 +34,7 @@ from hwbench.target import Target
 
 HERE, THERE = "local-cpu/onnxruntime:fp32@1x1", "pi5/onnxruntime:fp32@4x1"
 OTHER = device(4.0, strength=0.7)
+NAMES = [f"f{family}n{member}" for family in range(4) for member in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +65,16 @@ def test_evaluate_prints_one_object_and_a_picture(file: Path, tmp_path: Path) ->
     assert (found["networks"], found["families"], found["target"]) == (12, 4, HERE)
     assert found["baselines"]["nn_meter_method"]["mape"] > 0
     assert "svg" in (tmp_path / "cpu.svg").read_text()[:400]
+
+
+def test_a_picture_that_cannot_be_is_refused_before_anything_is_computed(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluating, "evaluate", lambda *a, **k: pytest.fail("computed"))
+    for name, message in (("cpu.jpeg", "none of a picture"), ("no/such/cpu.svg", "no such folder")):
+        refused = run("predictor", "evaluate", str(file), "--plot", str(tmp_path / name)).exception
+        assert isinstance(refused, UsageError)
+        assert message in str(refused)
 
 
 def test_evaluate_for_people(file: Path) -> None:
@@ -100,7 +120,7 @@ def test_an_adapted_predictor_survives_its_file(file: Path, tmp_path: Path) -> N
     assert again.about["measured"] == len(done.examples)
     assert isinstance(opened(file), Predictor)
     shown = run("predictor", "show", str(tmp_path / "pi5.hwp"))
-    assert f"adapted to {THERE} with {len(done.examples)} networks" in shown.stdout
+    assert f"predictor of {THERE}\nadapted from {HERE} with {len(done.examples)} networks" in shown.stdout
 
 
 def test_an_adapted_file_is_never_taken_for_its_source(file: Path, tmp_path: Path) -> None:
@@ -125,6 +145,57 @@ def test_a_damaged_adaptation_is_refused(file: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(UsageError):
             AdaptedPredictor.of(replace(predictor, about={KEY: told}, samples=samples))
+
+
+def test_networks_of_an_adapted_file_are_checked_before_they_are_learnt_from(file: Path, tmp_path: Path) -> None:
+    """A product of no groups is no number."""
+    source = Predictor.read(file)
+    assert isinstance(source, Predictor)
+    odd = [replace(e, kernels=tuple(replace(k, runtime="odd") for k in e.kernels)) for e in measure(NAMES)[0]]
+    path = tmp_path / "forged.hwp"
+    AdaptedPredictor(source, THERE, adapted_to(Own(source), odd)).write(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    table = pq.read_table(io.BytesIO(members[hwp.KERNELS])).to_pydict()
+    table["key"] = [key.replace('"groups":1,', '"groups":0,') if '"odd"' in key else key for key in table["key"]]
+    members[hwp.KERNELS] = hwp._parquet(table)
+    head = json.loads(members[hwp.HEAD])
+    head["members"][hwp.KERNELS] = hashlib.sha256(members[hwp.KERNELS]).hexdigest()
+    members[hwp.HEAD] = json.dumps(head).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(UsageError, match="are no networks"):
+        opened(path)
+
+
+def test_what_adapts_says_where_its_seconds_are_from(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A figure without its anchor's reference cannot be compared with any other."""
+    where = {"device": {"cpu_model": "Cortex-A76"}, "versions": {"onnxruntime": "1.2"},
+             "anchor_ref": {"id": "a1b2", "latency_s": 0.002}}  # fmt: skip
+    monkeypatch.setattr(gathering, "gather", lambda store, target, names=(): Gathered((), {}, where))
+    monkeypatch.setattr(adapting, "on_target", lambda target, **how: measure)
+    for name in ("cpu.hwp", "pi.hwp"):
+        shutil.copy(file, tmp_path / name)
+    code, told = adapted(tmp_path / "cpu.hwp")
+    assert code == 0
+    path = tmp_path / "cpu-pi5-onnxruntime-fp32@4x1.hwp"  # named by its target: one device has several
+    assert told["file"] == str(path)
+    assert hwbench.Predictor.read(path).about["anchor_ref"] == where["anchor_ref"]
+    shown = json.loads(run("predictor", "show", str(path), "--json").stdout)
+    assert (shown["target"], shown["device"], shown["versions"]) == (THERE, where["device"], where["versions"])
+    assert shown["adapted"]["source"] == HERE
+    for out, message in (("cpu.hwp", "is the predictor that is adapted"), ("no/such/a.hwp", "cannot be written")):
+        refused = run("predictor", "adapt", str(tmp_path / "cpu.hwp"), "--on", THERE, "-o", str(tmp_path / out))
+        assert isinstance(refused.exception, UsageError)
+        assert message in str(refused.exception)
+
+
+def adapted(path: Path) -> tuple[int, dict[str, Any]]:
+    result = run("predictor", "adapt", str(path), "--on", THERE, "--samples", "6", "--json")
+    return result.exit_code, json.loads(result.stdout)
 
 
 def test_too_few_samples_are_refused(file: Path) -> None:

@@ -165,6 +165,11 @@ def _tree(old: str, new: str) -> Callable[[Members, dict[str, Any]], None]:
         _set("scores", [[1.0, -1.0]]),
         _set("roofline", {"prices": {}, "lanes": 16, "peaks": {}, "bandwidth": 1.0}),
         _set("about", 7),
+        _set("about", {"device": 3}),
+        _set("about", {"anchor_ref": "a"}),
+        _set("about", {"anchor_ref": {"id": "a", "latency_s": "b"}}),
+        _set("about", {"left_out": {"a": ["b"]}}),
+        _set("correction", {"scale": 1e300}),
         lambda members, head: head["roofline"].update(lanes=3),
         lambda members, head: members.pop(file.EXAMPLES),
         lambda members, head: members.update({file.KERNELS: b"PAR1 nothing PAR1"}),
@@ -197,6 +202,23 @@ def test_a_forged_file_is_refused(
     with pytest.raises(UsageError) as caught:
         Predictor.read(path)
     assert caught.value.remedy
+
+
+def test_an_interval_without_end_is_a_number(forge: Callable[..., Path]) -> None:
+    found = Predictor.read(forge(_set("scores", [[1e9, 1.0]]))).of_kernels(kernels_of(0, 0))
+    assert 0 < found.low_s < found.latency_s < found.high_s < float("inf")
+
+
+def test_a_file_of_single_kernels_alone_holds_no_network(forge: Callable[..., Path]) -> None:
+    import pyarrow.parquet as pq
+
+    def change(members: Members, head: dict[str, Any]) -> None:
+        table = pq.read_table(io.BytesIO(members[file.EXAMPLES])).to_pydict()
+        table["generated_for"] = [["a"]] * len(table["generated_for"])
+        members[file.EXAMPLES] = file._parquet(table)
+
+    with pytest.raises(UsageError, match="holds no networks"):
+        Predictor.read(forge(change))
 
 
 def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from .. import units
 from ..errors import UsageError
 from ..target import Target
 from . import options
-from .predictor_evaluate import commands, share
+from .predictor_evaluate import commands, share, writable
 
 if TYPE_CHECKING:
     from ..predict.adapted import AdaptedPredictor
@@ -92,8 +92,7 @@ def train(
     from ..store import Store
     from . import terminal
 
-    if output.is_dir() or not output.resolve().parent.is_dir():
-        raise UsageError(f"'{output}' cannot be written: no such folder, or a folder itself.", remedy="Name a file.")
+    writable(output)
     context["target"], context["resume"] = str(on), RESUME
     if store_only and (wanted or precision or budget_s or twice):
         raise UsageError(
@@ -148,14 +147,14 @@ def _measure(
     with progress.sessions() as shown:
         failed = measure(
             on, store=store, families=families, budget_s=whole_s - for_kernels_s, twice=twice,
-            progress=shown, tell=terminal.note,
+            progress=shown, tell=terminal.log,
         )  # fmt: skip
         if sampling is None:
             return failed, None
         found = active.sample(
             on, store=store, names=sampling.names, families=families, budget_s=for_kernels_s, seed=sampling.seed,
             precision=active.PRECISION if sampling.precision is None else sampling.precision,
-            progress=shown, tell=terminal.note,
+            progress=shown, tell=terminal.log,
         )  # fmt: skip
     return [*failed, *found.failed], found
 
@@ -190,8 +189,16 @@ def show(path: Path, as_json: bool) -> None:
 )  # fmt: skip
 @click.option("--layers", is_flag=True, help="Every layer; else those that take longest.")
 @options.JSON
+@click.pass_obj
 def predict(
-    model: str, path: Path, on: Target | None, inputs: dict[str, tuple[int, ...]] | None, layers: bool, as_json: bool
+    context: dict[str, Any],
+    /,
+    model: str,
+    path: Path,
+    on: Target | None,
+    inputs: dict[str, tuple[int, ...]] | None,
+    layers: bool,
+    as_json: bool,
 ) -> None:
     """Predict a network's latency without timing it, and its energy where energies were measured.
 
@@ -206,7 +213,9 @@ def predict(
     from ..predict.adapted import opened
     from . import terminal
 
+    context["model"] = model
     predictor = opened(path)
+    context["target"] = predictor.target
     found = predictor.predict(model, inputs=inputs, on=on)
     if as_json:
         terminal.json_line({**found.as_dict(), "anchor_ref": predictor.about.get("anchor_ref")})
@@ -311,8 +320,10 @@ def _show_summary(found: Predictor | AdaptedPredictor) -> None:
     out.print(terminal.text(f"predictor of {told['target']}", "bold"), soft_wrap=True)
     if made := told.get("adapted"):
         off = units.percent(made["left_out_error"])
-        line = f"adapted to {made['target']} with {made['networks']} networks, each {off} off as the others foretell it"
+        many = f"{made['networks']} networks"
+        line = f"adapted from {made['source']} with {many}, each {off} off as the others foretell it"
         out.print(terminal.text(line, "bold"), soft_wrap=True)
+        out.print(terminal.text("Networks, fit and ceilings are of what it was adapted from.", "dim"), soft_wrap=True)
     rows = [
         ("networks", f"{told['networks']} of {told['families']} families, {told['kernels']} distinct kernels"),
         ("single kernels", f"{told['generated']} that were generated" if told["generated"] else None),

@@ -33,6 +33,12 @@ def share(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
     return found
 
 
+def writable(path: Path) -> None:
+    """Raise UsageError before minutes are spent on a predictor that could not be written."""
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise UsageError(f"'{path}' cannot be written: no such folder, or a folder itself.", remedy="Name a file.")
+
+
 @click.command()
 @click.argument("path", metavar="FILE", type=_FILE)
 @click.option(
@@ -59,10 +65,13 @@ def evaluate(
       hwbench predictor evaluate cpu.hwp
       hwbench predictor evaluate cpu.hwp --json --plot cpu.svg
     """
+    from ..lut.scatter import require
     from ..predict.adapted import trained
     from ..predict.evaluate import evaluate as run
     from . import terminal
 
+    if plot is not None:  # before ten minutes are spent on what nobody would see
+        require(plot)
     predictor = trained(path)
     if leave_out == "device":
         raise UsageError(
@@ -154,7 +163,7 @@ def _energy_line(found: EnergyEvaluation | NoEnergy) -> str:
 @options.on(required=True, multiple=False)
 @click.option("--samples", type=int, default=10, show_default=True, help="Networks to measure there, 5 to 50.")
 @click.option("--precision", metavar="SHARE", callback=share, help="Stop at this half-width of the interval, e.g. 5%.")
-@click.option("-o", "--output", type=_FILE, metavar="FILE", help="The adapted predictor.  [default: FILE-DEVICE.hwp]")
+@click.option("-o", "--output", type=_FILE, metavar="FILE", help="The adapted predictor.  [default: FILE-TARGET.hwp]")
 @click.option("--preset", show_default="quick", help="How much to measure of each.")
 @click.option("--evaluate", "judge", is_flag=True, help="Judge by what the store holds of TARGET; nothing is measured.")
 @click.option(
@@ -201,7 +210,12 @@ def adapt(
             "--evaluate measures and writes nothing, so -o, --precision and --preset say nothing about it.",
             remedy="Leave them out, or --evaluate.",
         )
+    made = output or path.with_name(f"{path.stem}-{str(on).replace('/', '-').replace(':', '-')}.hwp")
     predictor = trained(path)
+    if not judge:
+        writable(made)
+        if made.exists() and made.samefile(path):
+            raise UsageError(f"'{made}' is the predictor that is adapted.", remedy="Name another file with -o.")
     context["target"] = str(on)
     with Store.open() as store:
         if judge:
@@ -216,9 +230,8 @@ def adapt(
                 _show_transfer(found)
             return
         adapted = _adapt(predictor, on, store, samples, precision, preset)
-        versions = gather(store, on, [example.name for example in adapted.examples]).device.get("versions")
-    made = output or path.with_name(f"{path.stem}-{on.device}.hwp")
-    about = {**adapted.as_dict(), "versions": versions}
+        where = gather(store, on, [example.name for example in adapted.examples]).device
+    about = {**where, **adapted.as_dict()}
     AdaptedPredictor(predictor, str(on), adapted.adaptation, about).write(made)
     if as_json:
         terminal.json_line({"target": str(on), "file": str(made), **adapted.as_dict()})
@@ -252,8 +265,8 @@ def _show_adapted(adapted: Adapted) -> None:
     out = terminal.console()
     for example in adapted.examples:
         out.print(terminal.text(f"{example.identity}: {units.seconds(example.latency_s)}"))
-    for identity in adapted.missing:
-        out.print(terminal.text(f"{identity}: could not be measured", "yellow"))
+    for identity, why in adapted.missing.items():
+        out.print(terminal.text(f"left out: {identity}: {why}", "yellow"), soft_wrap=True)
     columns = ("method", "error of each network as the others foretell it")
     rows = [("adapted", units.percent(adapted.left_out_error, 2))]
     rows += [(name, units.percent(error, 2)) for name, error in adapted.baselines.items()]

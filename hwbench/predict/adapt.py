@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,13 @@ import numpy as np
 from ..errors import DeviceError, UsageError
 from .evaluate import Fitted, Guess
 from .examples import Example, at_batch_one, gather
-from .networks import PROBE
-from .transfer import FEWEST, MOST, Adaptation, choose, enough
+from .networks import PROBE, is_named
+from .transfer import FEWEST, Adaptation, check_samples, choose, enough
 from .transferred import trivial
 
 if TYPE_CHECKING:
     from ..campaign import Progress
+    from ..catalog.model import Model
     from ..store import Store
     from ..target import Target
 
@@ -37,14 +38,14 @@ class Adapted:
         adaptation: what turns the source's figures into the target's; its samples are what was measured, in the order
             chosen.
         half_widths: cross-validated half-width of the 90 % interval after each batch.
-        missing: chosen networks that could not be measured.
+        missing: chosen networks that cannot be learnt from, each with why.
         left_out_error: mean relative error of each network as the others foretell it.
         baselines: the same of the trivial ways.
     """
 
     adaptation: Adaptation
     half_widths: tuple[float, ...]
-    missing: tuple[str, ...]
+    missing: Mapping[str, str]
     left_out_error: float
     baselines: Mapping[str, float]
 
@@ -57,7 +58,7 @@ class Adapted:
         return {
             "measured": len(self.examples),
             "networks": [example.identity for example in self.examples],
-            "missing": list(self.missing),
+            "missing": dict(self.missing),
             "half_widths": list(self.half_widths),
             "device_time_s": sum(example.device_time_s for example in self.examples),
             "left_out": {"mape": self.left_out_error, "baselines": dict(self.baselines)},
@@ -76,7 +77,8 @@ def adapt(
 
     Args:
         source: fitted on the source target.
-        candidates: networks of the source that may be measured; probes are left out.
+        candidates: networks of the source that may be measured. Left out are probes, and what only a program knows
+            (``python:``, ``module:``): a predictor's file never decides what is imported.
         measure: given names of networks, measures them on the new target; the next best network takes the place of
             one that cannot be, until as many could not be as are wanted.
         samples: networks at most.
@@ -85,42 +87,54 @@ def adapt(
     Raises:
         UsageError: fewer than five or more than fifty samples are asked for, or too few could be measured.
     """
-    if not FEWEST <= samples <= MOST:
+    check_samples(samples)
+    pool = {example.network: example for example in candidates if example.family != PROBE and is_named(example.name)}
+    if len(pool) < FEWEST:
         raise UsageError(
-            f"{samples} networks cannot adapt a predictor; {FEWEST} to {MOST} can.",
-            remedy=f"Give --samples {min(max(samples, FEWEST), MOST)}.",
+            f"The predictor learnt from {len(pool)} networks that can be measured by their names; adapting takes "
+            f"{FEWEST}.",
+            remedy="Train it on more networks of the catalog: hwbench predictor train --on TARGET -o FILE.",
         )
-    pool = {example.network: example for example in candidates if example.family != PROBE}
     guesses = {identity: source.guess(example.kernels) for identity, example in pool.items()}
     found: list[Example] = []
-    missing: list[str] = []
+    missing: dict[str, str] = {}
     half_widths: list[float] = []
-    why: dict[str, str] = {}
     while len(found) < samples and len(missing) < samples and not enough(half_widths, precision):
         wanted = _next(pool, guesses, [each.network for each in found], missing, samples - len(found))
         if not wanted:
             break
         measured, reasons = measure([pool[identity].name for identity in wanted])
         answered = {each.network: each for each in measured}
-        why |= {name: reasons.get(name) or reasons.get(pool[name].name, "it was not measured") for name in wanted}
-        found += [answered[identity] for identity in wanted if identity in answered]
-        missing += [identity for identity in wanted if identity not in answered]
+        missing |= {
+            name: reasons.get(name) or reasons.get(pool[name].name, "it was not measured")
+            for name in wanted
+            if name not in answered
+        }
+        found, foreign = _together([*found, *(answered[identity] for identity in wanted if identity in answered)])
+        missing |= dict.fromkeys(foreign, "measured under other conditions than the newest one")
         if len(found) >= FEWEST:
             half_widths.append(adapted_to(source, found).half_width)
     if missing and len(found) < FEWEST:
         raise UsageError(
             f"{len(found)} of {len(found) + len(missing)} networks can be learnt from; adapting takes {FEWEST}. "
-            + "; ".join(f"{name}: {why[name]}" for name in missing[:SHOWN]),
+            + "; ".join(f"{name}: {why}" for name, why in list(missing.items())[:SHOWN]),
             remedy="Measure again when the machine is quieter, or with --preset default.",
         )
     adaptation = adapted_to(source, found)
     return Adapted(
         adaptation=adaptation,
         half_widths=tuple(half_widths),
-        missing=tuple(missing),
+        missing=missing,
         left_out_error=adaptation.left_out_error,
         baselines=_trivial_errors(found, pool, guesses),
     )
+
+
+def _together(found: Sequence[Example]) -> tuple[list[Example], list[str]]:
+    """Those of the newest one's conditions, and what the others are: other versions or clocks are another target."""
+    newest = max(found, key=lambda each: max(each.started_at, default=""), default=None)
+    alike = [each for each in found if newest is not None and each.environment == newest.environment]
+    return alike, [each.network for each in found if each not in alike]
 
 
 def adapted_to(source: Fitted, samples: Sequence[Example]) -> Adaptation:
@@ -129,7 +143,7 @@ def adapted_to(source: Fitted, samples: Sequence[Example]) -> Adaptation:
 
 
 def _next(
-    pool: Mapping[str, Example], guesses: Mapping[str, Guess], found: Sequence[str], missing: Sequence[str], left: int
+    pool: Mapping[str, Example], guesses: Mapping[str, Guess], found: Sequence[str], missing: Collection[str], left: int
 ) -> list[str]:
     """The networks to measure next: enough for a first fit, then a few at a time."""
     open_ = [identity for identity in pool if identity not in missing]
@@ -171,15 +185,20 @@ def on_target(target: Target, *, store: Store, preset: str = PRESET, progress: P
         from ..estimate import preset as find_preset
 
         held = {example.name for example in gather(store, target, names).examples}
-        wanted = tuple(resolve(name) for name in names if name not in held)
+        wanted: tuple[Model, ...] = ()
         failed: dict[str, str] = {}
+        for name in (each for each in names if each not in held):
+            try:
+                wanted += (resolve(name),)
+            except UsageError as error:  # a file that is not there, a plug-in's model where there is no such plug-in
+                failed[name] = error.message
         if wanted:
             request = Request(wanted, (target,), find_preset(preset), ("latency", "layers"))
             results = run(request, store, reuse=True, progress=progress)
             faults = [result for result in results if isinstance(result, Failure)]
             if len(faults) == len(results) and isinstance(faults[0].error, DeviceError):
                 raise faults[0].error  # the next network would fail alike
-            failed = {fault.model.name: fault.error.message for fault in faults}
+            failed |= {fault.model.name: fault.error.message for fault in faults}
         found = gather(store, target, names)
         left_out = {at_batch_one(identity, target.batch): why for identity, why in found.left_out.items()}
         return found.examples, {**failed, **left_out}

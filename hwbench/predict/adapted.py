@@ -13,16 +13,16 @@ from ..caveats import Caveat
 from ..errors import UsageError
 from ..kernel import Kernel
 from ..target import Target
+from . import caveats as doubts
 from . import file
 from .adapt import adapted_to
 from .evaluate import Own
 from .graph import graph_of
 from .joules import NoEnergy
-from .predictor import NetworkEstimate, Predictor, doubts_of_figures, doubts_of_graph
+from .predictor import MOST_REACH, NetworkEstimate, Predictor
 from .transfer import Adaptation
 
-KEY = "adaptation"
-"""Where a predictor's file says that it was adapted: in ``about``, so that the file is one of a predictor."""
+KEY = file.ADAPTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class AdaptedPredictor:
         source: what it starts from.
         target: what it speaks of, canonical text.
         adaptation: what turns the source's figures into the target's.
-        about: how it was made: networks, cross-validated errors beside the trivial ways', versions, device time.
+        about: how it was made: networks, cross-validated errors beside the trivial ways', device time; and where:
+            device, versions, the anchor's reference.
     """
 
     source: Predictor
@@ -60,7 +61,7 @@ class AdaptedPredictor:
         if isinstance(model, tuple) and len(model) == 2 and inputs is None:
             model, inputs = model
         graph = graph_of(model, Target.parse(self.target), inputs=inputs, cache=cache)
-        widen, caveats = doubts_of_graph(graph, self.target, self.about.get("versions") or {})
+        widen, caveats = doubts.of_graph(graph, self.target, self.about)
         there = self.source.of_graph(replace(graph, precision="", versions={}, stand_in=""))
         return self._adapted([layer.kernel for layer in graph.layers], there, widen, caveats)
 
@@ -77,7 +78,7 @@ class AdaptedPredictor:
             replace(layer, latency_s=float(took_s), sd=float(sd), how=how)
             for layer, took_s, sd, how in zip(there.layers, found.kernel_s, found.sd, found.how, strict=True)
         )
-        reach = widen * math.log(found.high_s / found.latency_s)
+        reach = min(widen * math.log(found.high_s / found.latency_s), MOST_REACH)
         samples = self.adaptation.samples
         doubt = Caveat(
             "adapted",
@@ -93,19 +94,20 @@ class AdaptedPredictor:
             high_s=found.latency_s * math.exp(reach), layers=layers, energy=energy,
             caveats=(
                 doubt, *caveats,
-                *doubts_of_figures(found.latency_s, layers, [each.latency_s for each in samples]),
+                *doubts.of_figures(found.latency_s, layers, [each.latency_s for each in samples]),
             ),
         )  # fmt: skip
 
     def summary(self) -> dict[str, Any]:
-        """What it is, as ``hwbench predictor show --json`` prints it: the source's, and what was made of it."""
+        """What it is, as ``hwbench predictor show --json`` prints it: where it speaks of, and what it was made from."""
         made = {
-            "target": self.target,
+            "source": self.source.target,
             "networks": len(self.adaptation.samples),
             "left_out_error": self.adaptation.left_out_error,
             "half_width": self.adaptation.half_width,
         }
-        return {**self.source.summary(), "adapted": made}
+        here = {name: dict(self.about.get(name) or {}) for name in ("device", "versions")}
+        return {**self.source.summary(), "target": self.target, **here, "adapted": made}
 
     def write(self, path: Path | str) -> None:
         """Write the source's file, which then says so. Raises as :meth:`Predictor.write` does."""
@@ -135,7 +137,14 @@ class AdaptedPredictor:
         about = {name: value for name, value in told.items() if name not in ("target", "adapted_from")}
         own = {name: value for name, value in predictor.about.items() if name != KEY}
         source = replace(predictor, about=own, samples=())
-        return cls(source, target, adapted_to(Own(source), predictor.samples), about)
+        try:
+            return cls(source, target, adapted_to(Own(source), predictor.samples), about)
+        except file.BROKEN as error:
+            raise UsageError(
+                f"The networks measured on {target} that the file holds are no networks.",
+                remedy=f"Adapt anew: hwbench predictor adapt FILE --on {target}.",
+                detail=str(error)[:500],
+            ) from error
 
 
 def opened(path: Path | str) -> Predictor | AdaptedPredictor:

@@ -174,7 +174,8 @@ def gather(store: Store, target: Target, names: Sequence[str] = ()) -> Gathered:
         else:
             left_out.setdefault(session.model.identity, "measured under other conditions than the newest session")
     read = {identity: _read(found) for identity, found in by_model.items()}
-    slope = reading.fit_slope([totals for totals, _ in read.values() if totals] or [_any(read)])
+    known = [totals for totals, _ in read.values() if totals] or [layers for _, layers in read.values() if layers]
+    slope = reading.fit_slope(known) if known else reading.EXPECTED
     beta = Beta.pooled(session.data.get("beta") for session in wanted)
     energies = {
         (s.model.identity, s.model.sha256): s.data
@@ -200,10 +201,6 @@ def computes_in(precision: str, meant: str) -> bool:
     A network without weights is said to compute in fp32 by sessions that go by weights, where it computes in less.
     """
     return precision in ("", meant) or (precision == "fp32" and meant in LESS)
-
-
-def _any(read: Mapping[str, tuple[list[Reading], list[Reading]]]) -> list[Reading]:
-    return next(layers for totals, layers in read.values() if layers)
 
 
 def _is_meant(model: ModelKey, names: Sequence[str]) -> bool:

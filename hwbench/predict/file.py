@@ -43,13 +43,17 @@ HEAD, KERNELS, EXAMPLES, SAMPLES = "predictor.json", "kernels.parquet", "example
 MOST_BYTES, MOST_HEAD_BYTES, MOST_TREES = 512 << 20, 16 << 20, 32
 MOST_VALUES = 1 << 22  # in a column, those in lists counted; a few bytes of Parquet can stand for any number of them
 MOST_J = 1e12  # of one inference; no network draws as much, nor as little as one over it
+MOST, MOST_LOG = 1e30, 50.0  # of any number, and of one that is raised to: products of them are still numbers
 _AGAIN = "Train it again (hwbench predictor train), or copy it again from where it came."
-_BROKEN = (
+BROKEN = (
     OSError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError,
     RecursionError, NotImplementedError, RuntimeError, ArithmeticError, StopIteration, MemoryError,
 )  # fmt: skip
 """What archives, JSON and Parquet raise when they are damaged (zipfile alone has six ways), and what the sizes of a
 kernel that cannot be come to."""
+ADAPTED = "adaptation"
+"""Where a file says that its predictor was adapted: in ``about``, so that it is a predictor's file like any other."""
+_FACTS = ("device", "versions", "anchor_ref", "left_out")
 _EXAMPLE_TEXTS = ("identity", "name", "family", "target", "sha256", "environment", "energy_method")
 _EXAMPLE_NUMBERS = ("device_time_s", "weight", "energy_j", "energy_low_j", "energy_high_j")
 _EXAMPLE_LISTS = {
@@ -143,7 +147,7 @@ def read(path: Path) -> Predictor:
             raise UsageError(f"{path} holds networks of another target than {target}.", remedy=_AGAIN)
         learnt = list(dict.fromkeys(kernel for example in examples for kernel in example.kernels))
         fitted = _fitted(head, members, learnt, own)
-        return Predictor(str(target), examples, fitted, dict(head["about"]), samples)
+        return Predictor(str(target), examples, fitted, _about(head["about"]), samples)
     except FileNotFoundError:
         raise UsageError(
             f"There is no predictor at {path}.", remedy="hwbench predictor train -o FILE makes one."
@@ -152,7 +156,7 @@ def read(path: Path) -> Predictor:
         if str(path) in error.message:
             raise
         raise UsageError(f"{path}: {error.message}", remedy=error.remedy or _AGAIN) from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise UsageError(
             f"{path} cannot be read: it is no predictor, or only a part of one.", remedy=_AGAIN, detail=str(error)[:500]
         ) from error
@@ -225,7 +229,7 @@ def _read_kernels(data: bytes, path: Path) -> tuple[list[Kernel], dict[Kernel, t
     own = {}
     for kernel, residual, networks in zip(kernels, table["residual"], table["networks"], strict=True):
         if networks > 0:
-            own[kernel] = _finite(residual), int(networks)
+            own[kernel] = _finite(residual, MOST_LOG), int(networks)
     return kernels, own
 
 
@@ -251,7 +255,7 @@ def _read_examples(data: bytes, kernels: list[Kernel], path: Path) -> tuple[Exam
         )
         _check_example(example, path)
         found.append(example)
-    if not found:
+    if all(example.generated_for for example in found):
         raise UsageError(f"{path} holds no networks.", remedy=_AGAIN)
     return tuple(found)
 
@@ -295,7 +299,7 @@ def _fitted(
         roofline=_roofline(head["roofline"]),
         trees=Trees(texts, labels),
         group_sd={str(name): _positive(value) for name, value in head["group_sd"].items()},
-        per_distance=_finite(head["per_distance"]),
+        per_distance=abs(_finite(head["per_distance"])),
         own=own,
         reach=Reach.of(described, np.array([_positive(value) for value in head["scale"]])),
         correction=Correction(**{name: _finite(value) for name, value in head["correction"].items()}),
@@ -318,9 +322,24 @@ def _roofline(found: Mapping[str, Any]) -> Roofline:
     )  # fmt: skip
 
 
-def _finite(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UsageError(f"{value!r} stands where a number is expected.", remedy=_AGAIN)
+def _about(told: Any) -> dict[str, Any]:
+    """Where it is from, and where what it was adapted with: tables of facts, as whoever prints them expects."""
+    found = dict(told)
+    adapted = found.get(ADAPTED)
+    for facts in (found, adapted if isinstance(adapted, dict) else {}):
+        tables = {name: {} if facts.get(name) is None else facts[name] for name in _FACTS}
+        if not all(isinstance(table, dict) for table in tables.values()):
+            raise UsageError("It does not tell where it is from.", remedy=_AGAIN)
+        if (latency_s := tables["anchor_ref"].get("latency_s")) is not None:
+            _positive(latency_s)
+    if not all(isinstance(why, str) for why in (found.get("left_out") or {}).values()):
+        raise UsageError("It does not tell why networks were left out.", remedy=_AGAIN)
+    return found
+
+
+def _finite(value: Any, most: float = MOST) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= most:
+        raise UsageError(f"{value!r:.80} stands where a number is expected.", remedy=_AGAIN)
     return float(value)
 
 

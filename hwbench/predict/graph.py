@@ -9,22 +9,26 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import runtimes
+from .. import __version__, runtimes
 from ..bench import DEFAULT_TIMEOUT_S, bench
 from ..cache import Cache
+from ..device import find
 from ..errors import DeviceError, UsageError, WorkerError
 from ..kernel import Kernel, Layer
+from ..measurement import ModelKey
 from ..runtimes import Artifact
 from ..target import Target
 
 if TYPE_CHECKING:
     from ..catalog.model import Model
 
-REVISION = 3  # of what the cache holds; 3: the precision is the session's own
+REVISION = 4
+"""Of what the cache holds, raised whenever a runtime's kernels are described otherwise: a predictor would be asked
+about other kernels than it learnt from. 4: it says which processor or GPU the network was opened on."""
 STAND_IN = "local-cpu"
 MOST_LAYERS = 200_000  # more than any network has; a cache file that says more is damaged
 _REMEMBERED: dict[tuple[object, ...], Graph] = {}
@@ -37,11 +41,12 @@ class Graph:
 
     Attributes:
         name: the model's.
-        identity: its name and the shapes of its inputs.
+        identity: its name and the shapes of its inputs as it runs there, the target's batch included.
         layers: in executed order.
         precision: that it computes in, as the session says, or that its weights have; empty when nothing tells.
         versions: of the runtime that made it, its own first.
         stand_in: why it was made on this machine and not on the target's device; empty where it was.
+        chip: the processor or GPU that it was made on; empty when nothing tells.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Graph:
     precision: str
     versions: Mapping[str, Any]
     stand_in: str = ""
+    chip: str = ""
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -77,7 +83,7 @@ def graph_of(
         UsageError: unknown name, bad file, open shapes, inputs of another form, or a runtime without a profiler.
         WorkerError: the runtime refuses the network.
     """
-    from ..api import _model
+    from ..api import _model, _shape
 
     cache = cache or Cache.default()
     if isinstance(model, str) and not isinstance(inputs, Mapping | None):
@@ -85,6 +91,8 @@ def graph_of(
             f"The inputs of {model} are given as a {type(inputs).__name__}, not as shapes by name.",
             remedy='Write inputs={"NAME": (1, 3, 224, 224)}; tensors go with an nn.Module.',
         )
+    if isinstance(model, str) and inputs is not None:  # an example says its shape
+        inputs = {name: tuple(_shape(value)) for name, value in inputs.items()}
     remembered = _file_key(model, target, inputs, cache)
     if remembered in _REMEMBERED:
         return _REMEMBERED[remembered]
@@ -107,7 +115,7 @@ def _file_key(model: Any, target: Target, inputs: Any, cache: Cache) -> tuple[ob
         stat = Path(model).stat()
     except OSError:
         return None
-    shapes = tuple(sorted((name, tuple(shape)) for name, shape in (inputs or {}).items()))
+    shapes = tuple(sorted((inputs or {}).items()))
     return str(Path(model).resolve()), stat.st_size, stat.st_mtime_ns, str(target), shapes, str(cache.root)
 
 
@@ -115,7 +123,7 @@ def _cached(model: Model, artifact: Artifact, target: Target, cache: Cache, time
     runtime = runtimes.find(target.runtime)
     packages = sorted(need.partition(":")[2].replace("_", "-") for need in runtime.needs)
     key = {
-        "kernels": REVISION,
+        "kernels": [REVISION, __version__],
         "artifact": artifact.sha256,
         "inputs": [[name, list(shape), dtype] for name, shape, dtype in artifact.inputs],
         "target": str(target),
@@ -135,12 +143,26 @@ def _cached(model: Model, artifact: Artifact, target: Target, cache: Cache, time
             raise
         there = f"{target.device} cannot be reached ({error.message})"
         found = _cached(model, artifact, target.with_(device=STAND_IN), cache, timeout_s)
-        return Graph(found.name, found.identity, found.layers, found.precision, found.versions, there)
-    return made[0] if made else _read(path, model)
+        return replace(found, stand_in=there)
+    return made[0] if made else _read(path, model, _identity(model, artifact))
+
+
+def _identity(model: Model, artifact: Artifact) -> str:
+    """As sessions on the target have it: what is exported has the target's batch."""
+    inputs = tuple((name, tuple(shape)) for name, shape, _ in artifact.inputs or model.inputs)
+    return ModelKey(model.name, inputs, artifact.sha256).identity
 
 
 def _ask(model: Model, artifact: Artifact, target: Target, cache: Cache, timeout_s: float) -> Graph:
-    """Open the network under the target's profiler, and read what it ran."""
+    """Open the network under the target's profiler, and read what it ran.
+
+    Raises:
+        DeviceError: the device cannot be reached, or nothing here says how: a predictor may come from elsewhere.
+    """
+    try:
+        find(target.device)
+    except UsageError as error:
+        raise DeviceError(error.message, remedy=error.remedy) from error
     with bench(target, cache, timeout_s) as opened, opened.worker(seed=0, anchored=False) as worker:
         probe = worker.hello["probe"]
         if not probe.get("profiler", True):
@@ -156,7 +178,17 @@ def _ask(model: Model, artifact: Artifact, target: Target, cache: Cache, timeout
             f"{opened.runtime.name} reported no layers of {model.name}.", remedy="Report it with the model's name."
         )
     precision = str(info.get("precision") or artifact.facts.get("precision") or "")
-    return Graph(model.name, model.identity, tuple(layers), precision, dict(probe.get("versions") or {}))
+    device = (worker.hello.get("environment") or {}).get("device") or {}
+    return Graph(
+        model.name, _identity(model, artifact), tuple(layers), precision, dict(probe.get("versions") or {}),
+        chip=chip_of(device),
+    )  # fmt: skip
+
+
+def chip_of(device: Any) -> str:
+    """What computes, of the facts that a session knows about its device; empty when they do not tell."""
+    told = device if isinstance(device, Mapping) else {}  # a file may say anything
+    return str(told.get("gpu_model") or told.get("cpu_model") or "")
 
 
 def _as_dict(graph: Graph) -> dict[str, Any]:
@@ -170,10 +202,11 @@ def _as_dict(graph: Graph) -> dict[str, Any]:
         "layers": rows,
         "precision": graph.precision,
         "versions": dict(graph.versions),
+        "chip": graph.chip,
     }
 
 
-def _read(path: Path, model: Model) -> Graph:
+def _read(path: Path, model: Model, identity: str) -> Graph:
     """A graph from the cache. Raises UsageError for a file that is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -182,7 +215,9 @@ def _read(path: Path, model: Model) -> Graph:
             Layer(str(name), str(module), kernels[place], *(tuple(map(str, names)) for names in (ins, outs, sources)))
             for name, module, place, ins, outs, sources in found["layers"][:MOST_LAYERS]
         )
-        return Graph(model.name, model.identity, layers, str(found["precision"]), dict(found["versions"]))
+        return Graph(
+            model.name, identity, layers, str(found["precision"]), dict(found["versions"]), chip=str(found["chip"])
+        )
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise UsageError(
             f"The cached graph of {model.name} in {path} cannot be read: {error}.",

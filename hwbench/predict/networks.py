@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -15,6 +17,7 @@ FAMILY_OF_SPACE: Mapping[str, str] = MappingProxyType(
         "ofa-mbv3": "mobilenetv3",
         "ofa-mbv3-w1.2": "mobilenetv3",
         "ofa-proxyless": "mobilenetv2",
+        "ofa-proxyless-w1.0": "mobilenetv2",
         "ofa-resnet50": "resnet",
         "fbnet": "fbnet",
         "mnasnet": "mnasnet",
@@ -81,21 +84,56 @@ PROBE_SPACE, PROBE = "python:hwbench.catalog.spaces.probe:SPACE", "probe"
 no networks to be judged by. Networks of single kernels are of that family as well, those of :mod:`.drawn` and those
 that were generated for others; an example of the latter says for which, and a fold that holds those out drops it."""
 PROBES = 80
+TF = "tf_"  # before timm's names of networks with TensorFlow's weights, which are no others
 LARGEST_MACS = 6e9
 """Networks beyond are left out of the plan: each would take as long as five small ones and says nothing new."""
 
 
 def family_of(name: str) -> str:
-    """What a network is held out with: its catalog family, its space's, or its own name when neither knows it."""
+    """What a network is held out with: its catalog family, its space's, that of the known network whose name is most
+    like its own (``resnet26d`` is a resnet), or its own name; modules of one class are one family.
+    """
     if name.startswith("space:"):
         space = name.removeprefix("space:").rpartition(":")[0]
         return PROBE if space == PROBE_SPACE or space.startswith(OBJECT) else FAMILY_OF_SPACE.get(space, space)
+    if name.startswith("module:"):  # behind the dash stands what tells two networks of one class apart
+        return name.rpartition("-")[0] or name
     base = name.partition("@")[0]
+    if not base.replace("_", "").replace(".", "").isalnum() or base.endswith((".onnx", ".tflite")):
+        return base  # a path or a factory
     known = base if base in entries() or base in BEYOND else base.partition(".")[0]
-    entry = entries().get(known)
+    found = _family(known) or _family(_most_alike(known))
+    return found or base
+
+
+def _family(name: str) -> str:
+    """Of a network of the catalog or beyond it; empty for any other."""
+    entry = entries().get(name)
     if entry is None:
-        return BEYOND[known][0] if known in BEYOND else base
+        return BEYOND[name][0] if name in BEYOND else ""
     return _BACKBONE.get(entry.name) or SAME_FAMILY.get(entry.family, entry.family)
+
+
+@functools.cache
+def _most_alike(name: str) -> str:
+    """The known network that begins with the same letters and shares most of its beginning; empty where none does."""
+    bare = name.removeprefix(TF)
+    alike = [known for known in (*entries(), *BEYOND) if _letters(known.removeprefix(TF)) == _letters(bare)]
+    return max(alike, key=lambda known: _shared(known.removeprefix(TF), bare), default="")
+
+
+def _shared(one: str, two: str) -> int:
+    """How many letters two names begin with alike."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, two, strict=False)))
+
+
+def _letters(name: str) -> str:
+    return "".join(itertools.takewhile(str.isalpha, name))
+
+
+def is_named(name: str) -> bool:
+    """Whether a name says what is meant wherever it is read: not what some program imported or had in its memory."""
+    return not name.startswith(("python:", "space:python:", "module:"))
 
 
 def candidates(families: Sequence[str] = ()) -> list[tuple[str, str, float]]:

@@ -17,8 +17,9 @@ from ..caveats import Caveat
 from ..errors import UsageError
 from ..kernel import Kernel, Layer, live_bytes
 from ..target import Target
+from . import caveats as doubts
 from .ceilings import Ceilings
-from .examples import Example, computes_in
+from .examples import Example
 from .features import describe_network
 from .fit import fit
 from .graph import Graph, graph_of, without_data
@@ -29,33 +30,7 @@ if TYPE_CHECKING:
     from .adapted import AdaptedPredictor
 
 LEVEL = 0.9
-STAND_IN_WIDENS = 1.5  # another CPU fuses and lays out otherwise; seen: NCHWc convolutions exist on x86 only
-VERSION_WIDENS = 1.25
-UNSEEN_SHARE = 0.02  # of the time in ops that no example holds, from which the result says so
-FAR_OUTSIDE = 3.0  # times the largest or the smallest network that it learnt from
-
-SENTENCES: Mapping[str, tuple[str, str]] = {
-    "unseen_ops": (
-        "This predictor learnt from no network with such {ops}: {share} of the latency is a guess from sizes alone.",
-        "Measure the network, or one with these operators, and train again.",
-    ),
-    "stand_in": (
-        "Its kernels are those of this machine's runtime, because {why}. The interval is wider for it.",
-        "Ask again when the device can be reached.",
-    ),
-    "other_version": (
-        "Its kernels are those of {found}; the predictor learnt from {known}. The interval is wider for it.",
-        "Train again with the version that is installed.",
-    ),
-    "outside": (
-        "At {latency:.3g} s it lies far outside what the predictor learnt from ({low:.3g} to {high:.3g} s).",
-        "Trust the interval less; measure the network once.",
-    ),
-    "few_networks": (
-        "The predictor learnt from {networks} networks of {families} families, too few for an interval that holds.",
-        "Train with a larger --budget.",
-    ),
-}
+MOST_REACH = 50.0  # of an interval, in logs: what is wider says nothing more, and the exponential has an end
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +44,7 @@ class LayerEstimate:
     latency_s: float
     sd: float  # of its log
     how: str
-    macs: int
+    macs: int | None  # None where the kernel does not tell
 
     def as_dict(self) -> dict[str, Any]:
         reach = 1.645 * self.sd
@@ -289,7 +264,7 @@ class Predictor:
 
     def of_graph(self, graph: Graph) -> NetworkEstimate:
         """The latency of a network whose kernels are known. Raises UsageError for another precision."""
-        widen, caveats = doubts_of_graph(graph, self.target, self.about.get("versions") or {})
+        widen, caveats = doubts.of_graph(graph, self.target, self.about)
         return replace(self._estimate(graph.name, graph.layers, widen, caveats), identity=graph.identity)
 
     def of_kernels(self, kernels: Sequence[Kernel], name: str = "") -> NetworkEstimate:
@@ -304,11 +279,11 @@ class Predictor:
         described = describe_network(kernels)
         guess = self.fitted.guess(kernels, described)
         latency_s, sd = self.fitted.total(guess, described.groups)
-        reach = widen * self.fitted.factor(LEVEL) * sd
+        reach = min(widen * self.fitted.factor(LEVEL) * sd, MOST_REACH)
         rows = tuple(
             LayerEstimate(
                 layer.name, layer.module, layer.kernel.op, layer.kernel.kind, float(took_s), float(own_sd), how,
-                int(each.macs[0]),
+                int(each.macs[0]) if each.told else None,
             )
             for layer, took_s, own_sd, how, each in zip(
                 layers, guess.kernel_s, guess.sd, guess.how, described.descriptions, strict=True
@@ -332,10 +307,10 @@ class Predictor:
         )
 
     def _doubts(self, latency_s: float, rows: Sequence[LayerEstimate]) -> list[Caveat]:
-        found = doubts_of_figures(latency_s, rows, [e.latency_s for e in self.examples if not e.generated_for])
+        found = doubts.of_figures(latency_s, rows, [e.latency_s for e in self.examples if not e.generated_for])
         if not self.fitted.reaches(LEVEL):
             networks = len(self.examples) - len(self.generated_for)
-            found.append(_caveat("few_networks", networks=networks, families=len(self.families)))
+            found.append(doubts.caveat("few_networks", networks=networks, families=len(self.families)))
         return found
 
     def summary(self) -> dict[str, Any]:
@@ -376,52 +351,3 @@ class Predictor:
         from .adapted import opened
 
         return opened(path)
-
-
-def doubts_of_graph(graph: Graph, target: str, known: Mapping[str, Any]) -> tuple[float, list[Caveat]]:
-    """What a graph's origin multiplies an interval by, and why.
-
-    Args:
-        graph: of the network.
-        target: that the predictor speaks of.
-        known: versions of the runtime that it learnt from, in any order; empty where nothing is known.
-
-    Raises:
-        UsageError: the network computes in another precision.
-    """
-    meant = Target.parse(target)
-    if not computes_in(graph.precision, meant.precision):
-        raise UsageError(
-            f"{graph.name} computes in {graph.precision}; the predictor is of {meant.precision} networks.",
-            remedy=f"Measure it (hwbench profile … --on {meant.device}/{meant.runtime}), or predict the "
-            f"{meant.precision} model.",
-        )
-    widen, caveats = 1.0, []
-    if graph.stand_in:
-        widen *= STAND_IN_WIDENS
-        caveats.append(_caveat("stand_in", why=graph.stand_in))
-    known = known if isinstance(known, Mapping) else {}  # a file may say anything
-    runtime = next(iter(graph.versions), "")  # a session tells the runtime's own version first
-    if runtime and known and graph.versions[runtime] != known.get(runtime):
-        widen *= VERSION_WIDENS
-        learnt = f"{runtime} {known[runtime]}" if runtime in known else ", ".join(known)
-        caveats.append(_caveat("other_version", found=f"{runtime} {graph.versions[runtime]}", known=learnt))
-    return widen, caveats
-
-
-def doubts_of_figures(latency_s: float, rows: Sequence[LayerEstimate], seen_s: Sequence[float]) -> list[Caveat]:
-    """Caveats of a prediction: operators without data, and a network far from all that were learnt from."""
-    found = []
-    unseen_s = sum(row.latency_s for row in rows if row.how == UNSEEN)
-    if unseen_s > UNSEEN_SHARE * latency_s:
-        ops = ", ".join(sorted({row.op for row in rows if row.how == UNSEEN}))
-        found.append(_caveat("unseen_ops", ops=ops, share=f"{unseen_s / latency_s:.0%}"))
-    low, high = min(seen_s), max(seen_s)
-    if not low / FAR_OUTSIDE <= latency_s <= high * FAR_OUTSIDE:
-        found.append(_caveat("outside", latency=latency_s, low=float(low), high=float(high)))
-    return found
-
-
-def _caveat(code: str, **values: Any) -> Caveat:
-    text, remedy = SENTENCES[code]
-    return Caveat(code, text.format(**values), remedy)

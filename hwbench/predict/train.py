@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -22,6 +23,7 @@ from ..store import Store
 from ..target import Target
 from . import ceilings
 from .examples import Example, gather
+from .fit import FEWEST
 from .networks import LARGEST_MACS, PROBE, candidates
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ PRESET = "table"
 PASSES = ("latency", "layers")
 BUDGET_S = 1800.0
 BATCH = 36  # networks that share their processes; the budget is looked at between batches
-ROUNDS = 8  # of turns over which the probes are spread; the largest family has about as many networks
 SLOW_RATE = 2e10  # MACs a second that are assumed of a device nothing is known of; small boards reach 5e9 to 3e10
 SESSION_S = {"latency": 0.45, "layers": 1.35}
 """What a session takes besides its inferences: load, warm-up, anchors, its share of a process's start and calibration.
@@ -43,6 +44,7 @@ RUNS = {"latency": 22, "layers": 50}
 PROBE_S, PROBE_SHARE = 20.0, 0.1
 """Device time that the probe of the device's ceilings takes at most, about, and the share of a budget from which it is
 left out: a short budget is for networks."""
+SHOWN = 3  # reasons in an error
 Tell = Callable[[str], None]
 
 
@@ -53,7 +55,8 @@ class Wanted:
     name: str
     family: str
     macs: float
-    predicted_s: float  # device time that measuring it will take
+    once_s: float  # device time that measuring it will take
+    again_s: float  # and another time, at the end; nothing where that is not wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Plan:
 
     @property
     def predicted_s(self) -> float:
-        return sum(one.predicted_s for one in self.networks)
+        return sum(one.once_s + one.again_s for one in self.networks)
 
     @property
     def families(self) -> int:
@@ -90,18 +93,16 @@ def plan(families: Sequence[str] = (), budget_s: float = float("inf"), *, rate: 
     Raises:
         UsageError: an unknown family, or a budget that is too short for a single network.
     """
-    known = find_preset(PRESET)
-    found = candidates(families)
-    small = [row for row in found if families or row[2] < LARGEST_MACS]
-    wanted = [Wanted(*row, session_s(row[2] / rate, known, twice)) for row in small]
-    chosen: list[Wanted] = []
-    left_s = budget_s
-    for one in _in_turn(wanted):
-        if one.predicted_s <= left_s:
-            chosen.append(one)
-            left_s -= one.predicted_s
+    known, found = find_preset(PRESET), candidates(families)
+    wanted = [
+        # No probe is judged by, so that nobody asks for its repeat error.
+        Wanted(*row, *sessions_s(row[2] / rate, known, twice and row[1] != PROBE))
+        for row in found
+        if families or row[2] < LARGEST_MACS
+    ]
+    chosen = _fitting(_in_turn(wanted), budget_s)
     if not chosen:
-        least = min(one.predicted_s for one in wanted)
+        least = min(one.once_s + one.again_s for one in wanted)
         raise UsageError(
             f"{units.seconds(budget_s, 2)} is too short: the smallest network takes {units.seconds(least, 2)}.",
             remedy="Give --budget 10m or more; a predictor needs a few dozen networks.",
@@ -110,30 +111,36 @@ def plan(families: Sequence[str] = (), budget_s: float = float("inf"), *, rate: 
     return Plan(tuple(chosen), tuple(name for name, _, _ in found if name not in names))
 
 
+def _fitting(wanted: Iterable[Wanted], budget_s: float) -> list[Wanted]:
+    chosen: list[Wanted] = []
+    left_s = budget_s
+    for one in wanted:
+        if one.once_s + one.again_s <= left_s:
+            chosen.append(one)
+            left_s -= one.once_s + one.again_s
+    return chosen
+
+
 def _in_turn(wanted: Iterable[Wanted]) -> list[Wanted]:
-    """Families in turn, the smallest of each first; a share of the probes in each round."""
+    """Families in turn, the smallest of each first, and a probe behind each network as long as there are any."""
     groups: dict[str, list[Wanted]] = defaultdict(list)
-    for one in sorted(wanted, key=lambda one: one.macs):
+    for one in sorted(wanted, key=lambda one: one.macs * (one.family != PROBE)):  # probes keep their order
         groups[one.family].append(one)
     probes = groups.pop(PROBE, [])
-    lanes = -(-len(probes) // ROUNDS)
-    turns = zip_longest(*groups.values(), *(probes[lane::lanes] for lane in range(lanes)))
-    return [one for turn in turns for one in turn if one is not None]
+    turns = [one for turn in zip_longest(*groups.values()) for one in turn if one is not None]
+    return [one for pair in zip_longest(turns, probes) for one in pair if one is not None]
 
 
-def session_s(latency_s: float, preset: Preset, twice: bool = False) -> float:
-    """Device time that one network of that latency takes in all its sessions."""
-    once = {
-        "latency": preset.looks[-1] * (SESSION_S["latency"] + max(preset.min_s, RUNS["latency"] * latency_s)),
-        "layers": LAYER_SESSIONS[preset.name]
-        * (SESSION_S["layers"] + max(2 * preset.min_s, RUNS["layers"] * latency_s)),
-    }
-    return sum(once.values()) + (once["latency"] if twice else 0.0)
+def sessions_s(latency_s: float, preset: Preset, twice: bool = False) -> tuple[float, float]:
+    """Device time that one network of that latency takes in all its sessions, and in those of a second time."""
+    once = preset.looks[-1] * (SESSION_S["latency"] + max(preset.min_s, RUNS["latency"] * latency_s))
+    layers = SESSION_S["layers"] + max(2 * preset.min_s, RUNS["layers"] * latency_s)
+    return once + LAYER_SESSIONS[preset.name] * layers, once if twice else 0.0
 
 
 def rate_of(examples: Sequence[Example]) -> float:
     """Multiply-accumulates a second of a target's networks, the lower quartile; a cautious guess without any."""
-    rates = [example.macs / example.latency_s for example in examples if example.macs]
+    rates = [each.macs / each.latency_s for each in examples if each.macs and each.family != PROBE]
     return float(np.percentile(rates, 25)) if rates else SLOW_RATE
 
 
@@ -161,20 +168,29 @@ def measure(
         DeviceError: the device cannot be reached.
     """
     cache, tell = cache or Cache.default(), tell or (lambda text: None)
-    chosen = plan(families, budget_s, rate=rate_of(gather(store, target).examples), twice=twice)
+
+    def planned(left_s: float) -> Plan:
+        return plan(families, left_s, rate=rate_of(gather(store, target).examples), twice=twice)
+
+    whole = planned(budget_s)
     tell(
-        f"{len(chosen.networks)} networks of {chosen.families} families; about {units.seconds(chosen.predicted_s, 2)} "
-        f"of device time" + (f", {len(chosen.dropped)} left out" if chosen.dropped else "")
+        f"{len(whole.networks)} networks of {whole.families} families; about {units.seconds(whole.predicted_s, 2)} "
+        f"of device time" + (f", {len(whole.dropped)} left out" if whole.dropped else "")
     )
     run = _Run(target, store, cache, campaign.conditions(target, cache), progress, tell, budget_s)
     run.probe()
-    run.batch(chosen.networks[:BATCH], PASSES, 0)
-    rate = rate_of(gather(store, target).examples)  # what is known now decides how many more there are
-    networks = plan(families, budget_s, rate=rate, twice=twice).networks
-    for start in range(BATCH, len(networks), BATCH):
-        run.batch(networks[start : start + BATCH], PASSES, 0)
-    for start in range(0, len(networks) if twice else 0, BATCH):
-        run.batch(networks[start : start + BATCH], ("latency",), 1)
+    done: dict[str, Wanted] = {}
+    while True:  # what is known after each batch decides what the next one costs, and so how many there are
+        spare_s = run.left_s - sum(one.again_s for one in done.values())
+        rest = [one for one in planned(math.inf).networks if one.name not in done]
+        batch = _fitting(rest, spare_s)[:BATCH]
+        if not batch:
+            break
+        run.batch(batch, PASSES, 0)
+        done |= {one.name: one for one in batch}
+    again = [one for one in done.values() if one.again_s]
+    for start in range(0, len(again), BATCH):
+        run.batch(again[start : start + BATCH], ("latency",), 1)
     return run.failed
 
 
@@ -192,18 +208,10 @@ class _Run:
     failed: list[str] = field(default_factory=list)
 
     def batch(self, networks: Sequence[Wanted], passes: tuple[str, ...], round_: int) -> None:
-        """Measure some networks in shared processes; those that would not fit what is left are dropped first."""
-        fitting: list[Model] = []
-        expected_s = 0.0
-        for one in networks:
-            if expected_s + one.predicted_s > max(self.left_s, 0.0):
-                continue
-            expected_s += one.predicted_s
-            fitting.append(resolve(one.name))
-        if not fitting:
-            return
+        """Measure some networks in shared processes."""
+        models = tuple(resolve(one.name) for one in networks)
         id = json_sha256(["predictor", round_, PRESET, str(self.target), self.conditions])[:16]
-        request = Request(tuple(fitting), (self.target,), find_preset(PRESET), passes)
+        request = Request(models, (self.target,), find_preset(PRESET), passes)
         results = campaign.run(request, self.store, id=id, cache=self.cache, progress=self.progress)
         spent_s = 0.0
         for result in results:
@@ -212,7 +220,7 @@ class _Run:
             else:
                 spent_s += sum(s.device_time_s for s in _of(result, id))
         self.left_s -= spent_s
-        self.tell(f"{len(fitting)} networks measured, {units.seconds(spent_s, 3)} of device time")
+        self.tell(f"{len(models)} networks measured, {units.seconds(spent_s, 3)} of device time")
 
     def probe(self) -> None:
         """Measure the device's ceilings, where they take no more than their share of the budget."""
@@ -251,6 +259,15 @@ def learn(target: Target, *, store: Store, families: Sequence[str] = (), seed: i
 
     found = gather(store, target)
     examples = chosen(found.examples, families)
+    if len(examples) < FEWEST:
+        of = f" of {', '.join(families)}" if families else ""
+        reasons = Counter(found.left_out.values()).most_common(SHOWN)
+        why = "; ".join(f"{count} left out: {why}" for why, count in reasons)
+        raise UsageError(
+            f"{len(examples)} measured networks{of} are too few to learn from; it takes {FEWEST}, and 60 to be of use."
+            + (f" {why}." if why else ""),
+            remedy=f"hwbench predictor train --on {target} -o FILE measures what is missing.",
+        )
     about = {**found.device, "left_out": dict(found.left_out), "anchor_slope": found.slope.value}
     return Predictor.train(examples, seed=seed, about=about, ceilings=found.ceilings)
 

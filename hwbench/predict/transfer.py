@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from ..kernel import Kernel
+from ..kernel import UNTOLD, Kernel
 from . import roofline
 from .examples import Example
 from .features import Described, describe_network
@@ -109,8 +109,12 @@ class _Vocabulary:
 
 
 def _op(kernel: Kernel) -> tuple[str, str]:
-    """An op and, where the runtime tells, what ran it: LiteRT runs one op by implementations ten times apart."""
-    return kernel.op, str(kernel.attribute("implementation") or "")
+    """An op and, where the runtime tells, what ran it: LiteRT runs one op by implementations ten times apart.
+
+    One that does not tell how much it multiplies is like none that does.
+    """
+    silent = kernel.attribute("macs") == UNTOLD
+    return kernel.op, UNTOLD if silent else str(kernel.attribute("implementation") or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +297,15 @@ def _of_target(samples: Sequence[Example], described: Sequence[Described]) -> ro
     took = [np.maximum(np.array(each.kernel_s), SHORTEST_S) for each in samples]
     weight = np.concatenate([np.sqrt(each / each.sum()) + LEAST_SHARE for each in took])
     return roofline.fit(joined.groups, joined.work, joined.macs, np.concatenate(took), weight)
+
+
+def check_samples(samples: int) -> None:
+    """Raise UsageError where so many networks are too few to adapt with, or more than it is for."""
+    if not FEWEST <= samples <= MOST:
+        raise UsageError(
+            f"{samples} networks cannot adapt a predictor; {FEWEST} to {MOST} can.",
+            remedy=f"Give --samples {min(max(samples, FEWEST), MOST)}.",
+        )
 
 
 def _check(samples: Sequence[Example]) -> None:

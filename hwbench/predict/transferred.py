@@ -24,7 +24,7 @@ from .features import group_of
 from .networks import PROBE
 from .predictor import Predictor
 from .simple import line
-from .transfer import Adaptation, choose
+from .transfer import Adaptation, check_samples, choose
 
 JUDGED = 3
 """Fewest networks that must be left to judge by."""
@@ -161,7 +161,8 @@ def evaluate_transfer(
 
     Args:
         source_examples: networks of the source.
-        target_examples: networks of the new target; those that the source has no kernels of are left out.
+        target_examples: networks of the new target; those that the source has no kernels of are left out, and of those
+            that run the same kernels under two names all but one.
         samples: how many adapt.
         repeats: how often the networks are divided anew.
         seed: of the fits and of the divisions.
@@ -171,8 +172,11 @@ def evaluate_transfer(
     Raises:
         UsageError: too few networks on both to adapt and to judge by.
     """
+    check_samples(samples)
     there = {example.network: example for example in source_examples if example.family != PROBE}
-    here = [example for example in target_examples if example.network in there]
+    known = [example for example in target_examples if example.network in there]
+    first = {example.kernels: example for example in reversed(known)}
+    here = [example for example in known if first[example.kernels] is example]
     if len(here) < samples + JUDGED:
         raise UsageError(
             f"{len(here)} networks are measured on both targets; {samples} to adapt with leave too few to judge by.",
@@ -194,7 +198,7 @@ def evaluate_transfer(
         samples=samples,
         trials=tuple(trials),
         networks=len(here),
-        missing=len(target_examples) - len(here),
+        missing=len(target_examples) - len(known),
     )
 
 
