@@ -100,7 +100,7 @@ def test_a_full_x86_tree(tmp_path: Path) -> None:
         },
     )
     env = described(tmp_path)
-    assert env["device"]["cpu_model"] == "AMD EPYC 7763"
+    assert env["device"]["cpu_model"] == "AMD EPYC 7763 (no AVX)"
     assert env["device"]["cores"] == 2
     assert env["device"]["threads_available"] == 2
     assert env["device"]["memory_bytes"] == 16 << 20
@@ -182,6 +182,19 @@ def test_nothing_is_there_and_nothing_is_invented(tmp_path: Path) -> None:
         assert env["device"][name] is None, name
     assert env["clusters"] == []
     assert environment.counters(str(tmp_path), str(tmp_path))["steal_s"] is None
+
+
+def test_one_name_that_a_hypervisor_gives_two_processors_is_two_models(tmp_path: Path) -> None:
+    def told(flags: str, model: str) -> dict[str, Any]:
+        text = f"processor\t: 0\ncpu family\t: 25\nmodel\t\t: {model}\nmodel name\t: AMD EPYC\nflags\t\t: {flags}\n"
+        write(tmp_path, {"proc/cpuinfo": text})
+        return described(tmp_path)
+
+    older, newer = told("fpu avx avx2 hypervisor", "1"), told("fpu avx avx2 avx512f hypervisor", "17")
+    assert older["device"]["cpu_model"] == "AMD EPYC (family 25 model 1, AVX2)"
+    assert newer["device"]["cpu_model"] == "AMD EPYC (family 25 model 17, AVX-512)"
+    assert any("cpu_model" in line for line in environment.disagreements(older, newer))
+    assert told("fpu avx avx2 avx512f", "17")["device"]["cpu_model"] == "AMD EPYC"  # without one the name is the maker's
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,9 @@ CHECKED: Tuple[str, ...] = (
     "power_source",
 )
 
+# Flag of /proc/cpuinfo → vectors, the widest first. Source: Linux arch/x86/include/asm/cpufeatures.h.
+_VECTORS = (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("avx", "AVX"))
+
 # (implementer, part) → core. Source: Linux arch/arm64/include/asm/cputype.h, and Arm's Main ID Register tables.
 _ARM_CORES = {
     0x41: {
@@ -226,17 +229,30 @@ def _field(cpuinfo: str, name: str) -> Optional[str]:
 
 
 def _cpu_model(cpuinfo: str, procfs: str) -> Optional[str]:
-    """x86: "model name". ARM: its cores by Main ID Register, "4x Cortex-A55 + 4x Cortex-A76"."""
+    """x86: "model name". ARM: its cores by Main ID Register, "4x Cortex-A55 + 4x Cortex-A76".
+
+    A hypervisor gives processors what name it likes: "AMD EPYC" was one with AVX-512 on one day and one without, half
+    as fast, on another. There the name is followed by what CPUID says: "AMD EPYC (family 25 model 1, AVX2)".
+    """
     cores = arm_cores(cpuinfo)
     if cores:
         return cores
     for name in ("model name", "cpu model", "uarch", "cpu", "Hardware"):
         value = _field(cpuinfo, name)
         if value and not value.isdigit():
-            return re.sub(r"\s+", " ", value)
+            plain = re.sub(r"\s+", " ", value)
+            return f"{plain} ({_cpuid(cpuinfo)})" if _virtual(cpuinfo) else plain
     if sys.platform == "darwin" and procfs == "/proc":
         return _sysctl("machdep.cpu.brand_string")
     return read_text(os.path.join(procfs, "device-tree", "model")) or (platform.processor() or None)
+
+
+def _cpuid(cpuinfo: str) -> str:
+    """Family, model and widest vectors of an x86 processor, as /proc/cpuinfo has them."""
+    flags = (_field(cpuinfo, "flags") or "").split()
+    vectors = next((name for flag, name in _VECTORS if flag in flags), "no AVX")
+    family, model = _field(cpuinfo, "cpu family"), _field(cpuinfo, "model")
+    return f"family {family} model {model}, {vectors}" if family and model else vectors
 
 
 def arm_cores(cpuinfo: str) -> Optional[str]:
@@ -344,6 +360,10 @@ def _hypervisor(cpuinfo: str, sysfs: str) -> Optional[bool]:
     """Whether a hypervisor runs below: the x86 CPU flag, or what the kernel found; None where neither can tell."""
     if read_text(os.path.join(sysfs, "hypervisor", "type")):
         return True
+    return _virtual(cpuinfo)
+
+
+def _virtual(cpuinfo: str) -> Optional[bool]:
     flags = _field(cpuinfo, "flags")
     return None if flags is None else "hypervisor" in flags.split()
 
