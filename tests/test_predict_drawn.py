@@ -54,7 +54,7 @@ def test_their_networks_are_learnt_from_in_every_fold_and_planned_with_the_probe
     assert 3 <= len(first & {name for name, _ in made}) < len(made)  # a short budget holds some, not only them
 
 
-@pytest.mark.parametrize("number", [0, 7, 36, 40, 50])
+@pytest.mark.parametrize("number", [0, 7, 18, 24, 30])
 def test_a_made_network_can_be_built_and_gives_what_its_kernels_give(number: int) -> None:
     torch = pytest.importorskip("torch")
     from hwbench.catalog.spaces.kernels import stretches

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from ..catalog.spaces.kernels import ACTIVATIONS, BINARY, UNARY, Fields, Part, Work, name_of
 from ..errors import UsageError
 
-TOGETHER = 8
+TOGETHER = 16
+"""Kernels of one network: its sessions take 8 s of a device's time whatever it holds, the most of it for starting them."""
 KERNEL_MACS, KERNEL_ELEMENTS = 6e7, 1 << 20
 """Most that one kernel may cost: a made network then takes as long as a small network of the catalog."""
 TRIES = 200  # draws of a kernel; one that cannot be, or is too large, is drawn anew
@@ -296,7 +297,7 @@ class Series:
         return [list(dict.fromkeys(map(self.kernel, range(start, start + TOGETHER)))) for start in starts]
 
 
-SERIES = (Series("single kernels 1", FIRST, 36), Series("single kernels 2", SECOND, 26))
+SERIES = (Series("single kernels 1", FIRST, 18), Series("single kernels 2", SECOND, 13))
 
 
 def _elements(work: Work) -> int:

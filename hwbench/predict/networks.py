@@ -147,7 +147,8 @@ def candidates(families: Sequence[str] = ()) -> list[tuple[str, str, float]]:
     """
     found = [(entry.name, family_of(entry.name), float(entry.macs)) for entry in entries().values()]
     found += [(name, family, 1e9 * macs) for name, (family, macs) in BEYOND.items()]
-    found += [*_sampled(), *_probes(), *((name, PROBE, macs) for name, macs in drawn.networks())]
+    kernels = [(name, PROBE, macs) for name, macs in drawn.networks()]
+    found += [*_sampled(), *(one for pair in itertools.zip_longest(kernels, _probes()) for one in pair if one)]
     known = dict.fromkeys(word for name, family, _ in found for word in (family, name))
     for wanted in families:
         if wanted not in known:
@@ -174,12 +175,17 @@ def _sampled() -> list[tuple[str, str, float]]:
 
 def _probes() -> list[tuple[str, str, float]]:
     from ..catalog.networks import network_model
-    from ..catalog.spaces.probe import SPACE
+    from ..catalog.spaces.probe import FIRST_LATER, SPACE
 
-    models = [(row, network_model(SPACE, row, PROBE_SPACE).name) for row in _first(PROBES)]
+    rows = sorted(_first(PROBES), key=lambda row: _number(row) % FIRST_LATER)  # small and large ones in turn
+    models = [(row, network_model(SPACE, row, PROBE_SPACE).name) for row in rows]
     return [(name, PROBE, float(sum(block.macs for block in SPACE.blocks(row)))) for row, name in models]
 
 
 def _first(count: int) -> list[list[int]]:
     """Rows of the first so many numbers, in the probe space's digits."""
     return [[number // 36, number % 36] for number in range(count)]
+
+
+def _number(row: Sequence[int]) -> int:
+    return 36 * row[0] + row[1]

@@ -185,7 +185,7 @@ class _Run:
         chosen: list[Wish] = []
         groups = made_networks(doubts.wishes)
         for group in groups[:ROUND]:
-            cost_s = train.session_s(HEADROOM * sum(wish.latency_s for wish in group), find_preset(PRESET))
+            cost_s, _ = train.sessions_s(HEADROOM * sum(wish.latency_s for wish in group), find_preset(PRESET))
             if cost_s <= left_s:
                 left_s -= cost_s
                 wanted[name_of([wish.part for wish in group])] = tuple(sorted({n for w in group for n in w.because}))
