@@ -1,4 +1,4 @@
-"""Write the README's table of devices, runtimes and passes from what the runtimes declare.
+"""Write the README's tables of devices, runtimes, passes and options from what the runtimes declare.
 
 python contrib/readme_table.py            # writes it
 python contrib/readme_table.py --check    # exit code 1 when it is not what stands there
@@ -15,7 +15,7 @@ from hwbench.measurement import PASSES
 from hwbench.runtimes import Place, Runtime
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-BEGIN, END = "<!-- runtimes: made by contrib/readme_table.py -->", "<!-- /runtimes -->"
+MADE = ("runtimes", "options")  # what stands between marks of these names
 UNITS = {"cpu": "a CPU with Linux", "android": "an Android phone", "cuda": "an NVIDIA GPU"}
 
 
@@ -39,17 +39,24 @@ def shown() -> list[Runtime]:
     return [runtime for runtime in map(runtimes.find, ours) if getattr(runtime, "places", ())]
 
 
-def table() -> str:
-    """The table as Markdown, with the marks around it."""
-    head = f"| | {' | '.join(UNITS.values())} |"
-    rows = [row(runtime) for runtime in shown()]
-    return "\n".join([BEGIN, "", head, "|---" * (len(UNITS) + 1) + "|", *rows, "", END])
+def table(name: str) -> list[str]:
+    """One of the tables as lines of Markdown."""
+    if name == "runtimes":
+        rows = [row(runtime) for runtime in shown()]
+        return [f"| | {' | '.join(UNITS.values())} |", "|---" * (len(UNITS) + 1) + "|", *rows]
+    rows = [
+        f"| `{runtime.name}+{option}` | {what} |" for runtime in shown() for option, what in runtime.options.items()
+    ]
+    return ["| option | |", "|---|---|", *rows]
 
 
 def written(text: str) -> str:
-    """The text with the table in place of what stood between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    return before + table() + rest.partition(END)[2]
+    """The text with the tables in place of what stood between their marks."""
+    for name in MADE:
+        begin, end = f"<!-- {name}: made by contrib/readme_table.py -->", f"<!-- /{name} -->"
+        before, _, rest = text.partition(begin)
+        text = before + "\n".join([begin, "", *table(name), "", end]) + rest.partition(end)[2]
+    return text
 
 
 def main() -> None:

@@ -133,6 +133,15 @@ def test_the_table_of_runtimes_is_made_of_what_they_declare() -> None:
     assert done.returncode == 0, "run contrib/readme_table.py"
 
 
+def test_nobody_is_sent_to_the_other_package_of_our_name() -> None:
+    """The name belongs to somebody else on PyPI: without an extra, pip would fetch that project."""
+    for path in [*PAGES, *ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("hwbench/**/*.py")]:
+        for told in re.finditer(r"(Not `)?pip install (--upgrade |-U )?'?hwbench(?!\[|-|/)", path.read_text("utf-8")):
+            assert told[1], f"{path}: {told[0]}"
+    readme = (ROOT / "README.md").read_text("utf-8").replace("`pip install 'hwbench[NAME]'`", "")
+    assert "pip install 'hwbench[" not in readme  # nothing of ours is there yet, which pip would keep
+
+
 def test_the_exit_codes_of_the_readme_are_those_of_the_errors() -> None:
     from hwbench import errors
 
