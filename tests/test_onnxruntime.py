@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_bed import Profiled, bed, file, macs_of, value, weight
@@ -68,6 +69,22 @@ def test_a_module_that_cannot_be_exported_says_so(cache: Cache) -> None:
         RUNTIME.prepare(from_module(Moody(), torch.randn(1, 3)), TARGET, cache)
     assert raised.value.remedy
     assert "here/torch" in raised.value.remedy
+
+
+def test_a_version_without_a_pool_for_all_sessions_runs(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime before 1.23, the newest that Python 3.8 and 3.9 can have."""
+
+    class Old(onnxruntime.SessionOptions):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "use_per_session_threads":
+                raise AttributeError(name)
+            super().__setattr__(name, value)
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Old)
+    monkeypatch.delattr(onnxruntime, "set_global_thread_pool_sizes")
+    for threads in (1, 2):
+        layers, _, info = BED.profile(RUNTIME.chain(2, 5, BED.target, cache), threads=threads)
+        assert (len(layers), info["threads"]) == (5, threads)
 
 
 def test_the_anchor_is_mixed_convolutions(cache: Cache) -> None:

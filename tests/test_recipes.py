@@ -23,10 +23,10 @@ def survey_of(**changes: object) -> Survey:
     [
         (
             {},
-            {"onnxruntime": "onnxruntime>=1.16", "openvino": "openvino>=2025.0", "litert": "ai-edge-litert>=2.1,<3"},
+            {"onnxruntime": "onnxruntime>=1.18", "openvino": "openvino>=2025.0", "litert": "ai-edge-litert>=2.1,<3"},
             "CUDA build",
         ),
-        ({"python": "3.9.2"}, {"onnxruntime": "onnxruntime>=1.16", "litert": "tflite-runtime>=2.13,<3"}, ""),
+        ({"python": "3.9.2"}, {"onnxruntime": "onnxruntime>=1.18", "litert": "tflite-runtime>=2.13,<3"}, ""),
         ({"python": "3.7.3"}, {}, "has no wheel for Python 3.7.3"),
         ({"machine": "armv7l", "bits": 32}, {"litert": "tflite-runtime>=2.13,<3"}, "has no wheel for armv7l"),
         ({"machine": "aarch64", "bits": 32}, {"litert": "tflite-runtime>=2.13,<3"}, "has no wheel for armv7l"),

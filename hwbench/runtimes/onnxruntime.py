@@ -39,7 +39,7 @@ class OnnxRuntime:
         Place("cuda", ("latency", "memory", "energy"), ("fp32", "tf32"), "the CUDA provider"),
     )
     recipe = Recipe(  # Source: the files of both packages on their index, in 2026
-        ("numpy>=1.21", "onnxruntime>=1.16"),
+        ("numpy>=1.21", "onnxruntime>=1.18"),  # the first that reads what torch exports (IR version 10); seen
         usual=True,
         on={
             # The extras bring the CUDA libraries that it was built for, since 1.21; the session asks for TF32 or none

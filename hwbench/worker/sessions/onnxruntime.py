@@ -88,9 +88,10 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = settings["threads"]
         options.inter_op_num_threads = 1
-        if settings["threads"] > 1:
-            _share_threads(settings["threads"])
-        options.use_per_session_threads = not _shared
+        if hasattr(onnxruntime, "set_global_thread_pool_sizes"):  # since 1.23, and so on Python 3.10 and newer
+            if settings["threads"] > 1:
+                _share_threads(settings["threads"])
+            options.use_per_session_threads = not _shared
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         if profile:
             options.enable_profiling = True
