@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from sshd import shared_sshd, ssh_folder, sshd  # noqa: F401 - fixtures
+from sshd import made_tool, shared_sshd, ssh_folder, sshd  # noqa: F401 - fixtures
 
 from hwbench import device
 from hwbench.cache import Cache
@@ -90,6 +90,8 @@ def test_what_cannot_be_installed_says_what_can(tmp_path: Path, mine: Path) -> N
     with pytest.raises(UsageError, match="no wheel in") as caught:
         install.install(ssh, wheels=tmp_path)
     assert str(caught.value.remedy).endswith("numpy ai-edge-litert onnxruntime")
+    for tag in ("manylinux_2_28", "manylinux_2_27", "manylinux2014"):  # ai-edge-litert has wheels of 2_27 alone
+        assert f"--platform {tag}_aarch64 " in str(caught.value.remedy)
     with pytest.raises(UsageError, match="no wheel in") as caught:
         install.install(ssh, runtimes=["openvino"], wheels=tmp_path)
     assert str(caught.value.remedy).endswith("numpy openvino")
@@ -120,7 +122,8 @@ def test_ssh_installs_from_a_folder_of_wheels_without_a_network(
     assert done.device.ssh_options == sshd.options  # what else the profile said stays
     assert any("of 2 wheels" in text for text in said)
 
-    made_wheel(wheels, "onnxruntime", "9.9.0")  # a second visit goes on with what is there
+    made_wheel(wheels, "onnxruntime", "9.9.0")  # a second visit goes on with what is there, whatever python3 is
+    made_tool(sshd.folder / "tools", "python3", 'echo "SyntaxError: future feature annotations" >&2; exit 1')
     said.clear()
     again = install.install(device.find("pi"), runtimes=["onnxruntime"], wheels=wheels, cache=cache, say=said.append)
     assert again.survey.modules["onnxruntime"] == "9.9.0"
@@ -130,6 +133,30 @@ def test_ssh_installs_from_a_folder_of_wheels_without_a_network(
     with pytest.raises(DeviceError, match="pip could not install"):
         install.install(device.find("pi"), runtimes=["litert"], wheels=wheels, cache=cache)
     assert (mine / "pi.toml").read_text() == before
+
+    made_wheel(tmp_path / "old", "numpy", "9.9.1", "cp27-none-any")
+    with pytest.raises(UsageError, match="fits Python") as caught:
+        install.install(device.find("pi"), runtimes=["onnxruntime"], wheels=tmp_path / "old", cache=cache)
+    assert "--python-version {}.{} numpy onnxruntime".format(*sys.version_info) in str(caught.value.remedy)
+
+
+def test_ssh_a_pip_that_knows_no_wheels_of_today_is_renewed_first(
+    sshd: Loopback,  # noqa: F811
+    mine: Path,
+    tmp_path: Path,
+) -> None:
+    """As Ubuntu 20.04 has it, and so JetPack 5: pip 20.0 sees no wheel of manylinux_2_28."""
+    asked = tmp_path / "asked"
+    answers = f'*" --version "*) echo "pip 20.0.2 from /x";; *" install "*) echo "$*" >>{asked};;'
+    python = made_tool(
+        Path(sshd.workdir) / "venv" / "bin", "python", f'case " $* " in {answers} *) exec {sys.executable} "$@";; esac'
+    )
+    made_tool(python.parent, "pip", "")
+    sshd.profile(mine / "pi.toml", python=str(python))
+    install.install(device.find("pi"), runtimes=["onnxruntime"], cache=Cache(tmp_path / "cache"))
+    renewed, installed = asked.read_text().splitlines()
+    assert renewed.endswith(" pip")
+    assert "onnxruntime" in installed
 
 
 def test_ssh_to_a_python_that_makes_no_environments(

@@ -181,6 +181,8 @@ def test_a_jetson_has_a_gpu_without_nvidia_smi(told: Any) -> None:
     told(replace(PI, environment={"device": {"product": name}}))
     added = probe.add("jetson", Reach("ssh", "jetson", unit="cuda:0"))
     assert (added.device.unit, added.device.description) == ("cuda:0", name)
+    assert "NVIDIA's own builds of torch" in added.missing[0].remedy  # those of the index are for servers
+    assert "--install" not in added.missing[0].remedy
     with pytest.raises(DeviceError, match="no GPU 1"):
         probe.add("other", Reach("ssh", "jetson", unit="cuda:1"))
 
@@ -364,6 +366,22 @@ def test_ssh_finds_the_interpreter_that_has_the_packages(sshd: Loopback, mine: P
         assert "numpy" in probe.best(channel, draft, None, Cache.default()).modules
         with pytest.raises(DeviceError):
             probe.best(channel, draft, "/no/such/python", Cache.default())
+
+
+def test_ssh_takes_a_newer_interpreter_where_python3_is_too_old(sshd: Loopback, mine: Path) -> None:  # noqa: F811
+    """As on Ubuntu 18.04, and so on a Jetson Nano: 3.6, and others beside it if somebody has installed them."""
+    tools = sshd.folder / "tools"
+    made_tool(tools, "python3", 'echo "SyntaxError: future feature annotations is not defined" >&2; exit 1')
+    for name in island.INTERPRETERS:
+        made_tool(tools, name, "exit 127")  # names that start nothing
+    made_tool(tools, island.INTERPRETERS[2], f'exec {sys.executable} "$@"')
+    draft = device.Device("x", "ssh", "x", address="loopback", ssh_options=sshd.options, workdir=sshd.workdir)
+    with draft.connect() as channel:
+        assert "numpy" in probe.best(channel, draft, None, Cache.default()).modules
+        made_tool(tools, island.INTERPRETERS[2], "exit 1")
+        with pytest.raises(DeviceError, match="python3 on the device did not answer") as caught:
+            survey_module.ordinary(channel, Cache.default(), ["numpy"])
+    assert "SyntaxError" in str(caught.value.detail)
 
 
 def test_ssh_to_nobody_writes_nothing(mine: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from ..channels import Channel
 from ..device import Device
 from ..errors import DeviceError, UsageError, did_you_mean
 from .recipes import bare, choose, recipes, usual
-from .survey import Survey, survey
+from .survey import JETSON, Survey, is_jetson, ordinary, survey
 
 VENV_TIMEOUT_S = 300.0  # ensurepip unpacks 10 MB: a minute on a Raspberry Pi 3 with a slow card
 PIP_TIMEOUT_S = 1800.0  # 60 MB over a slow link, unpacked to a slow card
 FOLDER_TIMEOUT_S = 60.0
+OLD_PIP = (20, 3)  # before it pip takes no wheel of manylinux_2_28 (PEP 600); Ubuntu 20.04, and so JetPack 5, has 20.0
 # Wheels by name, each a link to the file that was pushed: pip reads version and platform from the name.
 _LINKS = (
     "import json, os, sys\n"
@@ -78,12 +80,12 @@ def install(
     cache = cache or Cache.default()
     _check(device, runtimes, wheels)
     with device.connect() as channel:
-        # Not the environment's own interpreter: it would be making itself anew.
-        ours = device.python.endswith("/venv/bin/python")
-        base = survey(channel, "python3" if ours else device.python, cache)
+        base = _base(channel, device, cache)
         chosen, refused = choose(base, runtimes or usual(device.unit), device.unit)
         for name, why in refused.items():
             say(f"{name}: {why}")
+        if device.unit != "cpu" and is_jetson(base):
+            say(f"a Jetson's GPU takes {JETSON}: what comes from the index may not run on it")
         if not chosen:
             raise DeviceError(
                 f"Nothing can be installed on {device.name}: {'; '.join(refused.values())}.",
@@ -92,8 +94,9 @@ def install(
         folder = (device.workdir or profiles.SSH_WORKDIR).replace("~", base.home, 1) + "/venv"
         python = f"{folder}/bin/python"
         _environment(channel, base, folder, say)
-        source = _index(channel, base, wheels, say)
+        source = _index(channel, base, wheels, shlex.join(bare(chosen.values())), say)
         packages = [package for recipe in chosen.values() for package in recipe.packages]
+        _renew(channel, python, source, say)
         say(f"pip install {' '.join(packages)}")
         _pip(channel, python, [*source, *packages])
         found = survey(channel, python, cache)
@@ -121,8 +124,7 @@ def _check(device: Device, runtimes: Sequence[str], wheels: Path | None) -> None
     if wheels is not None and not any(wheels.glob("*.whl")):
         raise UsageError(
             f"There is no wheel in '{wheels}'.",
-            remedy=f"Fill it: pip download -d {wheels} --only-binary :all: --platform manylinux_2_28_aarch64 "
-            f"--python-version 3.11 {packages}",
+            remedy=f"Fill it: {download(wheels, packages)}",
         )
     if device.source is None or device.source.parent != profiles.folders()[0]:
         raise UsageError(
@@ -131,8 +133,32 @@ def _check(device: Device, runtimes: Sequence[str], wheels: Path | None) -> None
         )
 
 
+def download(folder: Path, packages: str, system: str = "aarch64", python: tuple[int, int] = (3, 11)) -> str:
+    """The command that fills a folder with wheels for another machine.
+
+    Source of the platforms: the tags of PEP 600, newest first; pip takes wheels of those that it is told and no older.
+    """
+    tags = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
+    platforms = " ".join(f"--platform {tag}_{system}" for tag in tags)
+    version = ".".join(map(str, python))
+    into = shlex.quote(str(folder))
+    return f"pip download -d {into} --only-binary :all: {platforms} --python-version {version} {packages}"
+
+
+def _base(channel: Channel, device: Device, cache: Cache) -> Survey:
+    """The interpreter whose version says which wheels fit: an environment's own, unless it has to be made anew."""
+    folder = device.python.removesuffix("/bin/python")
+    if folder.endswith("/venv") and not _is_made(channel, folder):
+        return ordinary(channel, cache)
+    return survey(channel, device.python, cache)
+
+
+def _is_made(channel: Channel, folder: str) -> bool:
+    return channel.run(["test", "-x", f"{folder}/bin/python", "-a", "-x", f"{folder}/bin/pip"]).code == 0
+
+
 def _environment(channel: Channel, base: Survey, folder: str, say: Say) -> None:
-    if channel.run(["test", "-x", f"{folder}/bin/python", "-a", "-x", f"{folder}/bin/pip"]).code == 0:
+    if _is_made(channel, folder):
         say(f"using {folder}")
         return
     if not base.venv:
@@ -150,7 +176,7 @@ def _environment(channel: Channel, base: Survey, folder: str, say: Say) -> None:
         )
 
 
-def _index(channel: Channel, base: Survey, wheels: Path | None, say: Say) -> list[str]:
+def _index(channel: Channel, base: Survey, wheels: Path | None, packages: str, say: Say) -> list[str]:
     """pip's options that say where packages are from, after the wheels of a folder were brought there."""
     if wheels is None:
         return []
@@ -158,7 +184,7 @@ def _index(channel: Channel, base: Survey, wheels: Path | None, say: Say) -> lis
     if not fitting:
         raise UsageError(
             f"No wheel in '{wheels}' fits Python {base.python} on {base.system}.",
-            remedy="Download those of its platform: pip download --only-binary :all: --platform … --python-version …",
+            remedy=f"Download those of its platform: {download(wheels, packages, base.system, base.version)}",
         )
     before = channel.pushed_bytes
     links = {path.name: channel.push(path.resolve(), file_sha256(path)) for path in fitting}
@@ -185,6 +211,15 @@ def fitting_wheels(folder: Path, base: Survey) -> list[Path]:
         if (platform == "any" or base.system in platform) and (tag in python.split(".") or "py3" in python or old_abi):
             found.append(path)
     return found
+
+
+def _renew(channel: Channel, python: str, source: Sequence[str], say: Say) -> None:
+    """Replace a pip that is too old for today's wheels, if there is another; whether it was enough shows next."""
+    told = re.match(r"pip (\d{1,4})\.(\d{1,4})", channel.run([python, "-m", "pip", "--version"]).text, re.ASCII)
+    if told and (int(told[1]), int(told[2])) < OLD_PIP:
+        say(f"renewing pip {told[1]}.{told[2]}")
+        with suppress(DeviceError):
+            _pip(channel, python, [*source, "pip"])
 
 
 def _pip(channel: Channel, python: str, arguments: Sequence[str]) -> None:

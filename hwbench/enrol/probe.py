@@ -20,7 +20,7 @@ from ..device.schema import SENSORS, is_number, is_text
 from ..errors import DeviceError, UsageError, did_you_mean
 from ..worker import meters
 from .recipes import bare, recipes, usual
-from .survey import Survey, line, stand_ins, survey, wanted
+from .survey import JETSON, MOST_TRIED, Survey, is_jetson, line, ordinary, stand_ins, survey, wanted
 
 LEAST_FREE_BYTES = 1 << 30  # a virtual environment with two runtimes and numpy takes about a third of it
 CLUSTER_NAMES: Mapping[int, tuple[str, ...]] = {1: ("all",), 2: ("little", "big"), 3: ("little", "mid", "big")}
@@ -145,11 +145,12 @@ def best(channel: Channel, device: Device, python: str | None, cache: Cache) -> 
     modules = wanted()
     if python is not None or device.kind == "local":
         return survey(channel, python or device.python, cache, modules)
-    first = survey(channel, "python3", cache, modules)
+    first = ordinary(channel, cache, modules)
     workdir = (device.workdir or profiles.SSH_WORKDIR).replace("~", first.home, 1)
     found = [first, *_answering(channel, [f"{workdir}/venv/bin/python"], cache)]
     if len(found) == 1:  # without an environment of ours, whatever else is on PATH
-        found += _answering(channel, [path for path in first.interpreters if path != first.executable][:4], cache)
+        others = [path for path in first.interpreters if path != first.executable]
+        found += _answering(channel, others[:MOST_TRIED], cache)
     return max(found, key=lambda one: len(one.modules))
 
 
@@ -189,7 +190,7 @@ def names_of(found: Survey, reach: Reach) -> list[str]:
         index = int(reach.unit.partition(":")[2])
         names = [line(gpu.get("name")) for gpu in found.gpus if gpu.get("index") == index]
         # A Jetson has one GPU; nvidia-smi came to it with JetPack 6.
-        return names or ([found.model] if index == 0 and "jetson" in found.model.lower() else [])
+        return names or ([found.model] if index == 0 and is_jetson(found) else [])
     told = found.environment.get("device")
     device = told if isinstance(told, Mapping) else {}
     return [text for key in ("product", "soc", "cpu_model") if (text := line(device.get(key)))]
@@ -335,6 +336,8 @@ def _packages(device: Device, found: Survey) -> list[Missing]:
         known = recipes(device.unit)
         short = [name for name in usual(device.unit) if not runtimes.find(name).needs <= there]
         fix = f"{device.python} -m pip install {shlex.join(bare(known[name] for name in short))}"
+    if device.unit != "cpu" and is_jetson(found):
+        fix = f"Install {JETSON} into a Python there, then: hwbench devices add … --python PATH --force"
     return [Missing(f"Python {found.python} there has no {', '.join(lacking)}", fix)]
 
 

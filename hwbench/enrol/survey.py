@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,17 @@ from ..island import zipapp
 from ..runtimes import Recipe, system_machine
 from ..worker.meters import vcgencmd
 from ..worker.meters.sampler import pmic_power, tegrastats_power
-from ..worker.survey import gpus
+from ..worker.survey import INTERPRETERS, gpus
 
 OLDEST = (3, 8)  # what the worker's syntax needs
 TIMEOUT_S = 60.0  # looking for modules on a cold SD card takes ten seconds
 LIMIT_BYTES = 1 << 20
 _RUN = "import sys; sys.path.insert(0, sys.argv[1]); from hwbench_worker.survey import main; main(sys.argv[2:])"
 _SESSION = Path(__file__).parent.parent / "worker" / "sessions" / "fake.py"
+# Source: "PyTorch for Jetson" and "JetPack SDK" in NVIDIA's documentation; the index's files for ARM are for servers.
+JETSON = "NVIDIA's own builds of torch and onnxruntime for the JetPack that it runs"
+_ON_PATH = 'for name; do command -v "$name"; done; exit 0'
+MOST_TRIED = 4  # of the Pythons on a PATH; some of them may start nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,11 @@ class Survey:
         return line(told.get("product")) or line(told.get("cpu_model"))
 
 
+def is_jetson(found: Survey) -> bool:
+    """Whether a device is one of NVIDIA's boards, whose GPU needs builds of its own."""
+    return "jetson" in found.model.lower()
+
+
 def line(value: object, longest: int = 200) -> str:
     """A device's text made fit for one line: what is not printable goes, and so does what is too long."""
     if not isinstance(value, str):
@@ -135,6 +145,22 @@ def survey(channel: Channel, python: str, cache: Cache, modules: Sequence[str] =
             detail=done.stderr[-2000:],
         )
     return parse(last)
+
+
+def ordinary(channel: Channel, cache: Cache, modules: Sequence[str] = ()) -> Survey:
+    """Ask ``python3``, or where that is missing or too old the newest Python on PATH: Ubuntu 18.04 has 3.8 beside 3.6.
+
+    Raises:
+        DeviceError: none of them answers; what ``python3`` did.
+    """
+    try:
+        return survey(channel, "python3", cache, modules)
+    except DeviceError:
+        told = channel.run(["sh", "-c", _ON_PATH, "sh", *INTERPRETERS]).text
+        for path in [line(text, 400) for text in told.splitlines() if text.startswith("/")][:MOST_TRIED]:
+            with suppress(DeviceError):
+                return survey(channel, path, cache, modules)
+        raise
 
 
 def parse(text: str) -> Survey:
