@@ -109,6 +109,13 @@ def test_clusters_without_policies_come_from_clocks_and_capacities() -> None:
 # --- heat -----------------------------------------------------------------------------------------------------------
 
 
+def test_clock_limits_that_moved() -> None:
+    before, after = {0: 1.8e9, 1: 2.8e9, 2: 2.8e9}, {0: 1.8e9, 1: 1.4e9, 2: 1.4e9}
+    held = ["CPU 1,2 limited to 1.40 of 2.80 GHz"]
+    assert facts.limited(before, after) == facts.limited(after, before) == held
+    assert facts.limited(before, before) == facts.limited(before, {}) == facts.limited({0: 1.0e9}, {0: 0.98e9}) == []
+
+
 def test_only_the_block_of_the_hal_counts() -> None:
     heat = thermal.thermal_service(
         b"Thermal Status: 2\nCached temperatures:\n\tTemperature{mValue=99.0, mType=0, mName=old, mStatus=4}\n"
@@ -148,6 +155,17 @@ def test_cooling_is_waited_for_and_given_up() -> None:
     given_up = thermal.cool_down(hot, timeout_s=5.0, clock=hot.clock, sleep=hot.sleep)
     assert (given_up["cooled"], given_up["waited_s"]) == (False, 5.0)
     assert "severe" in given_up["reason"]
+
+    def heat(celsius: float) -> str:
+        sensor = f"\tTemperature{{mValue={celsius}, mType=3, mName=skin, mStatus=1}}\n"
+        return f"Thermal Status: 1\nCurrent temperatures from HAL:\n{sensor}"
+
+    still = Told({"thermalservice": lambda: heat(39.5)})  # on a charger in the sun: no wait helps
+    left = thermal.cool_down(still, timeout_s=120.0, still_s=10.0, clock=still.clock, sleep=still.sleep)
+    assert (left["cooled"], left["waited_s"]) == (False, 10.0)
+    slow = Told({"thermalservice": lambda: heat(max(39.0, 42.0 - 0.05 * slow.now_s))})
+    left = thermal.cool_down(slow, timeout_s=120.0, still_s=10.0, clock=slow.clock, sleep=slow.sleep)
+    assert 60.0 <= left["waited_s"] <= 72.0
     unknown = thermal.cool_down(Told({}), timeout_s=60.0)
     assert (unknown["cooled"], unknown["waited_s"] < 5) == (None, True)
 

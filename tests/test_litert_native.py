@@ -186,6 +186,30 @@ def test_the_whole_road_over_adb(
     assert not list(pixel.path(pixel.workdir).glob("profile-*"))
 
 
+def test_a_phone_that_lowers_its_clocks_says_so_over_adb(
+    tmp_path: Path, shared: Cache, model: Model, pixel: Phone
+) -> None:
+    """Its thermal status may stay at 0 meanwhile, which is no proof."""
+    limit = pixel.path("/sys/devices/system/cpu/cpu7/cpufreq/scaling_max_freq")
+    limit.parent.mkdir(parents=True)
+    limit.write_text("2802000\n")
+    hot = f'#!/bin/sh\n[ ! -e "$ANDROID_ROOT/hot" ] || echo 1401000 >{limit}\nshift\nexec "$@"\n'
+    (pixel.root / "system/bin/taskset").write_text(hot)
+    target = Target.parse("pixel/litert-native+big")
+    binary = tool.install(tmp_path / "benchmark_model")
+    of = Device("pixel", "adb", "for a test", pixel.serial, runtimes={"litert-native": {"binary": str(binary)}})
+    said = []
+    with of.connect() as channel, RUNTIME.worker(channel, of, RUNTIME, target, shared, seed=0) as live:
+        live.open("model", RUNTIME.prepare(model, target, shared), 20.0)
+        live.open("anchor", RUNTIME.anchor(target, shared), 20.0, role="anchor")
+        limits = {"typical_s": 1e-3, "min_samples": 5, "min_s": 0.01, "budget_s": 0.1, "max_block": 5}
+        for _ in range(2):
+            answer = live.ask("measure", 120.0, handles={"plain": "model"}, anchor="anchor", **limits)
+            said.append([text for text in answer["throttled"] if "GHz" in text])
+            (pixel.root / "hot").touch()
+    assert said == [[], ["CPU 7 limited to 1.40 of 2.80 GHz"]]
+
+
 def test_energy_over_adb_counts_the_inferences_of_each_window(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared: Cache, model: Model, pixel: Phone
 ) -> None:

@@ -28,6 +28,7 @@ _CPU = (
     "cpu[0-9]*/cpufreq/scaling_max_freq cpu[0-9]*/cpufreq/cpuinfo_max_freq "
     "cpufreq/policy[0-9]*/related_cpus cpufreq/policy[0-9]*/cpuinfo_max_freq"
 )
+_LIMITS = "cd /sys/devices/system/cpu && grep -sH '' cpu[0-9]*/cpufreq/scaling_max_freq"
 _ZONES = "cd /sys/class/thermal && grep -sH '' thermal_zone[0-9]*/type thermal_zone[0-9]*/temp"
 
 
@@ -67,6 +68,15 @@ def describe(channel: Channel) -> dict[str, Any]:
         "power_source": battery.power_source,
         "battery": battery.as_dict(),
     }
+
+
+def clock_limits(channel: Channel) -> dict[int, float]:
+    """Highest clock that each CPU may have now, in Hz: a phone may lower it with its thermal status at "none".
+
+    Raises:
+        DeviceError: the phone is away.
+    """
+    return facts.limits(facts.files(_read(channel, ["sh", "-c", _LIMITS])))
 
 
 def _device(
@@ -147,6 +157,7 @@ PARSERS: tuple[tuple[str, Callable[[bytes], object], tuple[bytes, ...]], ...] = 
     ("getprop", facts.properties, (b"[ro.soc.model]: [GS101]\n[ro.build.version.sdk]: [34]\n",)),
     ("cpu files", lambda data: clusters(facts.files(data)), (_CPU_FILES,)),
     ("cpu clocks", lambda data: facts.clocks(facts.files(data)), (_CPU_FILES,)),
+    ("clock limits", lambda data: facts.limits(facts.files(data)), (b"cpu7/cpufreq/scaling_max_freq:2802000\n",)),
     ("meminfo", facts.memory, (b"MemTotal:        7810032 kB\nMemAvailable:    4112345 kB\n",)),
     ("cpuinfo", _cores, (b"processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd05\n",)),
     ("loadavg", facts.load, (b"1.52 1.40 1.31 2/4021 12345\n",)),

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..worker.meters.thermal import CLOCK_DROP
+
 LIMIT_BYTES = 1 << 20  # `dumpsys thermalservice`, the longest, prints a tenth of it
 MAX_ROWS = 5000  # `getprop` prints about 1000
 MAX_CPUS = 1024
@@ -146,6 +148,28 @@ def clocks(found: Mapping[str, str], cpus: Sequence[int] | None = None) -> dict[
     if not (now or low or high):
         return None
     return {"now": max(now, default=None), "min": min(low, default=None), "max": max(high, default=None)}
+
+
+def limits(found: Mapping[str, str]) -> dict[int, float]:
+    """Highest clock that each CPU may have now, in Hz: ``cpuN/cpufreq/scaling_max_freq``, which heat lowers."""
+    return {
+        cpu: hz
+        for cpu in _numbered(found)
+        if (hz := hertz(found.get(f"cpu{cpu}/cpufreq/scaling_max_freq"))) is not None
+    }
+
+
+def limited(before: Mapping[int, float], after: Mapping[int, float]) -> list[str]:
+    """Which limits moved in between, ``["CPU 6,7 limited to 1.40 of 2.80 GHz"]``; one side of them was held back."""
+    moved: dict[tuple[float, float], list[str]] = {}
+    for cpu in sorted(set(before) & set(after)):
+        low, high = sorted((before[cpu], after[cpu]))
+        if low < high * (1.0 - CLOCK_DROP):
+            moved.setdefault((low, high), []).append(str(cpu))
+    return [
+        f"CPU {','.join(cpus)} limited to {low * 1e-9:.2f} of {high * 1e-9:.2f} GHz"
+        for (low, high), cpus in moved.items()
+    ][:8]
 
 
 def governor(found: Mapping[str, str]) -> str | None:

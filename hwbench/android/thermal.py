@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -52,6 +54,11 @@ class Heat:
     def cpu_c(self) -> float | None:
         """°C of the hottest processor sensor."""
         return max((sensor.temp_c for sensor in self.sensors if sensor.kind == "cpu"), default=None)
+
+    @property
+    def mean_c(self) -> float:
+        """°C over all sensors, which falls while any part of the phone cools; infinite without one."""
+        return statistics.fmean(sensor.temp_c for sensor in self.sensors) if self.sensors else math.inf
 
     @property
     def reasons(self) -> list[str] | None:
@@ -116,6 +123,7 @@ def cool_down(
     timeout_s: float,
     status: int = 0,
     below_c: float | None = None,
+    still_s: float = math.inf,
     poll_s: float = POLL_S,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -127,6 +135,8 @@ def cool_down(
         timeout_s: give up after it.
         status: highest status to go on at, an index into :data:`STATUSES`.
         below_c: highest temperature of the processor to go on at, in °C.
+        still_s: give up, too, when no lower status or mean temperature was seen for so long; only where the phone
+            tells temperatures.
         poll_s: time between two looks.
         clock, sleep: injected in tests.
 
@@ -138,6 +148,7 @@ def cool_down(
         DeviceError: the phone went away.
     """
     begun_s = clock()
+    coolest, coolest_s = (len(STATUSES), math.inf), 0.0
     while True:
         heat = read_heat(channel)
         waited_s = clock() - begun_s
@@ -148,7 +159,10 @@ def cool_down(
         too_hot = below_c is not None and heat.cpu_c is not None and heat.cpu_c > below_c
         if heat.status <= status and not too_hot:
             return {"cooled": True, **answer, "reason": ""}
-        if waited_s >= timeout_s:
+        lower = (min(heat.status, coolest[0]), min(heat.mean_c, coolest[1]))
+        if lower != coolest:
+            coolest, coolest_s = lower, waited_s
+        if waited_s >= timeout_s or (heat.sensors and waited_s - coolest_s >= still_s):
             celsius = "" if heat.cpu_c is None else f" at {heat.cpu_c:.1f} °C"
             reason = f"still {STATUSES[heat.status]}{celsius} after {waited_s:.0f} s"
             return {"cooled": False, **answer, "reason": reason}

@@ -17,6 +17,8 @@ from . import Runtime
 
 MOST_CPUS = 4096
 COOL_S = 120.0  # how long a hot phone may take to cool down before a session
+# And for how long it may get no cooler: in the sun, in a case or on a charger some stay at "light" for hours.
+STILL_S = 10.0
 # What the island says of the machine, and its idlest CPUs. Every value is an argument; nothing is put into the text.
 _DESCRIBE = (
     "import json, sys; sys.path.insert(0, sys.argv[1]); from hwbench_worker import affinity, environment; "
@@ -121,7 +123,8 @@ def describe(
         from .. import android
         from ..android.thermal import cool_down
 
-        gate = cool_down(channel, timeout_s=COOL_S)  # one that stays hot is measured so, and its caveat says it
+        # One that stays hot is measured so, and its caveat says it.
+        gate = cool_down(channel, timeout_s=COOL_S, still_s=STILL_S)
         return {**android.describe(channel), "thermal_gate": gate}, None
     path, sha256 = zipapp(runtime.session, cache)
     try:
@@ -141,13 +144,27 @@ def describe(
     return {"device": {"machine": machine if machine.isascii() and machine.isprintable() else ""}, "versions": {}}, None
 
 
-def throttled(channel: Channel) -> list[str] | None:
-    """What holds a phone's processor back now; None where it does not say, and on Linux devices."""
+def clock_limits(channel: Channel) -> dict[int, float]:
+    """Clocks that a phone allows its CPUs now, in Hz; nothing on Linux devices."""
+    if channel.kind != "adb":
+        return {}
+    from .. import android
+
+    return android.clock_limits(channel)
+
+
+def throttled(channel: Channel, before: Mapping[int, float]) -> list[str] | None:
+    """What holds a phone's processor back, or has since ``before``, its :func:`clock_limits` of then.
+
+    None where it does not say, and on Linux devices. Its thermal status alone is no proof.
+    """
     if channel.kind != "adb":
         return None
+    from ..android.facts import limited
     from ..android.thermal import read_heat
 
-    return read_heat(channel).reasons
+    hot, moved = read_heat(channel).reasons, limited(before, clock_limits(channel))
+    return [*(hot or []), *moved] if moved else hot
 
 
 def boot_id(channel: Channel) -> str | None:

@@ -19,7 +19,7 @@ from ..errors import HwbenchError, UsageError, WorkerError
 from . import Artifact
 from .benchmark_model import Log, Stat, provider
 from .benchmark_model_ops import Op
-from .benchmark_model_settings import boot_id, delegate_flags, describe, mask, pinned, throttled
+from .benchmark_model_settings import boot_id, clock_limits, delegate_flags, describe, mask, pinned, throttled
 from .benchmark_model_tool import Tool
 from .live import PROTOCOL, LiveWorker
 
@@ -198,6 +198,7 @@ class BenchmarkWorker(LiveWorker):
         """Blocks of each kind in turn, with an anchor between every two."""
         runs = block_runs(typical_s, min_samples, min_s, budget_s)
         record = _Record(any(self._open[handle].profile for handle in handles.values()))
+        limits = clock_limits(self._channel)
         before = record.anchor(self._anchor(anchor, end))
         for _ in range(MIN_BLOCKS):
             for kind, handle in handles.items():
@@ -206,7 +207,7 @@ class BenchmarkWorker(LiveWorker):
                 after = record.anchor(self._anchor(anchor, end))
                 record.block(kind, log, before, after)
                 before = after
-        return record.as_dict() | {"inner_loop": runs, "counters": {}, "throttled": throttled(self._channel)}
+        return record.as_dict() | {"inner_loop": runs, "counters": {}, "throttled": throttled(self._channel, limits)}
 
     def _anchor(self, handle: str, end: float) -> Log:
         return self._run(self._open[handle], end, ANCHOR_RUNS, ANCHOR_WARM_S)
