@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from inprocess import InProcessWorker, made_model
 from predict_device import Device, conv, device, example, kernels_of, networks, plain
 
 from hwbench.errors import UsageError
 from hwbench.kernel import UNTOLD, Kernel
 from hwbench.predict import transfer
 from hwbench.predict.adapt import Measure, adapt, adapted_to, on_target
-from hwbench.predict.evaluate import Guess
+from hwbench.predict.evaluate import Guess, Own
 from hwbench.predict.examples import Example
 from hwbench.predict.features import group_of
 from hwbench.predict.model import FOUND, INTERPOLATED, UNSEEN
+from hwbench.predict.predictor import Predictor
 from hwbench.predict.transfer import Adaptation, Adapted, choose, enough
 from hwbench.predict.transferred import evaluate_transfer
 from hwbench.store import Store
@@ -33,6 +37,9 @@ class Knows:
     def guess(self, kernels: Sequence[Kernel]) -> Guess:
         kernel_s = source_s(kernels)
         return Guess(sum(kernel_s), 0.0, 0.0, kernel_s, len(kernels))
+
+    def strange_s(self, kernels: Sequence[Kernel], family: str) -> list[float]:
+        return source_s(kernels)
 
 
 def source_s(kernels: Sequence[Kernel]) -> list[float]:
@@ -215,6 +222,32 @@ def test_one_network_under_two_names_does_not_adapt_and_judge() -> None:
         assert not {kernels[name] for name in trial.sampled} & {kernels[name] for name in trial.judged}
 
 
+def test_what_adapts_is_priced_as_strangers_will_be() -> None:
+    """A source knows the networks that it learnt from by heart, and no others: its error there is not theirs."""
+
+    def uneven(kernel: Kernel) -> float:
+        return SOURCE(kernel) * float(np.exp(0.4 * np.random.default_rng(zlib.crc32(kernel.key.encode())).normal()))
+
+    common = conv(16, 16, 14)
+    every = [example(f"f{f}", f"family{f}", [*kernels_of(f, 0), common], uneven) for f in range(4)]
+    source, kernels = Own(Predictor.train(every, doubted=False)), every[0].kernels
+    known, true = np.array(source.guess(kernels).kernel_s), np.array(every[0].kernel_s)
+    strange = source.strange_s(kernels, "family0")
+    assert source.strange_s(kernels, "family1") == pytest.approx(known)
+    assert strange[-1] == pytest.approx(known[-1])
+    off, strangely_off = (float(np.median(np.abs(np.log(found / true)))) for found in (known, strange))
+    assert off < 0.01 < 0.03 < strangely_off
+
+    class Asked(Knows):
+        def strange_s(self, kernels: Sequence[Kernel], family: str) -> list[float]:
+            asked.append(family)
+            return super().strange_s(kernels, family)
+
+    asked: list[str] = []
+    adapted_to(Asked(), samples(7))
+    assert asked == [each.family for each in samples(7)]
+
+
 def test_too_little_or_absurd_data_is_refused() -> None:
     with pytest.raises(UsageError, match="takes at least 5"):
         adaptation(samples(4))
@@ -305,6 +338,22 @@ def test_a_network_that_is_not_here_makes_room_for_the_next(store: Store) -> Non
     """A predictor's networks may be files of another machine's."""
     there = Target.parse("local-cpu/fake")
     assert on_target(there, store=store)(["gone/own.onnx"])[1].keys() == {"gone/own.onnx"}
+
+
+def test_what_was_measured_before_an_update_is_measured_again(
+    store: Store, tmp_path: Path, workers: type[InProcessWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("hwbench.catalog.resolve", made_model)
+    measure = on_target(Target.parse("local-cpu/fake+noise=0.002"), store=store)
+    workers.environment["governor"] = "performance"
+    (before,), _ = measure(["net0"])
+    assert measure(["net0"])[0] == (before,)  # and nothing anew
+    workers.environment["governor"] = "powersave"
+    found, missing = measure(["net0", "net1"])
+    assert {each.name for each in found} == {"net0", "net1"}
+    assert len({each.environment for each in found} | {before.environment}) == 2
+    assert not missing
 
 
 def test_networks_of_two_conditions_do_not_adapt_together() -> None:

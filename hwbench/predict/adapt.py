@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..errors import DeviceError, UsageError
-from .evaluate import Fitted, Guess
+from .evaluate import FloatArray, Guess
 from .examples import Example, at_batch_one, gather
 from .networks import PROBE, is_named
 from .transfer import FEWEST, Adaptation, check_samples, choose, enough
@@ -18,6 +18,7 @@ from .transferred import trivial
 if TYPE_CHECKING:
     from ..campaign import Progress
     from ..catalog.model import Model
+    from ..kernel import Kernel
     from ..store import Store
     from ..target import Target
 
@@ -28,6 +29,18 @@ SHOWN = 3  # reasons in an error
 PRESET = "quick"
 Measure = Callable[[Sequence[str]], tuple[Sequence[Example], Mapping[str, str]]]
 """From names to what was measured of them, and why the others were not, by name or by :attr:`Example.network`."""
+
+
+class Source(Protocol):
+    """A predictor as adapting sees it."""
+
+    def guess(self, kernels: Sequence[Kernel]) -> Guess:
+        """What these kernels take together."""
+        ...
+
+    def strange_s(self, kernels: Sequence[Kernel], family: str) -> Sequence[float] | FloatArray:
+        """What each takes, (n,), to a predictor that has measured none that only networks of the family have."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +79,7 @@ class Adapted:
 
 
 def adapt(
-    source: Fitted,
+    source: Source,
     candidates: Sequence[Example],
     measure: Measure,
     *,
@@ -137,9 +150,14 @@ def _together(found: Sequence[Example]) -> tuple[list[Example], list[str]]:
     return alike, [each.network for each in found if each not in alike]
 
 
-def adapted_to(source: Fitted, samples: Sequence[Example]) -> Adaptation:
-    """The adaptation of a source to networks measured on a target. Raises UsageError as :class:`Adaptation` does."""
-    return Adaptation(samples, [source.guess(each.kernels).kernel_s for each in samples])
+def adapted_to(source: Source, samples: Sequence[Example]) -> Adaptation:
+    """The adaptation of a source to networks measured on a target. Raises UsageError as :class:`Adaptation` does.
+
+    The source may have learnt from the very networks, but not from those that it will be asked for. So it is asked as
+    if it had not, and what the samples then show of its error is taken out of others', too (2026-11-21, 62 held-out
+    networks on a made target with ONNX Runtime's kernels: 7.0 % off instead of 8.1 %, and intervals 5 % narrower).
+    """
+    return Adaptation(samples, [source.strange_s(each.kernels, each.family) for each in samples])
 
 
 def _next(
@@ -179,27 +197,35 @@ def on_target(target: Target, *, store: Store, preset: str = PRESET, progress: P
         DeviceError: the target cannot be reached.
     """
 
-    def measure(names: Sequence[str]) -> tuple[Sequence[Example], Mapping[str, str]]:
+    def take(names: Sequence[str]) -> dict[str, str]:
+        """Measure what is not reused; returns what could not be, with why."""
         from ..campaign import Failure, Request, run
         from ..catalog import resolve
         from ..estimate import preset as find_preset
 
-        held = {example.name for example in gather(store, target, names).examples}
         wanted: tuple[Model, ...] = ()
         failed: dict[str, str] = {}
-        for name in (each for each in names if each not in held):
+        for name in names:
             try:
                 wanted += (resolve(name),)
             except UsageError as error:  # a file that is not there, a plug-in's model where there is no such plug-in
                 failed[name] = error.message
-        if wanted:
-            request = Request(wanted, (target,), find_preset(preset), ("latency", "layers"))
-            results = run(request, store, reuse=True, progress=progress)
-            faults = [result for result in results if isinstance(result, Failure)]
-            if len(faults) == len(results) and isinstance(faults[0].error, DeviceError):
-                raise faults[0].error  # the next network would fail alike
-            failed |= {fault.model.name: fault.error.message for fault in faults}
+        if not wanted:
+            return failed
+        request = Request(wanted, (target,), find_preset(preset), ("latency", "layers"))
+        results = run(request, store, reuse=True, progress=progress)
+        faults = [result for result in results if isinstance(result, Failure)]
+        if len(faults) == len(results) and isinstance(faults[0].error, DeviceError):
+            raise faults[0].error  # the next network would fail alike
+        return {**failed, **{fault.model.name: fault.error.message for fault in faults}}
+
+    def measure(names: Sequence[str]) -> tuple[Sequence[Example], Mapping[str, str]]:
+        held = {example.name for example in gather(store, target, names).examples}
+        failed = take([name for name in names if name not in held])
         found = gather(store, target, names)
+        if old := held - {example.name for example in found.examples}:  # of other conditions than the newest
+            failed |= take(sorted(old))
+            found = gather(store, target, names)
         left_out = {at_batch_one(identity, target.batch): why for identity, why in found.left_out.items()}
         return found.examples, {**failed, **left_out}
 

@@ -12,7 +12,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +24,7 @@ from ..kernel import Kernel
 from ..lut.validate import Accuracy
 from . import simple
 from .examples import Example
+from .features import describe_network
 from .joules import NoEnergy
 from .joules_evaluation import EnergyEvaluation, EnergyFolds
 from .networks import PROBE
@@ -386,6 +387,13 @@ class Own:
         joules = found.energy
         energy = None if isinstance(joules, NoEnergy) else (joules.energy_j, joules.low_j, joules.high_j)
         return Guess(found.latency_s, found.low_s, found.high_s, kernel_s, covered, found.unseen_ops, energy)
+
+    def strange_s(self, kernels: Sequence[Kernel], family: str) -> FloatArray:
+        """What each kernel would take, (n,), had the predictor measured none that only networks of the family have."""
+        fitted = self.predictor.fitted
+        known = {kernel for each in self.predictor.examples if each.family != family for kernel in each.kernels}
+        own = {kernel: row for kernel, row in fitted.own.items() if kernel in known}
+        return replace(fitted, own=own).guess(kernels, describe_network(kernels)).kernel_s
 
 
 def predictor_fit(examples: Sequence[Example], seed: int) -> Fitted:

@@ -51,7 +51,7 @@ TYPICAL_LOG_S = -8.7  # log of a kernel's seconds in the middle of their range
 MOST_ROWS = 2500  # kernels that are learnt from, those that take most of a network; their cube is what fitting takes
 LANDMARKS = 250  # kernels of the pool by which the choice of networks sees all others
 PATIENCE, GAIN = 3, 0.05
-"""Measuring stops when the last three networks together narrowed the interval by less than a twentieth."""
+"""Measuring stops when the last three looks together narrowed the interval by less than a twentieth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,9 +397,9 @@ def _left(covariance: FloatArray, totals: FloatArray, network: FloatArray, noise
 
 
 def enough(half_widths: Sequence[float], precision: float | None = None) -> bool:
-    """Whether to stop measuring, from the cross-validated half-width after each further network.
+    """Whether to stop measuring, from the cross-validated half-width at each look (see :mod:`.adapt`), oldest first.
 
-    Either the precision that was asked for is reached, or the last networks no longer narrow the interval.
+    Either the precision that was asked for is reached, or the last looks no longer narrow the interval.
     """
     if not half_widths:
         return False
