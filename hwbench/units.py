@@ -135,7 +135,13 @@ def parse_fraction(text: str) -> float:
 
 def parse_bandwidth(text: str) -> float:
     """``"20Mbit"``, ``"20Mb/s"``, ``"2.5MB/s"`` → bytes per second. Raises UsageError."""
-    return _parse(text, _RATES, "bandwidth", "20Mbit or 2.5MB/s", _rate)
+    try:
+        return _parse(text, _RATES, "bandwidth", "20Mbit or 2.5MB/s", _rate)
+    except UsageError as error:  # there are half a hundred ways to write them
+        raise UsageError(
+            error.message,
+            remedy="Write a number and a unit, such as 20Mbit, 20Mb/s or 2.5MB/s (k, M, G, Ki, Mi or Gi of b or B).",
+        ) from None
 
 
 def _rate(unit: str) -> str:

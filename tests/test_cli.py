@@ -119,8 +119,19 @@ def test_models_that_are_not_there(run: Run) -> None:
     code, _, err = run("models", "--family", "mobilnet")
     assert code == 2
     assert "Did you mean" in err
-    assert run("models", "--search", "no such thing")[0] == 2
+    for how in ([], ["--json"], ["--check"]):
+        code, out, err = run("models", "--search", "no such thing", *how)
+        assert (code, "no such thing" in (out if how == ["--json"] else err)) == (2, True)
     assert run("models", "--csv", "x.csv")[0] == 2
+
+
+def test_a_device_shows_what_runs_on_it_and_no_empty_table(run: Run) -> None:
+    code, out, _ = run("devices", "show", "local-cpu")
+    assert code == 0
+    assert "(this machine, cpu)" in out
+    assert "runtimes: fake, " in out
+    assert "fact" not in out
+    assert "BCM2712" in run("devices", "show", "rpi-5")[1]
 
 
 def test_models_are_counted_again(run: Run) -> None:
@@ -224,6 +235,37 @@ def test_a_narrow_terminal_gets_fewer_columns_and_no_number_in_pieces(width: int
         assert cell in shown
     assert "It did not load." in " ".join(shown.split())
     assert ("56.5 M" in shown, "not_steady, drift" in shown) == (whole, whole)
+
+
+@pytest.mark.parametrize(("width", "beside"), [(60, False), (80, False), (110, True), (140, False), (160, True)])
+def test_names_and_figures_of_the_overview_are_in_one_piece(width: int, beside: bool) -> None:
+    latency = {"median": 1.0654e-3, "anchored": 1.0912e-3, "anchored_half_width": 0.018}
+    names = {"identity": "mobilenetv2_100@1x3x224x224", "target": "local-cpu/onnxruntime:fp32@1x1"}
+    doubts = [{"code": code} for code in ("precision_not_met", "not_steady", "below_resolution", "random_weights")]
+    measured = {**names, "latency_s": latency, "energy": {"unavailable": "no meter"}, "caveats": doubts}
+    page = io.StringIO()
+    Console(file=page, width=width).print(result.overview([measured], width))
+    lines = page.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    row = next(line for line in lines if names["identity"] in line)
+    assert "1.065 ms" in row
+    assert "1.091 ms" in row
+    assert (names["target"] in row) == beside
+    assert any(names["target"] in line for line in lines)
+
+
+def test_only_the_label_of_a_figure_is_dim() -> None:
+    page = io.StringIO()
+    out = Console(file=page, width=120, color_system="standard", force_terminal=True)
+    latency = {"median": 2e-3, "low": 1e-3, "high": 3e-3, "sessions": 3, "samples": 90}
+    result.show(out, {"identity": "net@1x3x8x8", "target": FAKE, "latency_s": latency})
+    line = next(line for line in page.getvalue().splitlines() if "2.000 ms" in line)
+    assert re.fullmatch(r"\x1b\[2m  latency +\x1b\[0m2\.000 ms .*", line)
+
+
+def test_closure_says_what_the_shares_of_layers_are_of() -> None:
+    closure = {"ratio": 0.9, "residual_s": 2.5e-3, "sum_s": 22.5e-3, "total_s": 25e-3}
+    assert "90.0 % of the 25.00 ms that un-profiled runs" in dict(result.facts({"closure": closure}))["closure"]
 
 
 @pytest.mark.parametrize(
@@ -543,7 +585,9 @@ def test_progress_is_for_a_terminal_only(place: Path) -> None:
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert json.loads(out)["model"] == "resnet18"
-    assert b"resnet18@1x3x224x224" in seen
+    latest = next(shown for shown in reversed(seen.split(b"\r")) if b"latency" in shown)
+    assert b"resnet18" in latest
+    assert re.search(rb"[1-9]/[1-9]", latest)  # how far it is has room on a terminal of 80 columns
     assert b"latency 2" in seen
 
 

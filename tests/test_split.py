@@ -219,8 +219,9 @@ def test_bandwidths_count_bits_unless_they_say_bytes(text: str, rate: float) -> 
 
 @pytest.mark.parametrize("text", ["20", "20MB", "fast", "-1Mbit", "20Mbit/h", "20MBPS"])
 def test_what_is_no_bandwidth_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="bandwidth"):
+    with pytest.raises(UsageError, match="bandwidth") as told:
         parse_bandwidth(text)
+    assert len(told.value.remedy or "") < 120  # and not every way to write one
 
 
 def test_the_command_profiles_what_is_missing_and_names_the_best_cut(
@@ -236,8 +237,11 @@ def test_the_command_profiles_what_is_missing_and_names_the_best_cut(
     assert (found["edge"], found["cloud"]) == ("local-cpu/fake:fp32@1x1", "local-cpu/fake:fp32@2x1")
     with Store.open(tmp_path / "a.db") as store:
         taken = len(store.sessions())
-    assert main(words) == 0
-    assert "best" in capsys.readouterr().out
+    assert {doubt["text"].partition(": ")[0] for doubt in found["caveats"]} == {found["edge"], found["cloud"]}
+    assert main([*words, "--rtt", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert "best" in shown
+    assert all(doubt["text"] in shown for doubt in found["caveats"])
     with Store.open(tmp_path / "a.db") as store:
         assert len(store.sessions()) == taken
     assert main(["split", "resnet18", "--edge", "local-cpu/fake", "--bandwidth", "much"]) == 2

@@ -16,6 +16,7 @@ import inspect
 import math
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -185,7 +186,9 @@ def call_factory(module: str, attribute: str, name: str) -> tuple[Any, Any]:
         raise
     except (Exception, SystemExit) as error:  # foreign code, perhaps a script: whatever it raises is its answer
         raise UsageError(
-            f"The factory '{name}' failed: {type(error).__name__}: {error}", remedy="Call it in Python and mend it."
+            f"The factory '{name}' failed: {type(error).__name__}: {error}",
+            remedy="Call it in Python and mend it.",
+            detail="".join(traceback.format_exception(error)),
         ) from error
     return unpack(made, name)
 

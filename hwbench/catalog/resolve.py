@@ -22,6 +22,7 @@ _SIZE = re.compile(r"^([1-9][0-9]{0,4})(?:x([1-9][0-9]{0,4}))?$")
 _FACTORY = re.compile(r"^python:(?P<module>[A-Za-z_][\w.]*):(?P<name>[A-Za-z_][\w.]*)$")
 _SUFFIXES = {".onnx": inspect_onnx, ".tflite": inspect_tflite}
 _IMAGE_INPUT = "input"
+_PYTHON = "A network in Python is python:package.module:factory, e.g. python:nets:tiny for tiny() in nets.py."
 
 
 def resolve(text: str, inputs: Mapping[str, Sequence[int]] | None = None, pretrained: bool = False) -> Model:
@@ -58,7 +59,9 @@ def resolve(text: str, inputs: Mapping[str, Sequence[int]] | None = None, pretra
     if suffix in _SUFFIXES:
         return _from_file(name, suffix, size, shapes, pretrained)
     if "/" in name or "\\" in name or _is_file(name):
-        raise UsageError(f"'{name}' is not a model file hwbench reads.", remedy="It reads .onnx and .tflite files.")
+        raise UsageError(
+            f"'{name}' is not a model file hwbench reads.", remedy=f"It reads .onnx and .tflite files. {_PYTHON}"
+        )
     if name in plugins.names("hwbench.models"):
         return _from_plugin(name, size, shapes)
     entry = entries().get(name.partition(".")[0])
@@ -224,10 +227,10 @@ def _from_torchvision(
 
 def _from_factory(name: str, size: tuple[int, int] | None, shapes: Mapping[str, Shape], pretrained: bool) -> Model:
     match = _FACTORY.match(name)
-    if match is None:
+    if match is None or match["module"].endswith(".py"):
         raise UsageError(
             f"'{name}' does not name a factory.",
-            remedy="The form is python:package.module:factory, e.g. python:nets:tiny.",
+            remedy=_PYTHON,
         )
     if pretrained:
         raise UsageError(f"'{name}' brings its own weights.", remedy="Leave --pretrained out.")

@@ -196,7 +196,7 @@ def _print_added(added: Added) -> None:
     out.print(terminal.text(f"{'':<10}sensors: {', '.join(device.sensors) or 'none'}"), soft_wrap=True)
     out.print(terminal.text(f"{'':<10}profile: {device.source}"), soft_wrap=True)
     for row in added.missing:
-        out.print(terminal.text("missing   ", "yellow") + terminal.text(row.text), soft_wrap=True)
+        out.print(terminal.line(terminal.text("missing   ", "yellow"), terminal.text(row.text)), soft_wrap=True)
         out.print(terminal.text(f"{'':<10}next: {row.remedy}", "dim"), soft_wrap=True)
     out.print(terminal.text(f"Check it: hwbench doctor {device.name}"), soft_wrap=True)
 
@@ -220,14 +220,18 @@ def show(name: str, as_json: bool) -> None:
         terminal.json_line(_as_dict(found))
         return
     out = terminal.console()
-    kind = "template" if found.template else f"reached by {found.kind} {found.address}".strip()
+    reached = "this machine" if found.kind == "local" else f"reached by {found.kind} {found.address}"
+    kind = "template" if found.template else reached
     out.print(terminal.text(f"{found.name}: {found.description} ({kind}, {found.unit})"), soft_wrap=True)
     rows = [(fact, value, found.source_of(fact)) for fact, value in found.facts.items()]
     for cluster in found.clusters:
         clock = f", {cluster.max_clock_hz * 1e-9:.2f} GHz" if cluster.max_clock_hz else ""
         what = f"{','.join(map(str, cluster.cores))}: {cluster.core or 'unknown'}{clock}"
         rows.append((f"cores {cluster.name}", what, found.sources.get("clusters", "")))
-    out.print(terminal.table(("fact", "value", "source"), rows))
+    if rows:
+        out.print(terminal.table(("fact", "value", "source"), rows))
+    if not found.template:
+        out.print(terminal.text(f"runtimes: {', '.join(_runtimes(found)) or 'none'}"), soft_wrap=True)
     out.print(terminal.text(f"profile: {found.source}"), soft_wrap=True)
 
 
@@ -309,8 +313,8 @@ def _print(check: Any) -> None:
 
     style = {"PASS": "green", "FAIL": "bold red"}.get(check.status, "yellow")
     out = terminal.console()
-    line = terminal.text(f"{check.status:<10}", style) + terminal.text(f"{check.what:<8} {check.name:<12} {check.text}")
-    out.print(line, soft_wrap=True)
+    what = terminal.text(f"{check.what:<8} {check.name:<12} {check.text}")
+    out.print(terminal.line(terminal.text(f"{check.status:<10}", style), what), soft_wrap=True)
     for row in (check.error.detail or "").strip().splitlines()[-5:] if check.error else ():
         out.print(terminal.text(f"{'':<10}{row}", "dim"), soft_wrap=True)
     if check.remedy:

@@ -25,10 +25,14 @@ _WHERE = click.Path(path_type=Path)
     "--format", "fmt", required=True, metavar="FORMAT",
     help="csv, json, parquet, perfetto (a time line of layers) or pyperf (raw samples).",
 )  # fmt: skip
-@click.option("-o", "--output", "path", type=_WHERE, metavar="FILE", help="Where to; hwbench.FORMAT when left out.")
+@click.option(
+    "-o", "--output", "path", type=_WHERE, metavar="FILE", help="Where to; hwbench.csv or the like here when left out."
+)
 @options.on(required=False)
 def export(model: str | None, fmt: str, path: Path | None, on: tuple[Target, ...]) -> None:
     """Write the newest results of the store as a file of another tool.
+
+    What each format holds is in docs/results.md; csv and parquet write the layers to a second file beside FILE.
 
     \b
     Examples:

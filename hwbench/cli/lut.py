@@ -27,7 +27,7 @@ def lut() -> None:
 
     \b
     Examples:
-      hwbench lut build --space ofa-mbv3 --on local-cpu/onnxruntime -o mbv3.parquet --budget 5m
+      hwbench lut build --space ofa-mbv3 --on local-cpu/onnxruntime -o mbv3.parquet --budget 10m
       hwbench lut validate mbv3.parquet --networks 50 --seed 7
       hwbench lut export mbv3.parquet --format ofa -o pixel/
     """
@@ -38,7 +38,10 @@ def lut() -> None:
 @click.option("--models", metavar="all|A,B", help="A table of kernels instead, from what was profiled of these models.")
 @options.on(required=True, multiple=False)
 @click.option("-o", "--output", type=_FILE, required=True, metavar="FILE", help="The Parquet file to write.")
-@click.option("--budget", "budget_s", metavar="TIME", callback=options.duration, help="Device time, e.g. 5m.")
+@click.option(
+    "--budget", "budget_s", metavar="TIME", callback=options.duration,
+    help="Device time, e.g. 10m; what every block takes when left out, and 5m at least.",
+)  # fmt: skip
 @click.option(
     "--metrics", default="latency,memory", show_default=True, metavar="A,B", help="Any of latency, memory, energy."
 )
@@ -70,7 +73,7 @@ def build(
 
     \b
     Examples:
-      hwbench lut build --space ofa-mbv3 --on pi5/litert:fp32@4 -o pi5.parquet --budget 5m
+      hwbench lut build --space ofa-mbv3 --on pi5/litert:fp32@4 -o pi5.parquet
       hwbench lut build --models all --on pi5/litert:fp32@4 -o kernels.parquet
     """
     from ..lut.build import ERROR, build_space_table
@@ -185,9 +188,7 @@ def query(path: Path, arch: str, space: str | None, as_json: bool) -> None:
 @click.option("--networks", type=click.IntRange(2), default=50, show_default=True, help="How many to draw and measure.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
 @click.option("--preset", default="quick", show_default=True, metavar="NAME", help="How much to measure, each time.")
-@click.option(
-    "--gap", "gap_s", metavar="TIME", callback=options.duration, help="Between the two measurements, e.g. 10m."
-)
+@click.option("--gap", "gap_s", metavar="TIME", callback=options.pause, help="Between the two measurements, e.g. 10m.")
 @click.option("--plot", type=_FILE, metavar="FILE", help="The scatter plot; FILE-validation.png when left out.")
 @SPACE
 @click.option("--resume", is_flag=True, help="Go on with the last validation of these networks that was cut off.")

@@ -40,24 +40,24 @@ def models(family: str | None, search: str | None, check: bool, csv_path: Path |
     if csv_path is not None and not check:
         raise UsageError("--csv is for --check.", remedy="Give both, or leave --csv out.")
     found = catalog.search(family, search)
+    if not found:
+        raise UsageError(
+            f"The catalog has nothing that mentions '{search}'{f' in {family}' if family else ''}.",
+            remedy="`hwbench models` lists it all; any other timm name works in `hwbench profile` too.",
+        )
     if check:
         _check(found, csv_path, as_json)
     elif as_json:
         for entry in found:
             terminal.json_line(entry.as_dict())
     else:
-        _list(found, search)
+        _list(found)
 
 
-def _list(found: Sequence[Entry], search: str | None) -> None:
+def _list(found: Sequence[Entry]) -> None:
     from .. import units
     from . import terminal
 
-    if not found:
-        raise UsageError(
-            f"The catalog has nothing that mentions '{search}'.",
-            remedy="`hwbench models` lists it all; any other timm name works in `hwbench profile` too.",
-        )
     rows = [
         (
             f"{entry.name} ({entry.note})" if entry.note else entry.name,
@@ -72,7 +72,7 @@ def _list(found: Sequence[Entry], search: str | None) -> None:
     ]
     out = terminal.console()
     heads = ("model", "family", "accuracy", "source", "params", "MACs", "input")
-    out.print(terminal.table(heads, rows, right=("params", "MACs")))
+    out.print(terminal.table(heads, rows, right=heads[4:6], whole=(heads[0], *heads[4:]), width=out.width))
     out.print(terminal.text(f"{len(rows)} models"))
 
 

@@ -57,12 +57,21 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     """``90``, ``90s``, ``2m`` → seconds; more than none."""
     if value is None:
         return None
-    seconds = parse_seconds(f"{value}s" if value.replace(".", "", 1).isdigit() else value)
+    seconds = _seconds(value)
     if seconds <= 0:
         raise UsageError(f"{'/'.join(param.opts)} {value} leaves no time.", remedy="Give more than 0 seconds.")
     if seconds > LONGEST_S:
         raise UsageError(f"{'/'.join(param.opts)} {value} is more than a week.", remedy="Give 168h at most.")
     return seconds
+
+
+def pause(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Like :func:`duration`, and ``0`` is none at all."""
+    return 0.0 if value is not None and _seconds(value) == 0 else duration(ctx, param, value)
+
+
+def _seconds(value: str) -> float:
+    return parse_seconds(f"{value}s" if value.replace(".", "", 1).isdigit() else value)
 
 
 def shapes(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> dict[str, tuple[int, ...]] | None:

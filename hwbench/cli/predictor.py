@@ -237,8 +237,9 @@ def _conditions(about: Mapping[str, Any]) -> str:
     """Which seconds are meant, and on what they were learnt: another store's reference is another one."""
     reference, device = about.get("anchor_ref") or {}, about.get("device") or {}
     chip = device.get("gpu_model") or device.get("cpu_model")
-    at = f"at {reference['id']} = {units.seconds(reference.get('latency_s'))}" if reference.get("id") else ""
-    return ", ".join(filter(None, (at, f"learnt on {chip}" if chip else "")))
+    took = units.seconds(reference.get("latency_s"))
+    at = f"at the reference {reference['id']}, where the anchor takes {took}" if reference.get("id") else ""
+    return "; ".join(filter(None, (at, f"learnt on {chip}" if chip else "")))
 
 
 def _show_estimate(found: NetworkEstimate, conditions: str, *, everything: bool) -> None:
@@ -335,9 +336,13 @@ def _show_summary(found: Predictor | AdaptedPredictor) -> None:
         ("90 % interval", f"{told['interval_factor']:.2f} predicted standard deviations"),
         ("held-out error", None if told["held_out_error"] is None else units.percent(told["held_out_error"])),
         ("energy", _energy_learnt(told["energy"])),
-        ("left out", f"{len(told['left_out'])} networks" if told["left_out"] else None),
+        ("left out", f"{len(told['left_out'])} of the networks" if told["left_out"] else None),
     ]
-    out.print(terminal.table(("", ""), [row for row in rows if row[1]]))
+    for name, value in rows:
+        if value:
+            label = terminal.text(f"  {name:<15}", "dim")
+            out.print(terminal.line(label, terminal.text(value)), soft_wrap=True)
+    out.print()
     rates = [(name, f"{rate / 1e9:.1f}") for name, rate in told["roofline"]["peaks"].items()]
     out.print(terminal.table(("kernels", "10⁹ MAC/s at best"), rates, right=("10⁹ MAC/s at best",)))
     if probed := told["roofline"].get("measured"):

@@ -54,8 +54,8 @@ def profile(
     """Measure models on targets and keep every session in the store.
 
     A MODEL is a timm or torchvision name, the path of an .onnx or .tflite file, or python:package.module:factory, each
-    with @SIZE if you like. A name or file that cannot be made out stops all of them before anything runs; when some
-    cannot be measured the others still are, and the exit code is the first failure's.
+    with @SIZE if you like, or space:NAME:CODE. A name or file that cannot be made out stops all of them before anything
+    runs; when some cannot be measured the others still are, and the exit code is the first failure's.
 
     \b
     Examples:

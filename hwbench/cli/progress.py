@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ..campaign import Step
 
 
+NARROW = 120  # columns below which what is measured, and where, does not fit beside how far it is
+
+
 @contextmanager
 def sessions() -> Iterator[Callable[[Step], None] | None]:
     """A bar over the sessions of a campaign; ``None`` when nobody watches.
@@ -27,9 +30,10 @@ def sessions() -> Iterator[Callable[[Step], None] | None]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+    narrow = out.width < NARROW
     bar = Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=5 if narrow else 20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[left]}", markup=False),
         console=out,
@@ -48,21 +52,22 @@ def sessions() -> Iterator[Callable[[Step], None] | None]:
             elif begun is not None and step.done > begun[1]:
                 each_s = (time.monotonic() - begun[0]) / (step.done - begun[1])
                 left = f"about {units.period(each_s * (step.total - step.done))} left"
-            bar.update(task, description=describe(step), completed=step.done, total=step.total, left=left)
+            bar.update(task, description=describe(step, brief=narrow), completed=step.done, total=step.total, left=left)
             bar.refresh()
 
         yield show
 
 
-def describe(step: Step) -> str:
-    """What is measured now, and the latency so far with its interval."""
+def describe(step: Step, *, brief: bool = False) -> str:
+    """What is measured now, and the latency so far with its interval; where there is little room the name alone."""
     doing = "export" if step.pass_ == "prepare" else f"{step.pass_} {step.index + 1}"
     if step.median_s is None:
         figure = ""
     else:
         half = "" if step.half_width is None else f" ± {units.percent(step.half_width)}"
         figure = f" · {units.seconds(step.median_s)}{half}"
-    return terminal.clean(f"{step.model} on {step.target} · {doing}{figure}")
+    what = step.model.partition("@")[0] if brief else f"{step.model} on {step.target}"
+    return terminal.clean(f"{what} · {doing}{figure}")
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def show(out: Console, result: Result, layers: int | None = TOP_LAYERS) -> None:
     note = f" ({result['note']})" if result.get("note") else ""
     out.print(terminal.text(f"{result['identity']}{note} on {result['target']}", "bold"), soft_wrap=True)
     for name, value in facts(result):
-        out.print(Text(f"  {name:<10}", "dim") + terminal.text(value), soft_wrap=True)
+        out.print(terminal.line(Text(f"  {name:<10}", "dim"), terminal.text(value)), soft_wrap=True)
     if layers != 0 and result.get("layers"):
         out.print(_layers(result, layers))
     caveats(out, result.get("caveats", ()))
@@ -39,7 +39,8 @@ def show(out: Console, result: Result, layers: int | None = TOP_LAYERS) -> None:
 def caveats(out: Console, doubts: Iterable[Mapping[str, str]]) -> None:
     """Each doubt with its remedy below it."""
     for doubt in doubts:
-        out.print(Text("  caveat    ", "yellow") + terminal.text(f"{doubt['code']}: {doubt['text']}"), soft_wrap=True)
+        said = terminal.text(f"{doubt['code']}: {doubt['text']}")
+        out.print(terminal.line(Text("  caveat    ", "yellow"), said), soft_wrap=True)
         out.print(terminal.text(f"            {doubt['remedy']}", "dim"), soft_wrap=True)
 
 
@@ -52,7 +53,7 @@ def facts(result: Result) -> Iterator[tuple[str, str]]:
         if latency.get("uses_anchor"):
             figure = interval(latency, "anchored", "anchored_low", "anchored_high")
             took = units.seconds(latency.get("anchor_ref_s"))
-            yield "anchored", f"{figure}  (at {latency['anchor_ref']} = {took})"
+            yield "anchored", f"{figure}  (at the reference {latency['anchor_ref']}, where the anchor takes {took})"
         else:
             yield "anchored", "as above; why is among the caveats"
         tails = {name: value for name, value in (latency.get("percentiles") or {}).items() if value is not None}
@@ -65,8 +66,8 @@ def facts(result: Result) -> Iterator[tuple[str, str]]:
         yield (
             "closure",
             (
-                f"layers are {units.percent(closure['ratio'])} of the un-profiled latency, "
-                f"residual {units.seconds(closure['residual_s'])}"
+                f"layers are {units.percent(closure['ratio'])} of the {units.seconds(closure.get('total_s'))} that "
+                f"un-profiled runs beside them took, residual {units.seconds(closure['residual_s'])}"
             ),
         )
     if result.get("memory"):
@@ -157,31 +158,41 @@ def overview(results: Sequence[Result], width: int = terminal.PIPED_WIDTH) -> Gr
 
     Args:
         results: objects of ``profile --json``.
-        width: columns of the console. A narrow one gets fewer figures, and how many caveats instead of which, because
-            names and numbers cut into pieces cannot be read; what failed then stands below.
+        width: columns of the console. Names and numbers cut into pieces cannot be read, so where they do not fit the
+            target stands below its model, and a narrow console gets fewer figures, and how many caveats instead of
+            which; what failed then stands below.
     """
-    rows = [_row(result) for result in results]
-    if width >= WIDE:
-        return Group(terminal.table(_HEADS, rows, right=_NUMBERS))
-    few = [(*row[:5], _doubts(result)) for row, result in zip(rows, results, strict=True)]
-    failed = [
-        terminal.text(f"{row[0]} on {row[1]}: {row[-1]}")
-        for row, result in zip(rows, results, strict=True)
-        if "error" in result
-    ]
-    return Group(terminal.table((*_HEADS[:5], _HEADS[-1]), few, right=_NUMBERS), *failed)
+    whole = [_row(result) for result in results]
+    heads: Sequence[str] = _HEADS
+    rows: Sequence[Sequence[Text]] = whole
+    below: list[Text] = []
+    if width < WIDE:
+        heads = (*_HEADS[:5], _HEADS[-1])
+        rows = [(*row[:5], _doubts(result)) for row, result in zip(whole, results, strict=True)]
+        failed = [row for row, result in zip(whole, results, strict=True) if "error" in result]
+        below = [terminal.line(row[0], Text(" on "), row[1], Text(": "), row[-1]) for row in failed]
+    if not terminal.fits(heads, rows, heads[:-1], width):
+        heads = ("model, target", *heads[2:])
+        rows = [(terminal.line(row[0], Text("\n"), row[1]), *row[2:]) for row in rows]
+    if width < NARROW:
+        heads, rows = heads[:3], [row[:3] for row in rows]
+    return Group(terminal.table(heads, rows, right=_NUMBERS, whole=heads[:-1], width=width), *below)
 
 
-WIDE = 140
+WIDE, NARROW = 140, 72
 _HEADS = ("model", "target", "latency", "anchored", "± anchored", "closure", "peak", "energy", "MACs", "caveats")
 _NUMBERS = ("latency", "anchored", "± anchored", "closure", "peak", "MACs")
 
 
-def _doubts(result: Result) -> str:
-    return "below" if "error" in result else str(len(result.get("caveats", ())) or "none")
+def _doubts(result: Result) -> Text:
+    return Text("below" if "error" in result else str(len(result.get("caveats", ())) or "none"))
 
 
-def _row(result: Result) -> tuple[object, ...]:
+def _row(result: Result) -> tuple[Text, ...]:
+    return tuple(cell if isinstance(cell, Text) else terminal.text(cell or "") for cell in _cells(result))
+
+
+def _cells(result: Result) -> tuple[object, ...]:
     name = f"{result['identity']} ({result['note']})" if result.get("note") else result["identity"]
     if "error" in result:
         blank = (None,) * 7

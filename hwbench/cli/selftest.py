@@ -39,7 +39,7 @@ TESTS = {
 @click.option(
     "--pairs", type=click.IntRange(1), help="aa: comparisons of each kind. channel: pairs of each noise floor."
 )
-@click.option("--gap", "gap_s", metavar="TIME", callback=options.duration, help="repeat: time between the two.")
+@click.option("--gap", "gap_s", metavar="TIME", callback=options.pause, help="repeat: time between the two.")
 @click.option("--seed", type=int, help="Of everything that is drawn.")
 @click.option("--busy/--no-busy", default=None, help="aa: keep one core busy meanwhile, or leave it free.")
 @click.option("--campaigns", type=click.IntRange(1), help="coverage: simulated campaigns.")

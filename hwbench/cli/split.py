@@ -20,8 +20,10 @@ SHOWN = 12  # cuts on a terminal, the best and those where least is sent; --all 
 @click.option("--edge", metavar="TARGET", required=True, callback=options.target, help="Where the first part runs.")
 @click.option("--cloud", metavar="TARGET", callback=options.target, help="Where the rest runs.")
 @click.option("--bandwidth", metavar="RATE", help="From the edge to the cloud, e.g. 20Mbit or 2.5MB/s.")
-@click.option("--rtt", "round_trip_s", metavar="TIME", callback=options.duration, help="Of the connection, e.g. 10ms.")
-@click.option("--preset", default="quick", show_default=True, help="How much to measure of what the store lacks.")
+@click.option("--rtt", "round_trip_s", metavar="TIME", callback=options.pause, help="Of the connection, e.g. 10ms.")
+@click.option(
+    "--preset", metavar="NAME", default="quick", show_default=True, help="How much to measure of what the store lacks."
+)
 @click.option("--fresh", is_flag=True, help="Measure anew what the store holds.")
 @click.option("--all", "every", is_flag=True, help="Show every cut.")
 @options.JSON
@@ -39,8 +41,9 @@ def split(
     """Where to cut a network in two: time before, bytes that cross, time behind.
 
     Each cut lies behind a layer of the edge's profile. With a cloud and a bandwidth the cut with the least latency is
-    named. What is not profiled yet is profiled first. Seconds are raw ones, as across devices they must be. Of a
-    bandwidth a small b is a bit and a capital B a byte: 20Mb/s are 2.5MB/s.
+    named. What is not profiled yet is profiled first. Seconds are raw ones, as across devices they must be, and the
+    doubts of both measurements are doubts of every cut. Of a bandwidth a small b is a bit and a capital B a byte:
+    20Mb/s are 2.5MB/s.
 
     \b
     Examples:
@@ -64,15 +67,18 @@ def split(
             raise result.error
     measured = [result for result in found if not isinstance(result, Failure)]
     made = cut(measured[0], measured[-1] if cloud else None, bandwidth_bytes_per_s=rate, round_trip_s=round_trip_s or 0)
+    doubts = [
+        {**doubt.as_dict(), "text": f"{each.target}: {doubt.text}"} for each in measured for doubt in each.caveats
+    ]
     if as_json:
-        terminal.json_line(made.as_dict())
+        terminal.json_line({**made.as_dict(), "caveats": doubts})
     else:
-        _print(made, every)
+        _print(made, doubts, every)
 
 
-def _print(made: Split, every: bool) -> None:
+def _print(made: Split, doubts: list[dict[str, str]], every: bool) -> None:
     from .. import units
-    from . import terminal
+    from . import result, terminal
 
     out = terminal.console()
     chosen = made.cuts if every else _worth_seeing(made)
@@ -97,6 +103,7 @@ def _print(made: Split, every: bool) -> None:
         out.print(terminal.text(f"  {len(chosen)} of {len(made.cuts)} cuts; --all shows every one"))
     if made.best is None:
         out.print(terminal.text("  give --cloud and --bandwidth, and the best cut is named"))
+    result.caveats(out, doubts)
 
 
 def _worth_seeing(made: Split) -> list[Cut]:

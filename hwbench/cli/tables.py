@@ -57,7 +57,7 @@ def show_summary(out: Console, table: LookupTable) -> None:
     subject = f"{table.space} version {table.space_version}" if table.kind == "space" else "kernels"
     out.print(terminal.text(f"{subject} on {table.target}", "bold"), soft_wrap=True)
     for name, value in _facts(table):
-        out.print(terminal.text(f"  {name:<11}", "dim") + terminal.text(value), soft_wrap=True)
+        out.print(terminal.line(terminal.text(f"  {name:<11}", "dim"), terminal.text(value)), soft_wrap=True)
 
 
 def _facts(table: LookupTable) -> list[tuple[str, str]]:
@@ -127,7 +127,11 @@ def _conditions(context: Mapping[str, Any]) -> list[tuple[str, str]]:
         slope = context.get("anchor_slope") or {}
         leaned = f"; slope {slope['value']:.2f} ± {slope['sd']:.2f}" if slope else ""
         found.append(
-            ("anchored", f"at {reference.get('id')} = {units.seconds(reference.get('latency_s'))}{today}{leaned}")
+            (
+                "anchored",
+                f"at the reference {reference.get('id')}, where the anchor takes "
+                f"{units.seconds(reference.get('latency_s'))}{today}{leaned}",
+            )
         )
     if context.get("set_aside"):
         found.append(("set aside", f"{units.percent(context['set_aside'])} of the blocks: their process was preempted"))

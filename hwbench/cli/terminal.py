@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,6 +15,7 @@ from ..errors import HwbenchError
 
 PIPED_WIDTH = 160  # columns where nobody's window says how many there are
 DETAIL_LINES = 20  # of the end of a process's stderr
+_GAP, _WORD = 2, 18  # columns between two cells, and of a long word, such as a caveat's code with its comma
 
 
 class _Console(Console):
@@ -49,20 +50,51 @@ def text(value: object, style: str = "") -> Text:
     return Text(clean(value), style=style)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> Table:
+def line(*parts: Text) -> Text:
+    """Texts as one, each in its own style; in a sum of two the first one's style is that of both."""
+    return Text.assemble(*parts)
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Iterable[str] = (),
+    whole: Iterable[str] = (),
+    width: int = 0,
+) -> Table:
     """A table of cleaned cells; a cell that is a :class:`rich.text.Text` stays as it is.
 
     Args:
         columns: headings.
         rows: as long as ``columns``; ``None`` is shown as an empty cell.
         right: the columns of numbers.
+        whole: columns that are not cut into pieces where ``width`` has room for them: pieces of a name can be neither
+            searched for nor copied.
+        width: columns of the console.
     """
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    cells = [[cell if isinstance(cell, Text) else text("" if cell is None else cell) for cell in row] for row in rows]
+    unbroken = set(whole) if fits(columns, cells, whole, width) else set()
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
-        made.add_column(column, justify="right" if column in set(right) else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else text("" if cell is None else cell) for cell in row))
+        justify: Literal["right", "left"] = "right" if column in set(right) else "left"
+        made.add_column(column, justify=justify, overflow="fold", no_wrap=column in unbroken)
+    for row in cells:
+        made.add_row(*row)
     return made
+
+
+def fits(columns: Sequence[str], rows: Iterable[Sequence[Text]], whole: Iterable[str], width: int) -> bool:
+    """Whether the columns named can stay whole, when each other one is left room for a word."""
+    longest = [
+        max(part.cell_len for cell in (Text(head), *cells) for part in cell.split(allow_blank=True))
+        for head, *cells in zip(columns, *rows, strict=True)
+    ]
+    unbroken = set(whole)
+    taken: list[int] = [
+        wide if head in unbroken else min(wide, _WORD) for head, wide in zip(columns, longest, strict=True)
+    ]
+    return sum(taken) + _GAP * (len(taken) - 1) <= width
 
 
 def json_line(result: Mapping[str, Any]) -> None:
@@ -77,11 +109,11 @@ def error(found: HwbenchError, about: str = "") -> None:
     """An error on stderr: the thing and the cause, the evidence, the next step."""
     out = console(stderr=True)
     prefix = f"{about}: " if about else ""
-    out.print(Text("error: ", "bold red") + text(prefix + found.message), soft_wrap=True)
-    for line in (found.detail or "").strip().splitlines()[-DETAIL_LINES:]:
-        out.print(text(f"  {line}", "dim"), soft_wrap=True)
+    out.print(line(Text("error: ", "bold red"), text(prefix + found.message)), soft_wrap=True)
+    for row in (found.detail or "").strip().splitlines()[-DETAIL_LINES:]:
+        out.print(text(f"  {row}", "dim"), soft_wrap=True)
     if found.remedy:
-        out.print(Text("  next: ", "bold") + text(found.remedy), soft_wrap=True)
+        out.print(line(Text("  next: ", "bold"), text(found.remedy)), soft_wrap=True)
 
 
 def note(message: str) -> None:
