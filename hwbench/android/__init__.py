@@ -13,7 +13,7 @@ from typing import Any
 from ..channels import Channel
 from ..channels.adb import states
 from ..errors import DeviceError
-from ..worker.environment import arm_cores
+from ..worker.processor import arm_cores
 from . import facts, power, thermal
 from .facts import Cluster, clusters
 
