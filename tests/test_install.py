@@ -148,15 +148,17 @@ def test_ssh_a_pip_that_knows_no_wheels_of_today_is_renewed_first(
     """As Ubuntu 20.04 has it, and so JetPack 5: pip 20.0 sees no wheel of manylinux_2_28."""
     asked = tmp_path / "asked"
     answers = f'*" --version "*) echo "pip 20.0.2 from /x";; *" install "*) echo "$*" >>{asked};;'
-    python = made_tool(
-        Path(sshd.workdir) / "venv" / "bin", "python", f'case " $* " in {answers} *) exec {sys.executable} "$@";; esac'
-    )
+    (tmp_path / "there" / "tflite_runtime").mkdir(parents=True)
+    (tmp_path / "there" / "tflite_runtime" / "__init__.py").touch()
+    run = f'PYTHONPATH={tmp_path / "there"} exec {sys.executable} "$@"'
+    python = made_tool(Path(sshd.workdir) / "venv" / "bin", "python", f'case " $* " in {answers} *) {run};; esac')
     made_tool(python.parent, "pip", "")
     sshd.profile(mine / "pi.toml", python=str(python))
     install.install(device.find("pi"), runtimes=["onnxruntime"], cache=Cache(tmp_path / "cache"))
     renewed, installed = asked.read_text().splitlines()
     assert renewed.endswith(" pip")
     assert "onnxruntime" in installed
+    assert "numpy<2" in installed.split()  # or what was installed before would no longer run
 
 
 def test_ssh_to_a_python_that_makes_no_environments(

@@ -95,7 +95,10 @@ def install(
         python = f"{folder}/bin/python"
         _environment(channel, base, folder, say)
         source = _index(channel, base, wheels, shlex.join(bare(chosen.values())), say)
-        packages = [package for recipe in chosen.values() for package in recipe.packages]
+        packages = [
+            *(package for recipe in chosen.values() for package in recipe.packages),
+            *_limits(base, device.unit),
+        ]
         _renew(channel, python, source, say)
         say(f"pip install {' '.join(packages)}")
         _pip(channel, python, [*source, *packages])
@@ -211,6 +214,12 @@ def fitting_wheels(folder: Path, base: Survey) -> list[Path]:
         if (platform == "any" or base.system in platform) and (tag in python.split(".") or "py3" in python or old_abi):
             found.append(path)
     return found
+
+
+def _limits(base: Survey, unit: str) -> list[str]:
+    """What stand-ins that are there already allow beside them: tflite-runtime does not say that it needs numpy < 2."""
+    ways = [way for recipe in recipes(unit).values() for way in recipe.ways() if {*way.stands_for} & {*base.modules}]
+    return [package for way in ways for package in way.packages[:-1]]
 
 
 def _renew(channel: Channel, python: str, source: Sequence[str], say: Say) -> None:
