@@ -334,6 +334,8 @@ def test_factories_that_do_not_work(factory, name, message):
     with pytest.raises(UsageError, match=message) as caught:
         resolve(factory + name)
     assert caught.value.remedy
+    if name == "failing":
+        assert "in failing" in caught.value.detail  # the line of the user's own file that failed
 
 
 def test_modules_that_cannot_be_imported(factory):
@@ -343,6 +345,12 @@ def test_modules_that_cannot_be_imported(factory):
         resolve("python:needs_more_for_the_catalog_test:fn")
     with pytest.raises(UsageError, match="does not name a factory"):
         resolve("python:os.system('x')")
+    with pytest.raises(UsageError, match="does not name a factory") as told:
+        resolve("python:nets.py:tiny")
+    assert "python:nets:tiny" in told.value.remedy
+    with pytest.raises(UsageError, match="not a model file") as told:
+        resolve("./nets.py:tiny")
+    assert "python:nets:tiny" in told.value.remedy
 
 
 def test_plug_in_models_are_found(monkeypatch):
