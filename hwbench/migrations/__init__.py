@@ -133,6 +133,6 @@ def upgrade(connection: sa.Connection) -> None:
     if revision is not None and revision not in known:
         raise UsageError(
             f"The store was written by a newer hwbench (its schema is '{revision}', this version knows '{HEAD}').",
-            remedy="Use the hwbench that wrote it, or a newer one; or set HWBENCH_DB to another file.",
+            remedy="Upgrade this hwbench to the version that wrote it, or set HWBENCH_DB to another file.",
         )
     command.upgrade(config, "head")
