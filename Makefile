@@ -25,10 +25,11 @@ demo: env
 	$(BIN)/hwbench demo
 
 # make test ARGS="tests/test_target.py -x". Two files at a time: much of a test's time is a wait for a process that it
-# started. JOBS=0 is one after another in one process, as a debugger wants it.
+# started. The longest files start first (tests/conftest.py). JOBS=0 is one after another in one process, as a debugger
+# wants it.
 JOBS ?= 2
 test: env
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Statements that the tests reach, workers in their own processes included; about half as long again as `make test`.
 coverage: env

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pytest
 
 from hwbench.kernel import Kernel, Tensor
+from hwbench.predict import nn_meter
 from hwbench.predict.examples import Example
 from hwbench.predict.features import group_of
 
@@ -122,3 +124,9 @@ def networks(
         for family in range(families)
         for member in range(members)
     ]  # fmt: skip
+
+
+def small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For evaluations: the baseline's forests are tested in a file of their own, and take most of the time."""
+    forests = {kind: (depth, 3, 1) for kind, (depth, _, _) in nn_meter.FORESTS.items()}
+    monkeypatch.setattr(nn_meter, "FORESTS", forests)

@@ -8,24 +8,21 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from predict_device import conv, device, example, kernels_of, networks, plain
+from predict_device import conv, device, example, kernels_of, networks, plain, small_forests
 
 from hwbench.errors import UsageError
 from hwbench.kernel import Kernel
-from hwbench.predict import nn_meter
 from hwbench.predict.evaluate import Evaluation, Guess, evaluate, trainers
 from hwbench.predict.examples import Example
 from hwbench.predict.networks import PROBE
-from hwbench.predict.nn_meter import FORESTS
 from hwbench.predict.simple import Counts, Roofline, line
 
 ON = device()
 
 
 @pytest.fixture(autouse=True)
-def small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The baseline's forests are tested in a file of their own; a tenth of a second each is too much here."""
-    monkeypatch.setattr(nn_meter, "FORESTS", {kind: (depth, 3, 1) for kind, (depth, _, _) in FORESTS.items()})
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_forests(monkeypatch)
 
 
 @dataclass

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_bed import Bed, Profiled, bed, file, macs_of, value, weight
 
+from hwbench import runtimes
 from hwbench.cache import Cache
 from hwbench.catalog.model import Model
 from hwbench.catalog.resolve import from_module
@@ -28,6 +31,16 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 @pytest.fixture(scope="module")
 def cache(exports: Cache) -> Cache:
     return exports
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _exported_once() -> Iterator[None]:
+    """A module's code may change, so it is exported every time; the tests' own does not, and exporting takes most of
+    their time: what one runtime was given the other one finds in the cache."""
+    once = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="of these tests"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtimes, "uuid", once)
+        yield
 
 
 @pytest.fixture(scope="module", params=["onnxruntime", "openvino"])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from inprocess import in_process
-from predict_device import device, kernels_of, networks
+from predict_device import device, kernels_of, networks, small_forests
 
 from hwbench import campaign
 from hwbench.cache import Cache
@@ -25,14 +25,13 @@ from hwbench.energy import FEWEST_NETWORKS
 from hwbench.errors import UsageError
 from hwbench.estimate import preset
 from hwbench.kernel import Kernel
-from hwbench.predict import file, nn_meter
+from hwbench.predict import file
 from hwbench.predict.adapt import adapted_to
 from hwbench.predict.adapted import AdaptedPredictor
 from hwbench.predict.evaluate import Evaluation, Guess, Own, evaluate
 from hwbench.predict.examples import Example, gather
 from hwbench.predict.joules import EnergyEstimate, NoEnergy, features_of, learn
 from hwbench.predict.joules_evaluation import EnergyEvaluation, EnergyFolds
-from hwbench.predict.nn_meter import FORESTS
 from hwbench.predict.predictor import LEVEL, Predictor
 from hwbench.report import predicted
 from hwbench.results import energy_fit
@@ -80,7 +79,7 @@ def predictor(examples: list[Example]) -> Predictor:
 @pytest.fixture(scope="module")
 def evaluated(examples: list[Example]) -> Evaluation:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nn_meter, "FORESTS", {kind: (depth, 3, 1) for kind, (depth, _, _) in FORESTS.items()})
+        small_forests(patch)
         return evaluate(examples)
 
 
@@ -205,7 +204,11 @@ def test_families_that_were_held_out_are_told_within_ten_percent(
     assert 0 < told["interval_90_width"] < 1.0
 
 
-def test_latency_is_evaluated_alike_where_no_energy_is_known(examples: list[Example]) -> None:
+def test_latency_is_evaluated_alike_where_no_energy_is_known(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_forests(monkeypatch)
+
     class Knows:
         def guess(self, kernels: Sequence[Kernel]) -> Guess:
             return Guess(1e-3, 5e-4, 2e-3, [ON(kernel) for kernel in kernels], len(kernels))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inprocess import in_process, made_model
-from predict_device import conv, device, kernels_of, linear, networks, plain
+from predict_device import conv, device, kernels_of, linear, networks, plain, small_forests
 
 from hwbench.__main__ import main
 from hwbench.cache import Cache
@@ -388,7 +388,10 @@ def generated(examples: list[Example], family: str) -> Example:
     )  # fmt: skip
 
 
-def test_a_fold_drops_what_was_generated_for_the_networks_it_holds_out(examples: list[Example]) -> None:
+def test_a_fold_drops_what_was_generated_for_the_networks_it_holds_out(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_forests(monkeypatch)
     made = generated(examples, "family2")
     predictor = Predictor.train([*examples, made])
     seen: dict[str, bool] = {}

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from predict_device import device, kernels_of, networks
+from predict_device import device, kernels_of, networks, small_forests
 
 import hwbench
 from hwbench.cli import cli
@@ -24,7 +24,6 @@ from hwbench.predict import adapt as adapting
 from hwbench.predict import evaluate as evaluating
 from hwbench.predict import examples as gathering
 from hwbench.predict import file as hwp
-from hwbench.predict import nn_meter
 from hwbench.predict.adapt import adapt, adapted_to
 from hwbench.predict.adapted import KEY, AdaptedPredictor, opened
 from hwbench.predict.evaluate import Own
@@ -46,7 +45,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(nn_meter, "FORESTS", {kind: (depth, 3, 1) for kind, (depth, _, _) in nn_meter.FORESTS.items()})
+    small_forests(monkeypatch)
     monkeypatch.setenv("HWBENCH_DB", str(tmp_path / "results.db"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import html.parser
 import json
 import math
@@ -75,6 +76,12 @@ class Page(html.parser.HTMLParser):
         return json.loads(self.all("script", id="data")[0][1])
 
 
+@functools.lru_cache(2)
+def parsed(text: str) -> Page:
+    """The page, parsed once for all who look at it."""
+    return Page(text)
+
+
 def row_of(text: str, model: str) -> list[str]:
     """Cells of the first row of the table of results that is of this model."""
     table = text[text.index('id="results-table"') : text.index("</section>", text.index('id="results-table"'))]
@@ -100,7 +107,7 @@ def page() -> str:
 
 
 def test_the_page_has_its_parts_and_a_skeleton_for_readers(page):
-    tree = Page(page)
+    tree = parsed(page)
     assert tree.all("html")[0][0]["lang"] == "en"
     assert all(len(tree.all(tag)) == 1 for tag in ("main", "nav", "h1", "footer"))
     assert tree.all("a", class_="skip")[0][0]["href"] == "#main"
@@ -115,7 +122,7 @@ def test_the_page_has_its_parts_and_a_skeleton_for_readers(page):
 
 
 def test_every_result_is_in_the_table_and_has_a_section(page):
-    tree = Page(page)
+    tree = parsed(page)
     assert len(tree.all("details", class_="result")) == 46
     cells = row_of(page, "lcnet_100")
     source = example()[3]
@@ -136,7 +143,7 @@ def test_rendering_is_pure():
 
 
 def test_points_of_another_input_size_or_without_accuracy_stay_out_of_the_front(page):
-    tree = Page(page)
+    tree = parsed(page)
     charted = {r["model"] for r in tree.data["results"] if r["charted"] and not r["predicted"]}
     assert "tinynet_c" not in charted
     assert "ssdlite320_mobilenet_v3_large" not in charted
@@ -146,7 +153,7 @@ def test_points_of_another_input_size_or_without_accuracy_stay_out_of_the_front(
 
 
 def test_fronts_are_per_target_and_undominated(page):
-    results = Page(page).data["results"]
+    results = parsed(page).data["results"]
     for target, _ in TARGETS:
         mine = [r for r in results if r["target"] == target and r["charted"]]
         best = [r for r in mine if r["front"]]
@@ -166,7 +173,7 @@ def test_input_sizes_are_compared_however_they_are_written(ran, published, drawn
 
 
 def test_nothing_from_outside_becomes_markup(page):
-    tree = Page(page)
+    tree = parsed(page)
     assert tree.all("img") == []
     assert [attrs for attrs, _ in tree.all("script")] == [
         {"type": "text/plain", "id": "other-results"},
@@ -204,7 +211,7 @@ def test_nothing_leaves_the_page(page):
 
 
 def test_the_embedded_data_is_versioned_and_trimmed(page):
-    data = Page(page).data
+    data = parsed(page).data
     assert data["schema"] == SCHEMA == 2
     assert len(data["results"]) == 46 + 12
     assert data["errors"] == [{"model": "mobilevit_xxs", "target": TARGETS[1][0], "type": "WorkerError"}]
@@ -222,7 +229,7 @@ def test_failures_are_told_with_their_remedy(page):
 
 
 def test_environment_and_commands_to_repeat(page):
-    tree = Page(page)
+    tree = parsed(page)
     cells = [text for _, text in tree.all("td")]
     assert "Example CPU @ 2.40GHz" in cells
     assert any(re.fullmatch(r"2\.3\d GHz – 2\.40 GHz", cell) for cell in cells)
@@ -258,7 +265,7 @@ def test_a_negative_residual_scales_what_is_drawn_and_says_so():
     one["layers"][0]["latency_s"] = -1e-6
     one["closure"].update(sum_s=total, residual_s=-0.1 * total)
     text = render([one])
-    drawn = Page(text).data["results"][0]["layers"]
+    drawn = parsed(text).data["results"][0]["layers"]
     assert "Shares and bars are scaled" in text
     assert math.isclose(sum(drawn["shown_s"]), 0.9 * total, rel_tol=1e-5)
     assert drawn["shown_s"][0] == 0
@@ -269,7 +276,7 @@ def test_layers_are_not_ranked_when_the_profiler_was_heavy():
     one = result(ZOO[0], TARGETS[0][0], 1.0)
     one["closure"]["profiled_over_plain"] = 2.4
     text = render([one])
-    assert Page(text).data["results"][0]["layers"]["ranked"] is False
+    assert parsed(text).data["results"][0]["layers"]["ranked"] is False
     assert 'data-chart="layers"' not in text
     assert "more than twofold" in text
 
@@ -278,7 +285,7 @@ def test_no_results_say_what_to_run_next():
     text = render([])
     assert "hwbench profile" in text
     assert len(text) < 100_000  # no charts, so no chart library
-    assert Page(text).data["results"] == []
+    assert parsed(text).data["results"] == []
 
 
 def test_a_missing_value_is_never_a_zero():
@@ -315,8 +322,8 @@ def test_any_field_may_be_missing_or_nonsense(damage):
         except (TypeError, KeyError, IndexError):
             continue  # an earlier piece of junk stands there
     text = render([one])
-    assert Page(text).data["schema"] == SCHEMA
-    assert Page(text).all("img") == []
+    assert parsed(text).data["schema"] == SCHEMA
+    assert parsed(text).all("img") == []
 
 
 def test_write_takes_a_file_or_a_folder(tmp_path):
@@ -400,7 +407,7 @@ def test_pictures_without_data_and_of_unknown_format(tmp_path):
 
 
 def test_predicted_points_are_told_apart_and_have_no_section(page):
-    tree = Page(page)
+    tree = parsed(page)
     points = [r for r in tree.data["results"] if r["predicted"]]
     assert len(points) == 12
     assert all(r["charted"] and not r["open"] and r["caveats"] == ["predicted"] for r in points)
@@ -427,12 +434,12 @@ def test_a_prediction_brings_its_doubts_its_level_and_its_reference():
     for one in measured:
         one["latency_s"]["anchor_ref_s"] = 8.57e-4
     text = render([*measured, *predicted([point], target)])
-    (made,) = [r for r in Page(text).data["results"] if r["predicted"]]
+    (made,) = [r for r in parsed(text).data["results"] if r["predicted"]]
     assert made["caveats"] == ["predicted", "unseen_ops", "other_reference"]
     assert made["anchored_s"] == [1e-3, 9e-4, 1.2e-3]
     assert "Its interval is meant to hold 90 % of such networks." in text
     assert "the anchor takes 654.0 µs; those measured on this target are at 857.0 µs" in text
-    assert all(r["caveats"] == [] for r in Page(text).data["results"] if not r["predicted"])
+    assert all(r["caveats"] == [] for r in parsed(text).data["results"] if not r["predicted"])
     alike = {**point, "anchor_ref": {"id": "a1", "latency_s": 8.5e-4}}
     assert "other_reference" not in own_text(render([*measured, *predicted([alike], target)]))
     assert "other_reference" not in own_text(render(predicted([point], target)))  # there is nothing beside it
@@ -503,12 +510,12 @@ def test_what_layers_hold_and_what_the_target_can_do_at_best():
     text = render([one])
     assert "Fusion: 7 layers hold several of the source" in text
     assert "7 of 8 layers tell what they hold: 21 of the source" in text
-    assert Page(text).data["ceilings"] == {ONE: [2e9, 4e6]}
+    assert parsed(text).data["ceilings"] == {ONE: [2e9, 4e6]}
     assert [kind.op for kind in kinds(rows[0].layers)] == ["conv"]
 
 
 def test_change_points_of_a_session_are_told(page):
-    series = Page(page).data["results"][0]["sessions"]
+    series = parsed(page).data["results"][0]["sessions"]
     assert series["changes"] == [[], [], [], [4], [], [], [], []]
     assert "The level changes once inside a session" in page
 
@@ -521,7 +528,7 @@ def test_anchored_session_figures_come_from_the_level_and_the_slope():
 
 
 def test_tables_validations_and_evaluations_have_their_panels(page):
-    tree = Page(page)
+    tree = parsed(page)
     assert [s["id"] for s in tree.data["scatters"]] == ["table0", "validation0", "evaluation0"]
     assert len(tree.data["scatters"][1]["measured_s"]) == 30
     assert "It moved." not in page  # the gate's own words go before the general ones
@@ -541,7 +548,7 @@ def test_a_panel_of_nonsense_is_still_a_panel():
     junk = {"a": None, "b": [], "c": 10**400, "mape": SCRIPT, "networks": [SCRIPT]}
     for source in ({}, junk, {"points": [junk, {"predicted_s": -1}], "context": 3, "baselines": [1], "flagged": 5}):
         text = render([], lookup_tables=[source], validations=[source], evaluations=[source])
-        assert Page(text).data["scatters"] == []
+        assert parsed(text).data["scatters"] == []
         assert "Nothing to show yet" not in text
 
 
@@ -632,7 +639,7 @@ def test_one_model_at_two_sizes_is_two_names_and_has_one_accuracy():
     about = {"top1": 67.64, "top1_input_size": 224}
     given = [at_size("small", side, input_size=[3, side, side], **about) for side in (224, 192)]
     text = render([*given, at_size("alone", 224, input_size=[3, 224, 224], **about)])
-    rows = {row["model"]: row for row in Page(text).data["results"]}
+    rows = {row["model"]: row for row in parsed(text).data["results"]}
     assert list(rows) == ["small@1x3x224x224", "small@1x3x192x192", "alone"]
     assert [row["charted"] for row in rows.values()] == [True, False, True]
     table = re.sub(r"<wbr>", "", text[text.index('id="results-table"') : text.index('id="other-results"')])

@@ -135,12 +135,18 @@ def is_late(node: ast.AST) -> bool:
     return for_types or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
-def imports(path: Path, *, late: bool = True) -> Iterator[str]:
+@functools.cache
+def imports(path: Path, *, late: bool = True) -> frozenset[str]:
     """Absolute dotted names of all a module imports; ``late`` counts those inside functions and for types only."""
+    return frozenset(_imports(path, late))
+
+
+def _imports(path: Path, late: bool) -> Iterator[str]:
     package = dotted(path) if path.name == "__init__.py" else dotted(path).rpartition(".")[0]
-    skipped = {inner for node in ast.walk(parsed(path)) if is_late(node) for inner in ast.walk(node)}
-    for node in ast.walk(parsed(path)):
-        if node in skipped and not late:
+    nodes = list(ast.walk(parsed(path)))
+    skipped = set() if late else {inner for node in nodes if is_late(node) for inner in ast.walk(node)}
+    for node in nodes:
+        if node in skipped:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -163,10 +169,10 @@ def tier(module: str) -> int:
     return next((line for line, names in enumerate(LAYOUT) if name in names), -1)
 
 
-def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
+@functools.cache
+def calls(path: Path) -> tuple[tuple[str, ast.Call], ...]:
+    found = (node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call))
+    return tuple((ast.unparse(node.func), node) for node in found)
 
 
 # --- who may import whom -------------------------------------------------------------------------------------------
@@ -302,6 +308,12 @@ def test_help_names_every_command() -> None:
         "demo",
     }
     assert {command for command in commands if re.search(rf"^\s*{command}\b", done.stdout, re.MULTILINE)} == commands
+
+
+def test_files_that_start_first_are_there() -> None:
+    from conftest import LONGEST
+
+    assert {f"test_{name}.py" for name in LONGEST} <= {path.name for path in (ROOT / "tests").iterdir()}
 
 
 # --- what is never in the tree -------------------------------------------------------------------------------------
