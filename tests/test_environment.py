@@ -194,7 +194,7 @@ def test_one_name_that_a_hypervisor_gives_two_processors_is_two_models(tmp_path:
     assert older["device"]["cpu_model"] == "AMD EPYC (family 25 model 1, AVX2)"
     assert newer["device"]["cpu_model"] == "AMD EPYC (family 25 model 17, AVX-512)"
     assert any("cpu_model" in line for line in environment.disagreements(older, newer))
-    assert told("fpu avx avx2 avx512f", "17")["device"]["cpu_model"] == "AMD EPYC"  # without one the name is the maker's
+    assert told("fpu avx avx2 avx512f", "17")["device"]["cpu_model"] == "AMD EPYC"  # the maker's own name
 
 
 @pytest.mark.parametrize(

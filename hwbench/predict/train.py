@@ -27,7 +27,6 @@ from .fit import FEWEST
 from .networks import LARGEST_MACS, PROBE, candidates
 
 if TYPE_CHECKING:
-    from ..catalog.model import Model
     from .predictor import Predictor
 
 PRESET = "table"
