@@ -19,7 +19,7 @@ from ..catalog.spaces.kernels import ACTIVATIONS, BINARY, UNARY, Fields, Part, W
 from ..errors import UsageError
 
 TOGETHER = 16
-"""Kernels of one network: its sessions take 8 to 10 s of a device's time whatever it holds, most of it to start them."""
+"""Kernels of one network: its sessions take 8 to 10 s of a device's time whatever it holds, most of it for starting."""
 KERNEL_MACS, KERNEL_ELEMENTS = 6e7, 1 << 20
 """Most that one kernel may cost: a made network then takes as long as a small network of the catalog."""
 TRIES = 200  # draws of a kernel; one that cannot be, or is too large, is drawn anew
