@@ -31,10 +31,10 @@ def _train(target: str, file: str, budget: str) -> Command:
     return hwbench(*words, tells=False)
 
 
-def _evaluated(name: str, target: str, figures: tuple[Figure, ...]) -> Part:
+def _evaluated(name: str, target: str, figures: tuple[Figure, ...], budget: str = "30m") -> Part:
     return Part(
         name, 5,
-        commands=(_train(target, f"{name}.hwp", "30m"), hwbench("predictor", "evaluate", f"{{out}}/{name}.hwp")),
+        commands=(_train(target, f"{name}.hwp", budget), hwbench("predictor", "evaluate", f"{{out}}/{name}.hwp")),
         quick=(),
         paths=(*MEASURING, *RUNTIME[target], *PREDICTOR),
         figures=figures,
@@ -63,7 +63,7 @@ PREDICTORS = (
         Figure("device_time_s", "… device time for training", "s", at("train_device_time_s"), at_most(3600.0)),
         Figure("families", "… families", "count", at("families"), at_least(20)),
         Figure("networks", "… networks", "count", at("networks"), at_least(60)),
-    )),
+    ), "45m"),
     _evaluated("predictor-torch", TORCH, (_within(TORCH, 0.8), Figure("mape", "… mean error", "share", _MAPE))),
     _evaluated("predictor-litert", LITERT, (_within(LITERT, 0.8), Figure("mape", "… mean error", "share", _MAPE))),
 )  # fmt: skip
