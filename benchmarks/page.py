@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from hwbench import units
@@ -42,14 +43,16 @@ BEGIN, END = "<!-- beside: made by make numbers -->", "<!-- /beside -->"
 def page(rows: Sequence[Row], *, quick: bool = False) -> str:
     """The whole page, Markdown."""
     parts = [_QUICK if quick else _INTRO.format(summary=summary(rows))]
-    machines = sorted({row["machine"] for row in rows if row["machine"]})
-    parts += [f"Machine: {machines[0]}.\n"] if len(machines) == 1 else []
+    machines = Counter(row["machine"] for row in rows if row["machine"]).most_common()
+    usual = machines[0][0] if machines else ""
+    said = "Machine" if len(machines) == 1 else "Machine, where nothing else is said"
+    parts += [f"{said}: {usual}.\n"] if usual else []
     for topic in dict.fromkeys(row["topic"] for row in rows):
         mine = [row for row in rows if row["topic"] == topic]
         others = [row for row in mine if not _is_peer(row)]
         body = _table(others) if others else ""
         body += _peers([row for row in mine if _is_peer(row)])
-        parts.append(f"## {topic}\n\n{body}{_notes(others, several=len(machines) > 1)}")
+        parts.append(f"## {topic}\n\n{body}{_notes(others, usual)}")
     return "\n".join(parts)
 
 
@@ -158,13 +161,15 @@ def _peers(rows: Sequence[Row]) -> str:
     return "\n".join([_PEERS, *lines, "", *when, *notes]) + "\n"
 
 
-def _notes(rows: Sequence[Row], *, several: bool) -> str:
-    """What should be known beside the numbers: of those that miss, why and what was tried; a part's own only once."""
+def _notes(rows: Sequence[Row], usual: str) -> str:
+    """What should be known beside the numbers: of those that miss, why and what was tried, and of those that were not
+    measured on the usual machine, on which; a part's own only once.
+    """
     names: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         missing = row["bar"] is not None and row["met"] is not True
         told = [row["tried"], row["note"]] if missing else []
-        told += [f"machine: {row['machine']}"] if several and row["machine"] else []
+        told += [f"machine: {row['machine']}"] if row["machine"] not in (usual, None, "") else []
         text = " ".join(_sentence(part) for part in told if part)
         if text:
             names.setdefault((row["name"].partition("/")[0], _text(text)), []).append(row["name"])

@@ -514,6 +514,19 @@ def test_the_page_marks_what_misses_and_says_why() -> None:
     assert "`d/mape`" not in told
 
 
+def test_the_page_names_the_usual_machine_once_and_others_where_they_measured() -> None:
+    usual, other = ORIGIN, replace(ORIGIN, machine="a slower machine")
+    rows = [
+        row(part, "Tables", FIGURE, Reading(0.01, 50), origin) | {"tried": ""}
+        for part, origin in (("a", usual), ("b", usual), ("c", other))
+    ]
+    told = page.page(rows)
+    assert "Machine, where nothing else is said: a machine." in told
+    assert "- `c/mape`: machine: a slower machine." in told
+    assert told.count("a machine") == 1
+    assert "Machine: a machine." in page.page(rows[:2])
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
