@@ -81,17 +81,17 @@ def of_graph(graph: Graph, target: str, about: Mapping[str, Any]) -> tuple[float
     learnt_on = chip_of(about.get("device"))
     if graph.stand_in:
         widen *= STAND_IN_WIDENS
-        found.append(caveat("stand_in", why=graph.stand_in))
+        found.append(doubt("stand_in", why=graph.stand_in))
     elif graph.chip and learnt_on and not _alike(graph.chip, learnt_on):
         widen *= STAND_IN_WIDENS
-        found.append(caveat("other_chip", found=graph.chip, known=learnt_on, target=target))
+        found.append(doubt("other_chip", found=graph.chip, known=learnt_on, target=target))
     versions = about.get("versions")
     known = versions if isinstance(versions, Mapping) else {}  # a file may say anything
     runtime = next(iter(graph.versions), "")  # a session tells the runtime's own version first
     if runtime and known and graph.versions[runtime] != known.get(runtime):
         widen *= VERSION_WIDENS
         learnt = f"{runtime} {known[runtime]}" if runtime in known else ", ".join(known)
-        found.append(caveat("other_version", found=f"{runtime} {graph.versions[runtime]}", known=learnt))
+        found.append(doubt("other_version", found=f"{runtime} {graph.versions[runtime]}", known=learnt))
     return widen, found
 
 
@@ -115,14 +115,14 @@ def of_figures(latency_s: float, rows: Sequence[LayerEstimate], seen_s: Sequence
         those_s = sum(row.latency_s for row in those)
         if always or those_s > TOLD_SHARE * latency_s:
             ops = ", ".join(sorted({row.op for row in those}))
-            found.append(caveat(code, ops=ops, share=f"{min(those_s / latency_s, 1.0):.0%}"))
+            found.append(doubt(code, ops=ops, share=f"{min(those_s / latency_s, 1.0):.0%}"))
     low, high = min(seen_s), max(seen_s)
     if not low / FAR_OUTSIDE <= latency_s <= high * FAR_OUTSIDE:
-        found.append(caveat("outside", latency=latency_s, low=float(low), high=float(high)))
+        found.append(doubt("outside", latency=latency_s, low=float(low), high=float(high)))
     return found
 
 
-def caveat(code: str, **values: Any) -> Caveat:
+def doubt(code: str, **values: Any) -> Caveat:
     """A doubt of :data:`SENTENCES` with its values."""
     text, remedy = SENTENCES[code]
     return Caveat(code, text.format(**values), remedy.format(**values))

@@ -310,7 +310,7 @@ class Predictor:
         found = doubts.of_figures(latency_s, rows, [e.latency_s for e in self.examples if not e.generated_for])
         if not self.fitted.reaches(LEVEL):
             networks = len(self.examples) - len(self.generated_for)
-            found.append(doubts.caveat("few_networks", networks=networks, families=len(self.families)))
+            found.append(doubts.doubt("few_networks", networks=networks, families=len(self.families)))
         return found
 
     def summary(self) -> dict[str, Any]:
