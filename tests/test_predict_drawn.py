@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
-from hwbench.catalog.spaces.kernels import FORMS, parts_of
+from hwbench.catalog.spaces.kernels import FORMS, name_of, parts_of
 from hwbench.predict import drawn
 from hwbench.predict.networks import PROBE, candidates, family_of
 from hwbench.predict.train import plan
 
-FIRST, SECOND = drawn.SERIES
+FIRST, SECOND, SMALL, COMMON = drawn.SERIES
 
 
 def test_a_number_names_the_same_kernel_everywhere() -> None:
@@ -28,6 +28,14 @@ def test_a_number_names_the_same_kernel_everywhere() -> None:
         "prelu_none_1x192x48x48_1",
         "shuffle_down_1x8x224x224_2",
     ]
+    assert [SMALL.kernel(number).text for number in (0, 4)] == [
+        "conv_none_1x40x32x32_40_5x5_2x2_4x4x4x4_2x2_40x1x0",
+        "resize_bicubic_1x24x14x14_5x5",
+    ]
+    assert [COMMON.kernel(number).text for number in (0, 1)] == [
+        "linear_tanh_32x384_128x1",
+        "conv_relu_1x256x8x8_80_3x1_1x1_1x0x1x0_1x1_1x1x0",
+    ]
 
 
 def test_every_form_is_there_in_many_sizes_and_none_is_large() -> None:
@@ -35,6 +43,10 @@ def test_every_form_is_there_in_many_sizes_and_none_is_large() -> None:
     assert set(Counter(part.form for part in parts)) == set(FORMS)
     assert len(set(parts)) > 0.95 * len(parts)
     assert max(part.work.macs for part in parts) <= drawn.KERNEL_MACS
+    for series in (SMALL, COMMON):
+        assert (
+            max(part.work.macs for made in series.parts() for part in made) <= series.most_macs < drawn.KERNEL_MACS / 2
+        )
     depthwise = [part.fields for part in parts if part.form == "conv" and part.fields[6][0] == part.fields[0][1] > 1]
     assert any(fields[1][0] % 8 for fields in depthwise)
     assert any(fields[2] == (9, 9) for fields in depthwise)
@@ -52,9 +64,11 @@ def test_their_networks_are_learnt_from_in_every_fold_and_planned_with_the_probe
     assert {name for name, _ in made} <= {name for name, family, _ in candidates() if family == PROBE}
     first = {one.name for one in plan(budget_s=900.0).networks}
     assert 3 <= len(first & {name for name, _ in made}) < len(made)  # a short budget holds some, not only them
+    for series in drawn.SERIES:  # and some of each series
+        assert first & {name_of(parts) for parts in series.parts()}
 
 
-@pytest.mark.parametrize("number", [0, 7, 18, 24, 30])
+@pytest.mark.parametrize("number", [0, 7, 18, 24, 30, 33, 41])
 def test_a_made_network_can_be_built_and_gives_what_its_kernels_give(number: int) -> None:
     torch = pytest.importorskip("torch")
     from hwbench.catalog.spaces.kernels import stretches

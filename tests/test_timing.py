@@ -161,7 +161,7 @@ def test_warm_up_collects_after_every_run_and_does_not_count_the_time() -> None:
         pytest.param(0.01, 1024, 60.0, 600.0, 1000, (5, 1200), id="a minute"),
         pytest.param(5e-5, 1024, 60.0, 600.0, 1000, (1000, 1200), id="a minute of a small model"),
         pytest.param(0.01, 1024, 60.0, 600.0, 4, (4, 256), id="a profile goes on for its samples and not for a minute"),
-        pytest.param(0.001, 30, 60.0, 600.0, 60, (50, 60), id="and holds no more than sixty blocks for the time"),
+        pytest.param(0.001, 30, 60.0, 600.0, 60, (50, 30), id="and holds no more than so many samples for the time"),
     ],
 )
 def test_the_plan(
@@ -185,7 +185,7 @@ def test_a_plan_holds_the_floors_or_the_budget(
     samples = per_block * blocks
     cost_s = blocks * (per_block + timing.dropped_after_switch(typical_s)) * typical_s
     long_enough = samples * typical_s >= min_s * (1 - 1e-9) or (
-        max_block < timing.MAX_BLOCK and blocks >= timing.MAX_BLOCKS
+        max_block < timing.MAX_BLOCK and (blocks >= timing.MAX_BLOCKS or samples >= timing.MAX_PROFILED)
     )
     floors = samples >= min_samples and long_enough and blocks >= timing.MIN_BLOCKS
     fewest = per_block * (blocks - 1) < timing.MIN_SAMPLES_ON_BUDGET <= samples

@@ -10,6 +10,7 @@ sake, so that they are learnt from in every fold.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -259,6 +260,12 @@ SECOND: Sequence[tuple[str, Draw]] = (
 """What hand-written networks have and few published ones: decoders, networks that make pictures, heads of one vector of
 channels, whole batches of rows. Of 23 such networks (2026-11-21, ONNX Runtime) a predictor that had learnt from the
 first series alone foretold 65 % within 10 %."""
+COMMON: Sequence[tuple[str, Draw]] = (
+    ("linear", _batched), ("conv", _dense), ("linear", _batched), ("conv", _pointwise), ("unary", _unary),
+    ("conv", _depthwise), ("linear", _batched), ("conv", _dense), ("pool", _pool), ("transposed", _transposed),
+    ("linear", _linear), ("conv", _narrow), ("norm", _norm),
+)  # fmt: skip
+"""What small hand-written networks are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,12 +276,18 @@ class Series:
     Attributes:
         name: seeds the draws.
         kinds: form and draw, in turn.
-        networks: how many are made, of :data:`TOGETHER` kernels each.
+        networks: how many are made, of ``together`` kernels each.
+        together: see :data:`TOGETHER`.
+        most_macs: see :data:`KERNEL_MACS`.
+        most_elements: of any of a kernel's tensors.
     """
 
     name: str
     kinds: Sequence[tuple[str, Draw]]
     networks: int
+    together: int = TOGETHER
+    most_macs: float = KERNEL_MACS
+    most_elements: int = KERNEL_ELEMENTS
 
     def kernel(self, number: int) -> Part:
         """The kernel of that number, the same on every machine."""
@@ -287,17 +300,22 @@ class Series:
                 work = part.work
             except UsageError:
                 continue
-            if work.macs <= KERNEL_MACS and _elements(work) <= KERNEL_ELEMENTS:
+            if work.macs <= self.most_macs and _elements(work) <= self.most_elements:
                 return part
         raise AssertionError(f"no kernel of form {form} fits")
 
     def parts(self) -> list[list[Part]]:
         """The kernels of each network."""
-        starts = range(0, self.networks * TOGETHER, TOGETHER)
-        return [list(dict.fromkeys(map(self.kernel, range(start, start + TOGETHER)))) for start in starts]
+        starts = range(0, self.networks * self.together, self.together)
+        return [list(dict.fromkeys(map(self.kernel, range(start, start + self.together)))) for start in starts]
 
 
-SERIES = (Series("single kernels 1", FIRST, 18), Series("single kernels 2", SECOND, 13))
+SERIES = (
+    Series("single kernels 1", FIRST, 18),
+    Series("single kernels 2", SECOND, 13),
+    Series("small kernels 1", (*FIRST, *SECOND), 10, together=9, most_macs=2e6, most_elements=1 << 16),
+    Series("small kernels 2", COMMON, 14, together=6, most_macs=2e7, most_elements=1 << 19),
+)
 
 
 def _elements(work: Work) -> int:
@@ -307,5 +325,6 @@ def _elements(work: Work) -> int:
 @functools.cache
 def networks() -> tuple[tuple[str, float], ...]:
     """Names of the made networks, a few kernels in each, and their multiply-accumulates."""
-    made = [parts for series in SERIES for parts in series.parts()]
+    turns = itertools.zip_longest(*(series.parts() for series in SERIES))
+    made = [parts for turn in turns for parts in turn if parts]
     return tuple((name_of(parts), float(sum(part.work.macs for part in parts))) for parts in made)

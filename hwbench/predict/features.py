@@ -41,7 +41,10 @@ SHUFFLES = frozenset({"depthtospace", "spacetodepth", "pixelshuffle", "pixelunsh
 """Transposes by another name, of single elements."""
 LOOKUPS = frozenset({"gather", "embedding", "embeddinglookup"})
 """Operators that read of a table the rows that they are asked for, and nothing else."""
-WORK = ("one", "macs", "input", "output", "param", "spilled", "far_param", "steps", "curved")
+WORK = (
+    "one", "macs", "input", "output", "param", "spilled", "far_param", "steps", "curved", "cold", "cold_data",
+    "cold_param",
+)  # fmt: skip
 FREE = frozenset({"", "none", "relu", "relu6", "clip", "relun1to1"})
 """Fused activations that cost nothing beside what they are fused into: comparisons. The results of any other,
 ``curved``, have a price of their own: with ONNX Runtime a 1x1 convolution to 48 channels takes 199 µs with
@@ -50,6 +53,11 @@ SET = 4  # vectors of output channels that a convolution's inner loop has in reg
 SPILL_BYTES, FAR_BYTES = 1 << 20, 16 << 20
 """Where activations stop fitting beside a core, and a network's weights into the last cache: a second-level cache holds
 0.5 to 2 MiB, a last-level one 8 to 32. The prices on either side are fitted; only the bend is fixed."""
+NEAR_BYTES = 6 << 20
+"""What a network may read and write in one run and still find near the core, with the code that does it, in the next.
+Beyond, each call, each byte of data and each byte of weights costs more: with ONNX Runtime (Zen 3, 2026-11-21) a vector
+times a matrix of 1 MB reads 34 GB/s where the network moves 2 MB in all, 13 where it moves 6, and 10 to 12 where it
+moves 20 or more; a 3x3 convolution of 32 channels takes 58 instead of 82 µs. The bend is the best of 1, 3 and 6 MiB."""
 TRAITS = (
     "macs", "input", "output", "param", "intensity", "operands", "data_operands", "rank", "last", "broadcast", "ratio",
     "in_per_group", "out_per_group", "groups", "area", "kernel_h", "kernel_w", "stride", "dilation", "height", "width",
@@ -116,10 +124,12 @@ def describe_network(kernels: Sequence[Kernel]) -> Described:
     counts = counts.reshape(len(found), 4)
     moved = counts[:, 1] + counts[:, 2]
     far = counts[:, 3].sum() / (counts[:, 3].sum() + FAR_BYTES)
+    cold = 1.0 / (1.0 + (NEAR_BYTES / max(counts[:, 1:].sum(), 1.0)) ** 2)
     work = np.stack(
         [
             np.ones(len(found)), *counts.T, moved * moved / (moved + SPILL_BYTES), counts[:, 3] * far,
             np.array([d.steps for d in found], dtype=float), np.array([d.curved for d in found], dtype=float),
+            np.full(len(found), cold), moved * cold, counts[:, 3] * cold,
         ],
         axis=1,
     )  # fmt: skip

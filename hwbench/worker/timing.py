@@ -25,7 +25,9 @@ ANCHOR_SAMPLES = 5
 # footprint.
 ANCHOR_DROPPED = 8
 MIN_BLOCKS = 5
-MAX_BLOCKS = 60  # of a profile, to reach a floor in seconds: it holds an event for each layer of each of its samples
+# Of a profile, to reach a floor in seconds. It holds an event for each layer of each of its samples: with 3600 samples
+# sessions of networks of 50 to 600 µs took 6 to 10 s, four fifths of it for reading those events.
+MAX_BLOCKS, MAX_PROFILED = 60, 1500
 INNER_LOOP_S = 20e-6  # methodology 3: below this a sample is the mean of a loop, and there are no tail percentiles
 MAX_BLOCK = 1000  # bounds what one block of a very small model puts on the wire
 MIN_SAMPLES_ON_BUDGET = 5  # methodology 3: the budget wins over the floors, but not below this
@@ -244,13 +246,13 @@ def plan(
     budget has room for more than ``MIN_BLOCKS`` of them: where an anchor takes 20 ms, as on a small board, five sixths
     of the time would go into anchors. The floors hold unless they would pass the budget; then at least
     ``MIN_SAMPLES_ON_BUDGET`` samples remain. Where blocks are bounded below ``MAX_BLOCK``, as a profile's are, the one
-    in seconds ends at ``MAX_BLOCKS``.
+    in seconds ends at ``MAX_BLOCKS`` or ``MAX_PROFILED`` samples.
     """
     block_s = max(BLOCK_S, min(anchors_s, budget_s / (MIN_BLOCKS + 1)))
     per_block = min(max(1, round(block_s / typical_s)), max_block)
     by_time = math.ceil(min_s / typical_s / per_block)
     if max_block < MAX_BLOCK:
-        by_time = min(by_time, MAX_BLOCKS)
+        by_time = min(by_time, MAX_BLOCKS, math.ceil(MAX_PROFILED / per_block))
     blocks = max(MIN_BLOCKS, math.ceil(min_samples / per_block), by_time)
     block_cost_s = (per_block + dropped_after_switch(typical_s)) * typical_s
     affordable = int(budget_s / block_cost_s)

@@ -25,6 +25,10 @@ FIRST_LATER = 40
 """Networks from this number on are drawn from more kinds of steps, and most of them are tiny. The first forty had been
 drawn and measured when it was seen that networks of a millisecond, whose weights stay in the caches, and kinds of
 attention that one family has are foretold worst."""
+FIRST_TINY, TINY_SIDES = 80, (16, 24, 28, 32, 40, 48, 64, 80, 96)
+"""From here on networks take 50 µs to a millisecond, as hand-written ones for small pictures do: all that they read and
+write stays beside the core. Their kernels were foretold 1.3 to 3.5 times too slow while no network that was learnt from
+moved less than 4 MB (2026-11-21, ONNX Runtime)."""
 TRIES = 80  # draws of a step; one that does not fit its shape, or what is left to spend, is drawn anew
 MOST_TOKENS = 400  # positions for which attention is drawn; at 56×56 its weights alone would fill the caches
 _PARTS = ("tens", "ones")
@@ -51,11 +55,14 @@ def _width(draw: random.Random, low: int = 8, high: int = 768) -> int:
     return max(4, width + (4 * draw.randint(-2, 2) if kind < 0.85 else draw.randint(-7, 7)))
 
 
-def _stem(draw: random.Random, slot: str, side: int) -> Block:
-    kernel, stride = draw.choice(((3, 2), (3, 2), (3, 2), (7, 2), (3, 1), (5, 2), (4, 4), (16, 16), (8, 8)))
+_STEMS = ((3, 2), (3, 2), (3, 2), (7, 2), (3, 1), (5, 2), (4, 4), (16, 16), (8, 8))
+
+
+def _stem(draw: random.Random, slot: str, side: int, channels: int = 3) -> Block:
+    kernel, stride = draw.choice([stem for stem in _STEMS if 4 * stem[1] <= side])
     wide = 384 if stride == 16 else 96 if stride in (4, 8) else 64
     out = _width(draw, 8 if stride < 4 else 48, wide)
-    return _conv(slot, (3, side, side), out, kernel, stride, 1, draw.choice(ACTS))
+    return _conv(slot, (channels, side, side), out, kernel, stride, 1, draw.choice(ACTS))
 
 
 def _conv(slot: str, shape: Tuple[int, ...], out: int, kernel: int, stride: int, groups: int, act: str) -> Block:
@@ -223,6 +230,14 @@ _KINDS: Tuple[Tuple[Make, int], ...] = (
 _LATER: Tuple[Tuple[Make, int], ...] = (
     *_KINDS, (_channel_attention, 2), (_windows, 2), (_reduced_attention, 2), (_scales, 2), (_merge, 1), (_bicubic, 1),
 )  # fmt: skip
+_OF_SMALL: Tuple[Tuple[Make, int], ...] = (
+    (_dense, 8), (_depthwise, 4), (_inverted, 5), (_bottleneck, 2), (_pool, 3), (_norm, 1), (_attention, 2),
+    (_modern, 2), (_grouped, 1), (_concat, 1), (_mixer, 1), (_linear_attention, 1), (_scales, 1), (_shuffle, 1),
+    (_resize, 1),
+)  # fmt: skip
+_SPENT = 0.1  # of what a tiny network may cost: with less left it ends, and does not grow by steps that cost nothing
+_SHARES = ((0.1, 0.25, 0.5, 1.0), (0.02, 0.04, 0.08, 0.5), (0.0005, 0.002, 0.005, 0.015))
+"""Of :data:`NETWORK_MACS`, that networks may cost: the first ones, later ones and tiny ones."""
 _TOKENS = (_attention, _mixer, _linear_attention, _channel_attention)
 _EVEN = (_windows, _reduced_attention, _merge)  # they cut the picture into equal parts
 
@@ -247,14 +262,16 @@ def _fits(make: Make, shape: Tuple[int, ...]) -> bool:
 def plan(seed: int) -> Tuple[Block, ...]:
     """The blocks of a network, stem and head included."""
     draw = random.Random(f"probe {seed}")
-    blocks = [_stem(draw, "stem", draw.choice(SIDES))]
+    tiny, later = seed >= FIRST_TINY, seed >= FIRST_LATER
+    first = (draw.choice(TINY_SIDES), draw.choice((1, 3, 3))) if tiny else (draw.choice(SIDES),)
+    blocks = [_stem(draw, "stem", *first)]
     stem = blocks[0].macs
-    later = seed >= FIRST_LATER
-    shares = (0.02, 0.04, 0.08, 0.5) if later else (0.1, 0.25, 0.5, 1.0)
-    kinds = _LATER if later else _KINDS
+    shares = _SHARES[tiny + later]
+    kinds = _OF_SMALL if tiny else _LATER if later else _KINDS
     left = max(NETWORK_MACS * draw.choice(shares), 2.0 * stem) - stem
+    least = _SPENT * left if tiny else -1.0
     for _ in range(TRIES):
-        if len(blocks) > STEPS:
+        if len(blocks) > STEPS or left < least:
             break
         shape = blocks[-1].output
         if shape[1] > 56 and draw.random() < 0.5:
