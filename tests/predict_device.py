@@ -127,6 +127,8 @@ def networks(
 
 
 def small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For evaluations: the baseline's forests are tested in a file of their own, and take most of the time."""
+    """For evaluations: the baseline's forests are tested in a file of their own, and take most of the time; processes
+    for four small folds take longer than the folds."""
+    monkeypatch.setattr("hwbench.predict.evaluate.JOBS", 1)
     forests = {kind: (depth, 3, 1) for kind, (depth, _, _) in nn_meter.FORESTS.items()}
     monkeypatch.setattr(nn_meter, "FORESTS", forests)

@@ -201,6 +201,11 @@ def counted(latency_s: float, *kernels: tuple[str, float, float, float]) -> Coun
     return Counts(latency_s, rates, *arrays, 1e-3 * np.array(took_ms, dtype=float), 1.0, (None,) * len(kernels))
 
 
+def test_folds_in_processes_of_their_own_say_the_same() -> None:
+    examples = networks(4, 2, ON, noise=0.01)
+    assert evaluate(examples, jobs=2).as_dict() == evaluate(examples).as_dict()
+
+
 def test_the_roofline_takes_the_longer_of_arithmetic_and_memory_at_the_best_rates() -> None:
     """Convolutions at 1e9 a second, depthwise ones at 1e8, and 1e8 bytes a second of what computes nothing."""
     one = counted(0.007, ("conv", 2e6, 1e5, 2.0), ("", 0.0, 3e5, 3.0))  # 2 ms and 3 ms

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
-from predict_device import conv, device, example, linear, networks, plain
+from predict_device import conv, device, example, kernels_of, linear, networks, plain
 
 from hwbench.predict import doubt
 from hwbench.predict import fit as fitting
@@ -26,6 +26,8 @@ from hwbench.predict.model import (
     MOST_SD,
     NETWORK_SD,
     SHARED,
+    STRANGE_SD,
+    TICK_S,
     UNSEEN,
     UNSEEN_SD,
     Correction,
@@ -62,9 +64,38 @@ def test_a_networks_doubt_is_that_of_a_sum_whose_parts_err_alike_within_a_group(
     shares = guess.kernel_s / guess.kernel_s.sum()
     alike = np.array([[1.0, 0, SHARED, 0], [0, 1, 0, SHARED], [SHARED, 0, 1, 0], [0, SHARED, 0, 1]])
     variance = shares @ (alike * np.outer(guess.sd, guess.sd)) @ shares
-    assert network_sd(guess, described.groups) == pytest.approx(math.sqrt(variance + NETWORK_SD**2))
+    whole = variance + NETWORK_SD**2 + (TICK_S * 4 / 1e-2) ** 2
+    assert network_sd(guess, described.groups) == pytest.approx(math.sqrt(whole))
+    strange = network_sd(replace(guess, strange=2.0), described.groups)
+    assert strange == pytest.approx(math.hypot(math.sqrt(whole), 2.0 * STRANGE_SD))
     # What single kernels are measured for is their part of it.
     assert doubt.variance(guess, described).sum() == pytest.approx(variance)
+
+
+@pytest.mark.parametrize(
+    ("params", "moved", "expected"),
+    [
+        pytest.param(0.0, 0.0, 0.0, id="as one that was learnt from"),
+        pytest.param(0.9, -0.9, 0.0, id="much like it"),
+        pytest.param(-3.0, 0.0, 2.0, id="fewer weights"),
+        pytest.param(1.0, -4.0, 3.0, id="the further of both"),
+        pytest.param(30.0, 0.0, FAR, id="at most far"),
+    ],
+)
+def test_a_network_is_strange_by_what_keeps_beside_the_core(params: float, moved: float, expected: float) -> None:
+    described = describe_network(kernels_of(0, 0))
+    far, off = np.array([50.0, 50.0, 0.0, 0.0]), np.array([params, moved, 5.0, 5.0])
+    reach = replace(Reach.of(described), networks=np.stack([described.company[0] + far, described.company[0] + off]))
+    assert reach.strange(described) == pytest.approx(expected)
+    assert reach.strange(describe_network(())) == 0.0
+
+
+def test_one_kernel_of_a_learnt_network_is_found_and_strange_alone(sure: Fitted) -> None:
+    learnt = kernels_of(0, 0)
+    assert sure.guess(learnt, describe_network(learnt)).strange == 0.0
+    alone = sure.guess(learnt[-1:], describe_network(learnt[-1:]))
+    assert alone.how == (FOUND,)
+    assert alone.strange > 0.5
 
 
 def test_a_total_is_its_correction_and_never_next_to_nothing(sure: Fitted) -> None:
@@ -313,6 +344,18 @@ def test_scores_are_how_far_held_out_networks_were_off_in_the_doubt_that_was_tol
     assert np.array(sorted(model.scores)) == pytest.approx(np.array(sorted(expected)))
     assert model.votes == pytest.approx(6)
     assert model.held_out_error == pytest.approx(sum(off * vote for off, vote in errors) / 6)
+
+
+def test_a_held_out_network_is_not_learnt_from_under_another_name() -> None:
+    """Two of eight networks are three times as slow as the rest: nobody could know, but from each other."""
+    made = networks(6, 1, STEADY)
+    slow = [example(name, name, kernels_of(7, 0), device(3.0)) for name in ("one", "two")]
+    assert len({each.family for each in made}) == len(made)
+    found = fit([*made, *slow])
+    worst = sorted(score for score, _ in found.scores)[-2:]
+    assert found.held_out_error is not None
+    assert found.held_out_error > 0.5 * math.log(3.0) * len(slow) / len(found.scores)
+    assert min(worst) > 3.0
 
 
 def rows_of(held: Sequence[Held]) -> tuple[FloatArray, FloatArray, FloatArray, npt.NDArray[np.str_]]:

@@ -158,6 +158,8 @@ def _tree(old: str, new: str) -> Callable[[Members, dict[str, Any]], None]:
     [
         _set("target", "no target"),
         _set("scale", [0.0]),
+        _set("networks", [[1.0]]),
+        _set("networks", [[1.0, 2.0, "3", None]]),
         _set("per_distance", "wide"),
         _set("labels", [["a"]]),
         _set("correction", {"scale": None}),

@@ -66,8 +66,8 @@ def evaluate(
       hwbench predictor evaluate cpu.hwp --json --plot cpu.svg
     """
     from ..lut.scatter import require
+    from ..predict import evaluate as folds
     from ..predict.adapted import trained
-    from ..predict.evaluate import evaluate as run
     from . import terminal
 
     if plot is not None:  # before ten minutes are spent on what nobody would see
@@ -80,11 +80,12 @@ def evaluate(
         )
     context["target"] = predictor.target
     notes = terminal.console(stderr=True)
-    found = run(
+    found = folds.evaluate(
         predictor.examples,
         leave_out=leave_out,
         seed=seed,
         generated_for=predictor.generated_for,
+        jobs=folds.JOBS,
         progress=(lambda line: notes.print(terminal.text(line, "dim"))) if notes.is_terminal else None,
     )
     drawn = {}

@@ -51,6 +51,11 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "At {latency:.3g} s it lies far outside what the predictor learnt from ({low:.3g} to {high:.3g} s).",
         "Trust the interval less; measure the network once.",
     ),
+    "unlike": (
+        "No network that the predictor learnt from has about {weights} of weights and moves about {moved}: what stays "
+        "beside the core differs. The interval is wider for it.",
+        "Measure the network, or train with a larger --budget, which holds more networks of other sizes.",
+    ),
     "few_networks": (
         "The predictor learnt from {networks} networks of {families} families, too few for an interval that holds.",
         "Train with a larger --budget.",

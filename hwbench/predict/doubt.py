@@ -203,6 +203,6 @@ class _Without:
     def family(self, family: str) -> Fitted:
         if family not in self._made:
             own = {kernel: row for kernel, row, families in self._rows if families != {family}}
-            reach = Reach.of(describe_network(list(own)), self._fitted.reach.scale)
+            reach = Reach.of(describe_network(list(own)), self._fitted.reach.networks, self._fitted.reach.scale)
             self._made[family] = replace(self._fitted, own=own, reach=reach)
         return self._made[family]

@@ -8,11 +8,14 @@ intervals are calibrated on held-out residuals of the fold's own families: the f
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,6 +41,8 @@ FEWEST_FAMILIES = 3
 """With two, a fold would have a single family to learn from and none to calibrate on."""
 FEWEST_IN_SPACE = 5
 NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
+JOBS = os.cpu_count() or 1
+"""Folds at once, each in a process of its own: half of a fit runs in the interpreter, where threads would wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +273,7 @@ def evaluate(
     fit: Fit | None = None,
     generated_for: Mapping[str, Sequence[str]] = NONE,
     progress: Callable[[str], None] | None = None,
+    jobs: int = 1,
 ) -> Evaluation:
     """Fit a predictor once for each family without that family, and compare.
 
@@ -280,6 +286,8 @@ def evaluate(
         generated_for: identity of an example that was made up → the networks it was measured for. Such an example
             is not evaluated, and trains only where a network remains that it was measured for.
         progress: told of every fold.
+        jobs: folds at once. More than one take processes of their own, to which ``fit`` has to be known by name; a
+            script that asks for them needs the usual guard (``if __name__ == "__main__":``).
 
     Raises:
         UsageError: too few families to hold one out and to calibrate on the others.
@@ -295,21 +303,23 @@ def evaluate(
     points: list[Point] = []
     baselines, energies = simple.Baselines(examples), EnergyFolds(examples)
 
-    def fold(held: Sequence[Example]) -> tuple[list[Example], list[Guess]]:
-        training = trainers(examples, held, generated_for)
-        fitted = fit(training, seed)
-        return training, [fitted.guess(example.kernels) for example in held]
-
-    # Threads: boosting runs outside the interpreter's lock, and folds know nothing of each other.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        answers = pool.map(fold, groups.values())
+    training = {name: trainers(examples, held, generated_for) for name, held in groups.items()}
+    with ExitStack() as stack:
+        fold = partial(_guesses, fit, seed)
+        folds = training.values(), groups.values()
+        if jobs > 1:
+            pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            answers = pool.map(fold, *folds)
+        else:
+            answers = map(fold, *folds)
         for number, (name, held) in enumerate(groups.items(), 1):
             if progress is not None:
                 progress(f"{leave_out} {number} of {len(groups)}: {name}, {len(held)} networks")
-            training, guesses = next(answers)
+            guesses = next(answers)
             points += [_point(example, name, guess) for example, guess in zip(held, guesses, strict=True)]
-            baselines.fold(training, held, [float(np.sum(guess.kernel_s)) for guess in guesses])
-            energies.fold(name, training, held, [guess.energy for guess in guesses])
+            baselines.fold(training[name], held, [float(np.sum(guess.kernel_s)) for guess in guesses])
+            energies.fold(name, training[name], held, [guess.energy for guess in guesses])
     measured = [point.measured_s for point in points]
     return Evaluation(
         points=tuple(points),
@@ -319,6 +329,12 @@ def evaluate(
         left_out=leave_out,
         energy=energies.evaluation(),
     )
+
+
+def _guesses(fit: Fit, seed: int, training: Sequence[Example], held: Sequence[Example]) -> list[Guess]:
+    """What a predictor of a fold says of the networks that the fold holds out."""
+    fitted = fit(training, seed)
+    return [fitted.guess(example.kernels) for example in held]
 
 
 def _enough(groups: Mapping[str, Sequence[Example]], leave_out: str) -> None:

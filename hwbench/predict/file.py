@@ -87,6 +87,7 @@ def write(predictor: Predictor, path: Path) -> None:
         "group_sd": fitted.group_sd,
         "per_distance": fitted.per_distance,
         "scale": fitted.reach.scale,
+        "networks": fitted.reach.networks,
         "correction": fitted.correction.as_dict(),
         "scores": fitted.scores,
         "held_out_error": fitted.held_out_error,
@@ -294,14 +295,19 @@ def _fitted(
         trees.checked(members[name].decode("utf-8"), columns)
         for name in sorted(name for name in members if name.startswith("trees-"))
     )
-    described = describe_network(kernels)
+    networks = [[_finite(value) for value in row] for row in head["networks"]]
+    if any(len(row) != len(COMPANY) for row in networks):
+        raise UsageError("It tells of its networks wrongly.", remedy=_AGAIN)
+    scale = [_positive(value) for value in head["scale"]]
     return Fitted(
         roofline=_roofline(head["roofline"]),
         trees=Trees(texts, labels),
         group_sd={str(name): _positive(value) for name, value in head["group_sd"].items()},
         per_distance=abs(_finite(head["per_distance"])),
         own=own,
-        reach=Reach.of(described, np.array([_positive(value) for value in head["scale"]])),
+        reach=Reach.of(
+            describe_network(kernels), np.array(networks, dtype=float).reshape(-1, len(COMPANY)), np.array(scale)
+        ),
         correction=Correction(**{name: _finite(value) for name, value in head["correction"].items()}),
         scores=tuple((_finite(score), _positive(weight)) for score, weight in head["scores"]),
         held_out_error=None if head["held_out_error"] is None else _finite(head["held_out_error"]),

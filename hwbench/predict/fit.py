@@ -194,7 +194,8 @@ def _with_doubt(rows: _Rows, whole: Fitted, correction: Correction, seed: int) -
     errors, sds, votes = [], [], []
     for i, kernel_s, near in held.networks:
         example, groups = rows.examples[i], rows.described[i].groups
-        guess = Guess(kernel_s, doubtful.doubt(groups, near)[0], ())  # as wide as a stranger's network would get it
+        # As wide as a stranger's network would get it.
+        guess = Guess(kernel_s, doubtful.doubt(groups, near)[0], (), near.strange)
         errors.append(math.log(example.latency_s / correction.total_s(float(kernel_s.sum()), len(kernel_s))))
         sds.append(network_sd(guess, groups))
         votes.append(1.0 / families[example.family])
@@ -211,8 +212,8 @@ def _hold_out(rows: _Rows, seed: int) -> _Held | None:
     fold_of = np.array([folds.get(_unit(rows.examples, i), -1) for i in range(len(rows.examples))])
     residuals, distances, groups, weights, networks = [], [], [], [], []
     for fold in sorted(set(folds.values())):
-        away = (fold_of == fold)[rows.network_of] | _only_for(rows.examples, fold_of == fold)[rows.network_of]
-        learnt = _learn(rows, ~away, seed, 1, FOLD_ROUNDS)
+        away = (fold_of == fold) | _because_of(rows.examples, fold_of == fold)
+        learnt = _learn(rows, ~away[rows.network_of], seed, 1, FOLD_ROUNDS)
         for i in np.flatnonzero(fold_of == fold):
             described, kernels = rows.described[i], rows.examples[i].kernels
             kernel_s = learnt.guess(kernels, described).kernel_s
@@ -228,10 +229,18 @@ def _hold_out(rows: _Rows, seed: int) -> _Held | None:
     return _Held(joined[0], joined[1], joined[2], joined[3], tuple(networks))
 
 
-def _only_for(examples: Sequence[Example], held: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Examples whose single kernels were measured because of networks that are all held out, (examples,)."""
-    names = {example.identity for example, mine in zip(examples, held, strict=True) if mine}
-    return np.array([bool(e.generated_for) and set(e.generated_for) <= names for e in examples], dtype=bool)
+def _because_of(examples: Sequence[Example], held: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Examples that would tell about held-out networks what nobody knows of a stranger's, (examples,).
+
+    Single kernels that were measured because of networks which are all held out, and a held-out network under another
+    name.
+    """
+    mine = [example for example, away in zip(examples, held, strict=True) if away]
+    names, graphs = {example.identity for example in mine}, {example.kernels for example in mine}
+    return np.array(
+        [e.kernels in graphs or (bool(e.generated_for) and set(e.generated_for) <= names) for e in examples],
+        dtype=bool,
+    )
 
 
 def _unit(examples: Sequence[Example], i: int) -> str:

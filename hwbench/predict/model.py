@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..errors import MissingDependency
 from ..kernel import Kernel
-from .features import GROUPS, Described
+from .features import COMPANY, GROUPS, Described
 from .roofline import Roofline
 
 FloatArray = npt.NDArray[np.float64]
@@ -28,8 +28,17 @@ MOST_SD = (
 )
 SHARED = 0.15  # share of a kernel's variance that it has in common with the others of its group in a network
 NETWORK_SD = 0.015  # of a total around its kernels: methodology section 4, repeat error of anchored figures
+TICK_S = 5e-7
+"""Of a total for each of its kernels: what a profiler's microsecond an event leaves, and what a small network differs
+by from process to process. Measured three times within minutes (2026-11-21, ONNX Runtime), networks of 60 to 130 µs lay
+2 to 20 % apart, of 0.4 to 1.2 ms 2 to 5 %."""
+LIKE, STRANGE_SD = 1.0, 0.1
+"""A network whose weights, or moved bytes, are further than a factor of e from those of every network that was learnt
+from keeps more, or less, beside the core than any of them: each further factor of e adds so much to its doubt.
+Perceptrons that move 10 to 100 kB were foretold 70 to 240 % too slow where none below 4 MB had been learnt from."""
 LABEL_DISTANCES = (2.0, 0.3, 2.0)  # what another op, activation or layout adds to the distance between two kernels
 FAR = 4.0  # distances beyond count as this: what is not near is unknown, however far it is
+ALL_PARAM, ALL_MOVED = COMPANY.index("all_param"), COMPANY.index("all_moved")
 FOUND, INTERPOLATED, UNSEEN = "found", "interpolated", "unseen"
 
 
@@ -58,11 +67,13 @@ class Guess:
         sd: of the log of each.
         how: ``"found"`` (measured itself), ``"interpolated"`` or ``"unseen"`` (no example holds its op, or it does not
             tell how much it multiplies).
+        strange: how far the network as a whole is from those that were learnt from: see :meth:`Reach.strange`.
     """
 
     kernel_s: FloatArray
     sd: FloatArray
     how: tuple[str, ...]
+    strange: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +84,13 @@ class Near:
         distance: to the nearest measured kernel of the same group.
         networks: how many hold that very kernel.
         known: whether an example holds its op, and it tells how much it multiplies.
+        strange: how far the network as a whole is from those that were learnt from: see :meth:`Reach.strange`.
     """
 
     distance: FloatArray
     networks: npt.NDArray[np.int64]
     known: npt.NDArray[np.bool_]
+    strange: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,29 +133,35 @@ class Trees:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The kernels that were measured, for the distance to the nearest.
+    """What was measured, for the distance to the nearest: kernels and networks.
 
     Attributes:
+        networks: (networks, len(COMPANY)) what each network as a whole is like.
         scale: (traits,) what traits are divided by.
         labels: number of each op, activation and layout.
         rows: group → (rows, traits) divided.
         codes: group → (rows, 3) numbers of their labels.
     """
 
+    networks: FloatArray
     scale: FloatArray
     labels: Mapping[str, int]
     rows: Mapping[str, FloatArray]
     codes: Mapping[str, npt.NDArray[np.int64]]
 
     @classmethod
-    def of(cls, described: Described, scale: FloatArray | None = None) -> Reach:
-        """The reach of measured kernels; in units of their own spread unless ``scale`` says otherwise."""
+    def of(cls, described: Described, networks: FloatArray | None = None, scale: FloatArray | None = None) -> Reach:
+        """The reach of measured kernels, each in the company of its network unless ``networks`` are given; in units of
+        their own spread unless ``scale`` says otherwise."""
+        if networks is None:
+            networks = np.unique(described.company, axis=0)
         if scale is None:
             scale = np.maximum(described.traits.std(axis=0), 0.1)
         labels = {name: i for i, name in enumerate(dict.fromkeys(n for d in described.descriptions for n in d.labels))}
         groups, codes = described.groups, _codes(described, labels)
         present = sorted(set(groups.tolist()))
         return cls(
+            networks,
             scale,
             labels,
             {group: described.traits[groups == group] / scale for group in present},
@@ -169,6 +188,14 @@ class Reach:
                 gap += more * (codes[mine, place][:, None] != self.codes[group][:, place][None])
             found[mine] = np.minimum(gap.min(axis=1), FAR)
         return found
+
+    def strange(self, described: Described) -> float:
+        """Of a network: by how many factors of e beyond :data:`LIKE` its weights or moved bytes, whichever are further,
+        differ from the nearest network's; at most :data:`FAR`."""
+        if not len(described.company) or not len(self.networks):
+            return 0.0
+        gaps = np.abs(self.networks - described.company[0])[:, [ALL_PARAM, ALL_MOVED]].max(axis=1)
+        return float(np.clip(gaps.min() - LIKE, 0.0, FAR))
 
 
 def _codes(described: Described, labels: Mapping[str, int]) -> npt.NDArray[np.int64]:
@@ -214,14 +241,15 @@ class Fitted:
             FOUND if seen else INTERPOLATED if known else UNSEEN
             for seen, known in zip(near.networks.tolist(), near.known.tolist(), strict=True)
         ]
-        return Guess(priced_s * np.exp(ratio), sd, tuple(how))
+        return Guess(priced_s * np.exp(ratio), sd, tuple(how), near.strange)
 
     def near(self, kernels: Sequence[Kernel], described: Described) -> Near:
         """What was measured of and around each kernel."""
         ops = set(self.trees.labels[0])
         known = [kernel.op in ops and d.told for kernel, d in zip(kernels, described.descriptions, strict=True)]
         networks = np.array([self.own.get(kernel, (0.0, 0))[1] for kernel in kernels], dtype=np.int64)
-        return Near(self.reach.distance(described, networks > 0), networks, np.array(known, dtype=bool))
+        distance, strange = self.reach.distance(described, networks > 0), self.reach.strange(described)
+        return Near(distance, networks, np.array(known, dtype=bool), strange)
 
     def doubt(self, groups: npt.NDArray[np.str_], near: Near) -> tuple[FloatArray, FloatArray]:
         """Sd of the log of each kernel, (n,), and what its own rows are worth beside prices and trees, 0 to 1."""
@@ -266,11 +294,14 @@ class Fitted:
 
 
 def network_sd(guess: Guess, groups: npt.NDArray[np.str_]) -> float:
-    """Sd of the log of a network's total: errors of a group are partly shared, the rest average out."""
+    """Sd of the log of a network's total: errors of a group are partly shared, the rest average out; what is small, or
+    unlike all that was learnt from, is known less well."""
     total_s = float(guess.kernel_s.sum()) or 1.0
     parts = guess.kernel_s * guess.sd / total_s
     shared = sum(float(parts[groups == group].sum()) ** 2 for group in set(groups.tolist()))
-    return math.sqrt(SHARED * shared + (1.0 - SHARED) * float((parts**2).sum()) + NETWORK_SD**2)
+    kernels = SHARED * shared + (1.0 - SHARED) * float((parts**2).sum())
+    tick = TICK_S * len(guess.kernel_s) / total_s
+    return math.sqrt(kernels + NETWORK_SD**2 + tick**2 + (STRANGE_SD * guess.strange) ** 2)
 
 
 def import_lightgbm() -> Any:

@@ -10,7 +10,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+import numpy as np
+
+from .. import __version__, units
 from ..cache import Cache
 from ..catalog.spaces.kernels import parts_of
 from ..caveats import Caveat
@@ -20,11 +22,11 @@ from ..target import Target
 from . import caveats as doubts
 from .ceilings import Ceilings
 from .examples import Example
-from .features import describe_network
+from .features import Described, describe_network
 from .fit import fit
 from .graph import Graph, graph_of, without_data
 from .joules import EnergyEstimate, EnergyModel, NoEnergy, learn
-from .model import FOUND, INTERPOLATED, UNSEEN, Fitted
+from .model import ALL_MOVED, ALL_PARAM, FOUND, INTERPOLATED, UNSEEN, Fitted, Guess
 
 if TYPE_CHECKING:
     from .adapted import AdaptedPredictor
@@ -303,11 +305,16 @@ class Predictor:
             else energy.estimate(names, kernels, guess.kernel_s, guess.sd, reach),
             weights_bytes=sum(kernel.cost().param_bytes for kernel in kernels),
             live_activation_bytes=None if without_data(layers) else max(live_bytes(layers)),
-            caveats=(*caveats, *self._doubts(latency_s, rows)),
+            caveats=(*caveats, *self._doubts(latency_s, rows, guess, described)),
         )
 
-    def _doubts(self, latency_s: float, rows: Sequence[LayerEstimate]) -> list[Caveat]:
+    def _doubts(
+        self, latency_s: float, rows: Sequence[LayerEstimate], guess: Guess, described: Described
+    ) -> list[Caveat]:
         found = doubts.of_figures(latency_s, rows, [e.latency_s for e in self.examples if not e.generated_for])
+        if guess.strange:
+            weights, moved = np.expm1(described.company[0, [ALL_PARAM, ALL_MOVED]])
+            found.append(doubts.doubt("unlike", weights=units.size(weights), moved=units.size(moved)))
         if not self.fitted.reaches(LEVEL):
             networks = len(self.examples) - len(self.generated_for)
             found.append(doubts.doubt("few_networks", networks=networks, families=len(self.families)))
