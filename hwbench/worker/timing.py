@@ -25,8 +25,8 @@ ANCHOR_SAMPLES = 5
 # footprint.
 ANCHOR_DROPPED = 8
 MIN_BLOCKS = 5
-# Of a profile, to reach a floor in seconds. It holds an event for each layer of each of its samples: with 3600 samples
-# sessions of networks of 50 to 600 µs took 6 to 10 s, four fifths of it for reading those events.
+# Of a profile, to reach a floor in seconds. It holds an event for each layer of each of its samples: with up to 3600
+# samples, sessions of networks of 50 to 600 µs took 5 to 10 s, those of larger ones 2.
 MAX_BLOCKS, MAX_PROFILED = 60, 1500
 INNER_LOOP_S = 20e-6  # methodology 3: below this a sample is the mean of a loop, and there are no tail percentiles
 MAX_BLOCK = 1000  # bounds what one block of a very small model puts on the wire
