@@ -34,7 +34,7 @@ PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17
 WHEELS = ("numpy>=1.23", "onnxruntime>=1.16", "ai-edge-litert>=2.1,<3")
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 WORKDIR = "/var/hwbench"  # of the device; outside of the folder that goes with the server
-JOB_TIMEOUT = "570s"
+LIMIT = ("--timeout", "570s")
 # hwbench with few sessions and a short anchor: the real one, which `doctor` runs, takes half a second of emulation and
 # a profile runs it hundreds of times.
 BRIEF = """
@@ -225,7 +225,7 @@ def install(bed: Bed) -> str:
     subprocess.run(["ssh", *bed.server.options, "loopback", f"rm -rf {WORKDIR}"], check=True)
     (added,) = add(bed)
     assert added["kind"] == "ssh", added
-    shown = bed.hwbench("doctor", "arm64", "--install", "--wheels", str(bed.wheels), "--json")
+    shown = bed.hwbench("doctor", "arm64", "--install", "--wheels", str(bed.wheels), *LIMIT, "--json")
     return checked(shown)
 
 
@@ -248,13 +248,13 @@ def checked(rows: Sequence[Mapping[str, Any]]) -> str:
 def doctor(bed: Bed) -> str:
     """Again, with everything in place."""
     add(bed)
-    return checked(bed.hwbench("doctor", "arm64", "--json"))
+    return checked(bed.hwbench("doctor", "arm64", *LIMIT, "--json"))
 
 
 def profiled(bed: Bed, model: Path, target: str) -> str:
     add(bed)
     passes = "latency,layers,memory,energy"
-    limits = ("--preset", "quick", "--passes", passes, "--timeout", JOB_TIMEOUT)
+    limits = ("--preset", "quick", "--passes", passes, *LIMIT)
     (result,) = bed.hwbench("profile", str(model), "--on", target, *limits, "--json", brief=True)
     assert result["latency_s"]["median"] > 0, result
     assert len(result["layers"]) >= 3, result["layers"]

@@ -5,15 +5,16 @@ The model that the estimator inverts is ::
 
     r[i, b] = mu + s[i] + slope * x[i, b] + noise        (s: the session's own effect, mu: what is wanted)
 
-The slope says how far the model follows the anchor. It has a prior N(1, 0.22), and is informed by how r moves with x
-from block to block inside sessions and, with more than three sessions, from session to session. The anchor's own noise
-flattens such a regression; it is measured (neighbouring anchor differences correlate by minus its variance, those of a
-random walk do not) and divided out. A session's value is the median of r - slope * x over its blocks, each weighted by
-how close to the reference the machine was: what slows a machine down changes from minute to minute and networks follow
-each cause unequally, so a block far from the reference says less. The figure is the mean over sessions, weighted by
-what each is worth, with far sessions held back (Huber), and has a t-interval; the slope's variance times the squared
-mean of x is added to its variance, since an error of the slope moves all sessions alike, and the degrees of freedom
-follow Welch and Satterthwaite. How often such an interval covers the truth: :mod:`hwbench.simulate`.
+The slope says how far the model follows the anchor. It has a prior (:mod:`hwbench.slope`); x is scaled by its mean, so
+that a slope of 1 is expected of every network. It is informed by how r moves with x from block to block inside sessions
+and, with more than three sessions, from session to session. The anchor's own noise flattens such a regression; it is
+measured (neighbouring anchor differences correlate by minus its variance, those of a random walk do not) and divided
+out. A session's value is the median of r - slope * x over its blocks, each weighted by how close to the reference the
+machine was: what slows a machine down changes from minute to minute and networks follow each cause unequally, so a
+block far from the reference says less. The figure is the mean over sessions, weighted by what each is worth, with far
+sessions held back (Huber), and has a t-interval; the slope's variance times the squared mean of x is added to its
+variance, since an error of the slope moves all sessions alike, and the degrees of freedom follow Welch and
+Satterthwaite. How often such an interval covers the truth: :mod:`hwbench.simulate`.
 
 Source: methodology section 4; mixed models as in Searle et al., Variance Components (1992); regression dilution as in
 Fuller, Measurement Error Models (1987); Satterthwaite (1946).
@@ -30,47 +31,28 @@ import numpy.typing as npt
 
 from .errors import UsageError
 from .estimate import LEVEL, BoolArray, Estimate, FloatArray, logs, median_over_last, raw, t_quantile
+from .slope import ONE_TO_ONE, SLOPE_SD, Expected
 from .worker.statistics import MAD_TO_SIGMA
 
-SLOPE_SD = 0.22
-"""Standard deviation of the slope's prior N(1, sd). Slopes of 0.7 to 1.3 are expected; if each were as likely the sd
-would be 0.17. It is wider, so that models at an end of the range (1.4 sd) are covered too: of simulated campaigns with
-5 % drift and a slope of 1.3 about 92 to 94 % are covered, with 0.17 only 88 to 91 %."""
 SLOPE_WANDERS = 0.3
-"""How far the slope may be off from block to block: what slows the machine now (a neighbour's arithmetic, its memory
-traffic, the clock) changes, and networks follow each unequally. Blocks far from the reference count less by it. Source:
-a repeat trial beside a neighbour that comes and goes (2026-11-20, 21 networks, two halves of 15 sessions 30 minutes
-apart): medians of such weights differ by 0.8 % between the halves, without weights by 1.1 %, raw medians by 1.9 %."""
-SENSITIVITY_AT_ONE = 22.0  # MACs per parameter where a network follows the anchor one to one
-LEAST_SENSITIVE, MOST_SENSITIVE = 0.25, 1.0
+"""How far the slope may be off from block to block and from session to session: what slows the machine now (a
+neighbour's arithmetic, its memory traffic, the clock) changes, and networks follow each unequally. Blocks far from the
+reference count less by it, and what the blocks of a few sessions tell of the slope is known no better. Source: a repeat
+trial beside a neighbour that comes and goes (2026-11-20, 21 networks, two halves of 15 sessions 30 minutes apart):
+medians of such weights differ by 0.8 % between the halves, without weights by 1.1 %, raw medians by 1.9 %. Campaigns of
+three sessions of a Zen 3, hours apart (2026-11-21, 95 networks): 5.7 % rms between them, 5.9 % where the slope of a
+session counts as the model's."""
 _ROUNDS = 4  # of reweighting; the slope has settled to three digits after two
 _HUBER = 2.5  # residuals beyond this many robust sigmas weigh less. Source: Huber, Robust Statistics (1981)
 _LEAST_VARIANCE = 1e-10  # of a block: 10 ppm, below what any clock gives
 _TINY = 1e-12
 
 
-def sensitivity(macs: int | None, params: int | None) -> float:
-    """How far a network is expected to follow the anchor: the mean of its slope before its own blocks are looked at.
-
-    Two things slow a shared machine down, arithmetic and the shared cache, and networks feel them unequally. What tells
-    is how often a weight is used once it was fetched: MACs per parameter.
-
-    Source: two trials on a shared two-core virtual machine (2026-11-20, ONNX Runtime, one thread, anchors around every
-    block). In a noisy quarter of an hour slopes were 0.2 to 0.4 for networks of 150 to 220 MACs per parameter
-    (ResNet-18, ViT, MobileNetV1), 0.7 near 85 (MobileNetV2) and 1.1 to 1.5 below 45 (MnasNet-small, TinyNet); beside an
-    injected neighbour 0.2 to 0.5, 0.5 to 0.7, and 0.7 to 1.05. The inverse root of MACs per parameter passes between
-    the two. Without counts, or where the counts tell nothing, 1.
-    """
-    if not macs or not params:
-        return 1.0
-    return min(MOST_SENSITIVE, max(LEAST_SENSITIVE, math.sqrt(SENSITIVITY_AT_ONE * params / macs)))
-
-
 @dataclass(frozen=True, slots=True)
 class SessionBlocks:
     """One session: its median, its block medians, and the anchor before and after each block, all as logarithms.
 
-    What the anchors were off is scaled by ``sensitivity``, so that a slope of 1 is expected of every network.
+    What the anchors were off is scaled by the slope that is expected, so that 1 is expected of every network.
     """
 
     log_median: float  # of all samples
@@ -78,7 +60,7 @@ class SessionBlocks:
     log_before: FloatArray  # (blocks,), anchor over its reference, scaled
     log_after: FloatArray  # (blocks,); the anchor after a block is the one before the next
     throttled: bool = False
-    sensitivity: float = 1.0
+    expected: Expected = ONE_TO_ONE
 
     @classmethod
     def of(
@@ -90,9 +72,9 @@ class SessionBlocks:
         *,
         reference_s: float,
         throttled: bool = False,
-        sensitivity: float = 1.0,
+        expected: Expected = ONE_TO_ONE,
     ) -> SessionBlocks:
-        """Build from seconds; ``sensitivity`` as :func:`sensitivity` gives it.
+        """Build from seconds.
 
         Raises:
             UsageError: no blocks, anchors that do not match the blocks, or a time that is not positive.
@@ -103,8 +85,8 @@ class SessionBlocks:
                 remedy="Measure the session again: each block needs an anchor before and after it.",
             )
         reference = float(logs([reference_s])[0])
-        before, after = (sensitivity * (logs(side) - reference) for side in (before_s, after_s))
-        return cls(float(logs([median_s])[0]), logs(blocks_s), before, after, throttled, sensitivity)
+        before, after = (expected.slope * (logs(side) - reference) for side in (before_s, after_s))
+        return cls(float(logs([median_s])[0]), logs(blocks_s), before, after, throttled, expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +128,11 @@ def anchored(sessions: Sequence[SessionBlocks], level: float = LEVEL) -> Anchore
     """
     medians_s = [math.exp(session.log_median) for session in sessions]
     if not sessions or any(session.throttled for session in sessions):
-        return Anchored(raw(medians_s, level), 1.0, SLOPE_SD, False, 0.0, "throttled")
-    scale = sessions[0].sensitivity  # of one network, so the same for all
+        return Anchored(raw(medians_s, level), *ONE_TO_ONE, False, 0.0, "throttled")
+    scale, sd = sessions[0].expected  # of one network, so the same for all
     width = max(session.log_blocks.size for session in sessions)
     blocks, before, after = (_padded(sessions, name, width) for name in ("log_blocks", "log_before", "log_after"))
-    result = fit(blocks, before, after, np.array([[session.log_median for session in sessions]]), level)
+    result = fit(blocks, before, after, np.array([[session.log_median for session in sessions]]), level, sd / scale)
     uses = bool(result.uses[0])
     unused = "anchor shows only its own noise" if result.follows[0] else "model does not follow the anchor"
     why = "anchored" if uses else unused
@@ -176,7 +158,14 @@ def _padded(sessions: Sequence[SessionBlocks], name: str, width: int) -> FloatAr
     return array
 
 
-def fit(log_blocks: FloatArray, before: FloatArray, after: FloatArray, medians: FloatArray, level: float) -> Fit:
+def fit(
+    log_blocks: FloatArray,
+    before: FloatArray,
+    after: FloatArray,
+    medians: FloatArray,
+    level: float,
+    slope_sd: float = SLOPE_SD,
+) -> Fit:
     """The estimator, over many campaigns at once.
 
     Args:
@@ -185,12 +174,13 @@ def fit(log_blocks: FloatArray, before: FloatArray, after: FloatArray, medians: 
         after: the same after each block.
         medians: log session medians, shape (campaigns, sessions).
         level: of the interval.
+        slope_sd: of the slope's prior N(1, sd).
     """
     here = np.isfinite(log_blocks + before + after)
     r, x = np.where(here, log_blocks, np.nan), np.where(here, (before + after) / 2.0, np.nan)
     blocks = here.sum(-1)
     noise, noise_sd = _anchor_noise(np.where(here, after - before, np.nan))
-    slope, slope_var, share, gain = _slope(r, x, here, noise, noise_sd)
+    slope, slope_var, share, gain = _slope(r, x, here, noise, noise_sd, slope_sd)
     session_x = np.where(blocks > 0, np.where(here, x, 0.0).sum(-1) / np.maximum(blocks, 1), 0.0)
     own = noise * _noise_of_mean(blocks)
     follows = slope > 0.5
@@ -289,7 +279,7 @@ def _anchor_noise(steps: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _slope(
-    r: FloatArray, x: FloatArray, here: BoolArray, noise: FloatArray, noise_sd: FloatArray
+    r: FloatArray, x: FloatArray, here: BoolArray, noise: FloatArray, noise_sd: FloatArray, prior_sd: float
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Slope, its variance, the share of it that is from between sessions, and what it takes off the block variance."""
     blocks, n = here.sum(-1), here.shape[1]
@@ -311,8 +301,9 @@ def _slope(
         outside = _information(
             sxx_of_means, sxy_of_means, 1.0 - noise * diluted_means, _precision(n - 1.0) / across, 0.0 * slope
         )
-        total = SLOPE_SD**-2 + inside[0] + outside[0]
-        slope = (SLOPE_SD**-2 + inside[1] + outside[1]) / total
+        held = 1.0 / (1.0 + inside[0] * SLOPE_WANDERS**2 / n)  # the slope of these sessions, not yet of the model
+        total = prior_sd**-2 + held * inside[0] + outside[0]
+        slope = (prior_sd**-2 + held * inside[1] + outside[1]) / total
         scale = MAD_TO_SIGMA * median_over_last(np.where(here, np.abs(rest), np.nan).reshape(len(r), -1))
         weight = here / np.maximum(np.abs(rest) / (_HUBER * np.nan_to_num(scale) + _TINY)[:, None, None], 1.0)
     return slope, 1.0 / total, outside[0] / total, slope * (2.0 * sxy - slope * sxx)

@@ -12,13 +12,13 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import estimate, views
+from . import estimate
 from .bench import DEFAULT_TIMEOUT_S, Bench, Taken, bench
 from .cache import Cache, json_sha256
 from .closure import Beta
@@ -29,6 +29,8 @@ from .measurement import PASSES, Measurement, ModelKey, Session, plain
 from .remote import Worker
 from .results import energy_fit
 from .runtimes import Artifact
+from .sessions import anchored, cache_share
+from .slope import CacheShare
 from .store import AnchorReference, Store, anchor_key
 from .target import Target
 from .worker.environment import steady
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from .catalog.model import Model
 
 REFERENCE_SESSIONS = 5  # an anchor's reference is the median over this many fresh processes
+TELLING_SESSIONS = 1000  # the newest; they are read in a second or two
 LAYER_SESSIONS = {"quick": 3, "default": 5, "rigorous": 8, "table": 3}  # shares settle sooner than totals
 
 
@@ -117,6 +120,7 @@ class _Side:
     bench: Bench
     items: list[_Item]
     reference: AnchorReference | None = None
+    share: CacheShare = field(default_factory=CacheShare)
 
 
 class Campaign:
@@ -193,7 +197,7 @@ class Campaign:
         if pass_ != "latency":
             return True
         if not item.stop and len(done) in self.request.preset.looks:
-            figure = views.anchored(done, self.request.preset.level).estimate
+            figure = anchored(done, self.request.preset.level).estimate
             look = estimate.next_look(self.request.preset, figure, len(done), sum(s.device_time_s for s in done))
             item.stop = "" if look.go_on else look.reason
         return not item.stop
@@ -211,12 +215,13 @@ class Campaign:
     def _process(self, side: _Side, pass_: str, index: int, todo: list[_Item]) -> list[_Item]:
         """Take sessions in one process until they are done or it dies; returns what is left for the next one."""
         seed = random.Random(f"{self.id}/{side.bench.target}/{pass_}/{index}/{len(todo)}").randrange(2**31)
-        anchored = pass_ in ("latency", "layers")
+        timed = pass_ in ("latency", "layers")
         start = time.monotonic()
         try:
-            if anchored and side.reference is None:
+            if timed and side.reference is None:
                 side.reference = reference(side.bench, self.store)
-            with side.bench.worker(seed, anchored=anchored) as worker:
+                side.share = _cache_share(self.store, side.bench.target, side.reference)
+            with side.bench.worker(seed, anchored=timed) as worker:
                 profiled = pass_ == "layers" and worker.hello["probe"].get("profiler", True)
                 beta = side.bench.calibrate(worker) if profiled else Beta()
                 share_s = (time.monotonic() - start) / len(todo)
@@ -267,6 +272,7 @@ class Campaign:
         data = {**taken.data, **facts, "about": about}
         if side.reference is not None:
             data["anchor_ref"] = {"id": side.reference.id, "latency_s": side.reference.latency_s}
+            data["cache_share"] = asdict(side.share)
         environment = {**worker.hello["environment"], "versions": worker.hello["probe"]["versions"]}
         session = Session(
             uid=uuid.uuid4().hex,
@@ -344,7 +350,7 @@ class Campaign:
     def _tell(self, model: str, target: Target, pass_: str, index: int, item: _Item | None = None) -> None:
         if self._progress is None:
             return
-        figure = views.anchored(item.of("latency")).estimate if item and item.of("latency") else None
+        figure = anchored(item.of("latency")).estimate if item and item.of("latency") else None
         per_pair = sum(1 if p in ("memory", "energy") else self._sessions_at_most(p) for p in self.request.passes)
         total = per_pair * len(self.request.models) * len(self.request.targets)
         self._progress(
@@ -380,6 +386,12 @@ def reference(opened: Bench, store: Store, *, new_version: bool = False) -> Anch
             medians.append(opened.anchor_s(worker))
     detail = {"session_medians_s": medians, "versions": versions}
     return store.add_reference(key, float(np.median(medians)), detail, new_version=new_version)
+
+
+def _cache_share(store: Store, target: Target, reference: AnchorReference) -> CacheShare:
+    """What the newest sessions on the reference tell of the machine."""
+    newest = store.sessions(target=target, pass_="latency", newest=TELLING_SESSIONS, arrays=True)
+    return cache_share(each for each in newest if (each.data.get("anchor_ref") or {}).get("id") == reference.id)
 
 
 def run(

@@ -49,8 +49,8 @@ CAVEATS: dict[str, tuple[str, str]] = {
     ),
     "off_reference": (
         "The machine ran {offset} {direction} than when its anchor's reference was made.",
-        "The anchored figure may err by more than its interval says: measure again when the machine is nearer. Quote "
-        "it within this target, the raw one across targets.",
+        "The anchored figure's interval is wider for it: measure again when the machine is nearer. Quote it within "
+        "this target, the raw one across targets.",
     ),
     "anchor_not_used": (
         "The anchored figure equals the raw one: {why}.",

@@ -30,6 +30,7 @@ from .estimate import Verdict
 from .measurement import ModelKey, Session
 from .remote import Worker
 from .runtimes import Artifact
+from .sessions import samples_s
 from .store import Store
 from .target import Target
 from .worker.affinity import needed
@@ -299,7 +300,7 @@ def _unpaired(
         if isinstance(result, Failure):
             raise result.error
         doubts.append(result.caveats)
-        logs.append(np.log([float(np.median(views.samples_s(session))) for session in result.of("latency")]))
+        logs.append(np.log([float(np.median(samples_s(session))) for session in result.of("latency")]))
     spreads = [values.var(ddof=1) / len(values) for values in logs]
     centre, variance = float(logs[1].mean() - logs[0].mean()), float(sum(spreads))
     apart = sum(s**2 / (len(v) - 1) for s, v in zip(spreads, logs, strict=True))

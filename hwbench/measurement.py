@@ -22,6 +22,7 @@ from .caveats import Caveat, caveat
 from .closure import Closure
 from .energy import EnergyFit, LayerEnergy, NetworkEnergy, apportion, with_layers
 from .errors import HwbenchError, UsageError
+from .sessions import anchor_level, block_medians_s, blocks_of
 from .target import Target
 from .views import Latency
 
@@ -32,7 +33,7 @@ PASSES = ("latency", "layers", "memory", "energy")
 APART_S = 3600.0
 """More than this between two sessions of a pass says that somebody came back to it later: a campaign that runs returns
 to each of its models once a round, which takes minutes."""
-_SHARED = ("macs", "params", "anchor_ref", "about")  # what a campaign adds to every session's data
+_SHARED = ("macs", "params", "anchor_ref", "cache_share", "about")  # what a campaign adds to every session's data
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,17 +298,17 @@ class Measurement:
         }
 
     def _session_row(self, session: Session) -> dict[str, Any]:
-        blocks = views.blocks_of(session)
+        blocks = blocks_of(session)
         return {
             "uid": session.uid,
             "started_at": session.started_at,
             "median_s": float(np.exp(blocks.log_median)),
-            "anchor_level": views.anchor_level(session),
+            "anchor_level": anchor_level(session),
             "samples": int(sum(block["n"] for block in session.data["blocks"])),
             "steady": session.data.get("steady"),
             "load_s": session.data.get("load_s"),
             "first_s": session.data.get("first_s"),
-            "block_medians_s": views.block_medians_s(session),
+            "block_medians_s": block_medians_s(session),
         }
 
 

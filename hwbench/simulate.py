@@ -27,6 +27,7 @@ from .estimate import (
     judge,
     t_interval,
 )
+from .slope import ONE_TO_ONE, CacheShare, Expected
 
 SLOPES = (0.7, 1.3)  # how far models follow the anchor: drawn evenly, one per campaign
 GAP_BLOCKS = 3  # the walk goes on between sessions for as long as about three blocks take (process start, warm-up)
@@ -40,7 +41,8 @@ class Scenario:
     session_sd: float = 0.008  # the session's own effect: layout in memory, placement
     drift_sd: float = 0.0  # of the shared random walk at the campaign's end
     offset_sd: float = 0.0  # of the machine's level at the campaign's start: the reference is from another day
-    slope: float | None = None  # None: one per campaign out of SLOPES
+    slopes: tuple[float, float] = SLOPES
+    expected: Expected = ONE_TO_ONE  # by the estimator
     blocks: int = 8
     samples: int = 30  # per block
     sample_sd: float = 0.02
@@ -49,6 +51,7 @@ class Scenario:
     neighbour: float = 0.0  # slow-down by a neighbour that comes and goes (half of the time, about four blocks long)
 
 
+_UNKNOWN = CacheShare().expects(0.33)  # a network of 200 MACs per parameter, on a machine of which nothing is known
 SCENARIOS = (
     Scenario("quiet, alike sessions", session_sd=0.003),
     Scenario("quiet", session_sd=0.008),
@@ -60,8 +63,10 @@ SCENARIOS = (
     Scenario("drift 15 %, alike sessions", session_sd=0.003, drift_sd=0.15, offset_sd=0.05),
     Scenario("drift 15 %", drift_sd=0.15, offset_sd=0.05),
     Scenario("10 % off the reference", drift_sd=0.01, offset_sd=0.10),
-    Scenario("drift 5 %, slope 0.7", drift_sd=0.05, offset_sd=0.05, slope=0.7),
-    Scenario("drift 5 %, slope 1.3", drift_sd=0.05, offset_sd=0.05, slope=1.3),
+    Scenario("drift 5 %, slope 0.7", drift_sd=0.05, offset_sd=0.05, slopes=(0.7, 0.7)),
+    Scenario("drift 5 %, slope 1.3", drift_sd=0.05, offset_sd=0.05, slopes=(1.3, 1.3)),
+    Scenario("drift 5 %, machine not known", drift_sd=0.05, offset_sd=0.05, slopes=(0.3, 1.0), expected=_UNKNOWN),
+    Scenario("10 % off, machine not known", drift_sd=0.01, offset_sd=0.10, slopes=(0.3, 1.0), expected=_UNKNOWN),
     Scenario("drift 5 %, slow model", drift_sd=0.05, offset_sd=0.05, blocks=5, samples=1, sample_sd=0.01),
     Scenario("drift 5 %, many outliers", drift_sd=0.05, offset_sd=0.05, outliers=0.10),
     Scenario("busy neighbour", drift_sd=0.02, offset_sd=0.02, neighbour=0.10),
@@ -70,11 +75,12 @@ SCENARIOS = (
 
 @dataclass(frozen=True, slots=True)
 class Campaigns:
-    """Made-up block logs; shapes (campaigns, sessions, blocks)."""
+    """Made-up block logs; shapes (campaigns, sessions, blocks). Anchors are scaled by the slope that is expected."""
 
     log_blocks: FloatArray
     before: FloatArray
     after: FloatArray
+    slope_sd: float
 
     def first(self, sessions: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """What the estimator sees after that many sessions."""
@@ -87,8 +93,7 @@ def draw(scenario: Scenario, campaigns: int, sessions: int, rng: np.random.Gener
     shape = (campaigns, sessions, scenario.blocks)
     walk, jumps = _walk(scenario, campaigns, sessions, rng), _jumps(scenario, campaigns, sessions, rng)
     readings = walk + jumps + rng.normal(0.0, scenario.anchor_sd, walk.shape)
-    low, high = (scenario.slope, scenario.slope) if scenario.slope is not None else SLOPES
-    slope = rng.uniform(low, high, (campaigns, 1, 1))
+    slope = rng.uniform(*scenario.slopes, (campaigns, 1, 1))
     # Between two readings of a walk its mean is their midpoint, give or take a bridge of variance step^2 / 12.
     during = (walk[..., 1:] + walk[..., :-1]) / 2.0
     during += rng.normal(0.0, _step(scenario, sessions) / math.sqrt(12.0), shape)
@@ -99,7 +104,9 @@ def draw(scenario: Scenario, campaigns: int, sessions: int, rng: np.random.Gener
         block_sd = scenario.sample_sd
     own = rng.normal(0.0, scenario.session_sd, (campaigns, sessions, 1)) + rng.normal(0.0, block_sd, shape)
     slowed = (rng.random(shape) < scenario.outliers) * rng.exponential(0.05, shape)
-    return Campaigns(slope * during + own + slowed, readings[..., :-1], readings[..., 1:])
+    expected, sd = scenario.expected
+    readings *= expected
+    return Campaigns(slope * during + own + slowed, readings[..., :-1], readings[..., 1:], sd / expected)
 
 
 def _step(scenario: Scenario, sessions: int) -> float:
@@ -143,7 +150,7 @@ def stop(campaigns: Campaigns, preset: Preset) -> Outcome:
     covered, raw_covered, met, uses, done = (np.zeros(count, dtype=bool) for _ in range(5))
     for look in preset.looks:
         seen = campaigns.first(look)
-        result = fit(*seen, preset.level)
+        result = fit(*seen, preset.level, campaigns.slope_sd)
         relative = np.sinh(result.half)  # as Estimate.half_width
         enough = relative <= (preset.half_width if preset.half_width is not None else math.inf)
         now = ~done & (enough | (look == preset.looks[-1]))

@@ -14,10 +14,10 @@ import numpy as np
 
 from . import closure as closures
 from . import estimate, units
-from .anchored import Anchored, SessionBlocks, sensitivity
-from .anchored import anchored as fit_anchored
+from .anchored import Anchored
 from .caveats import Caveat, caveat
 from .estimate import Estimate
+from .sessions import anchored, block_medians_s, samples_s, throttling
 from .worker import environment
 from .worker import statistics as series
 
@@ -101,45 +101,6 @@ class Latency:
             "early_stopping": self.early_stopping_s,
             "device_median": self.device_median_s,
         }
-
-
-def samples_s(session: Session) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Un-profiled samples of a session in the order in which they were taken, shape (n,)."""
-    plain = {i for i, block in enumerate(session.data["blocks"]) if block["kind"] == "plain"}
-    mask = np.isin(session.arrays["block_of"], list(plain))
-    return session.arrays["samples_ns"][mask].astype(np.float64) * 1e-9
-
-
-def block_medians_s(session: Session) -> list[float]:
-    """Median of each un-profiled block."""
-    samples, block_of = session.arrays["samples_ns"], session.arrays["block_of"]
-    return [
-        1e-9 * float(np.median(samples[block_of == i]))
-        for i, block in enumerate(session.data["blocks"])
-        if block["kind"] == "plain"
-    ]
-
-
-def blocks_of(session: Session) -> SessionBlocks:
-    """A session as the anchored estimator sees it."""
-    plain = [block for block in session.data["blocks"] if block["kind"] == "plain"]
-    before = [block["anchor_before_s"] for block in plain]
-    after = [block["anchor_after_s"] for block in plain]
-    reference = session.data.get("anchor_ref") or {"latency_s": float(np.median(before))}
-    return SessionBlocks.of(
-        float(np.median(samples_s(session))),
-        block_medians_s(session),
-        before,
-        after,
-        reference_s=reference["latency_s"],
-        throttled=bool(_throttling(session)),
-        sensitivity=sensitivity(session.data.get("macs"), session.data.get("params")),
-    )
-
-
-def anchored(sessions: Sequence[Session], level: float = estimate.LEVEL) -> Anchored:
-    """The anchored estimate over the sessions of a latency pass."""
-    return fit_anchored([blocks_of(session) for session in sessions], level)
 
 
 def latency(sessions: Sequence[Session]) -> Latency | None:
@@ -251,25 +212,6 @@ def memory(sessions: Sequence[Session], layers: Sequence[Mapping[str, Any]]) -> 
 def _fallbacks(session: Session) -> list[str]:
     """What ran parts of the model beside the wanted provider: a session names it behind a plus."""
     return str((session.data.get("info") or {}).get("provider") or "").split(" + ")[1:]
-
-
-def anchor_level(session: Session) -> float | None:
-    """The session's anchor over its frozen reference (1.05: the machine was 5 % slower); None without a reference."""
-    reference = session.data.get("anchor_ref")
-    if not reference:
-        return None
-    levels = [b[side] for b in session.data["blocks"] for side in ("anchor_before_s", "anchor_after_s")]
-    return float(np.exp(np.mean(np.log(levels)))) / float(reference["latency_s"])
-
-
-def _throttling(session: Session) -> str:
-    moved = (session.data.get("counters") or {}).get("throttle_events")
-    flags = session.data.get("throttled")
-    if flags is None:  # what was seen while blocks ran, and be it nothing, goes before how the session began
-        flags = session.environment.get("throttled")
-    if moved:
-        return f"{moved:.0f} throttle events"
-    return ", ".join(map(str, flags)) if flags else ""
 
 
 def latency_caveats(sessions: Sequence[Session], view: Latency | None) -> list[Caveat]:
@@ -415,7 +357,7 @@ def common_caveats(sessions: Sequence[Session]) -> list[Caveat]:
     if available < threads:
         processors = f"{available} processor{'s' * (available > 1)}"
         found.append(caveat("oversubscribed", threads=threads, processors=processors, available=available))
-    throttled = sorted({text for s in sessions if (text := _throttling(s))})
+    throttled = sorted({text for s in sessions if (text := throttling(s))})
     if throttled:
         found.append(caveat("throttled", why="; ".join(throttled)))
     neighbours = max(len((s.environment.get("gpu") or {}).get("processes") or ()) for s in sessions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from hwbench.errors import DeviceError, UsageError, WorkerError
 from hwbench.measurement import Measurement, Session
 from hwbench.results import results as stored
 from hwbench.runtimes.fake import ANCHOR_S, RUNTIME
+from hwbench.sessions import cache_share
+from hwbench.slope import CacheShare
 from hwbench.store import Store
 from hwbench.target import Target
 
@@ -478,6 +480,23 @@ def test_the_reference_is_made_once_over_fresh_processes_and_then_frozen(
     frozen = store.reference({**key, "options": [["drift", "0.001"]], "cpu_model": cpu, "anchor": anchor})
     assert frozen is not None
     assert len(frozen.detail["session_medians_s"]) == REFERENCE_SESSIONS
+
+
+def test_a_campaign_begins_with_what_the_store_tells_of_the_machine_and_keeps_to_it(
+    workers: type[InProcessWorker], store: Store, cache: Cache
+) -> None:
+    target = f"{FAKE}+drift=0.01"
+    measured(store, cache, [f"m{i}" for i in range(4)], [target], ("latency",), id="before")
+    before = store.sessions(arrays=True)
+    assert {s.data["cache_share"]["value"] for s in before} == {CacheShare().value}
+    measured(store, cache, ["other"], [f"{FAKE}+drift=0.02"], ("latency",), id="elsewhere")  # at another reference
+    (after,) = measured(store, cache, ["after"], [target], ("latency",), id="after")
+    learnt = cache_share(before)
+    assert learnt != CacheShare()
+    assert {s.data["cache_share"]["value"] for s in store.sessions(campaign="after")} == {learnt.value}
+    assert {s.data["cache_share"]["value"] for s in store.sessions(campaign="elsewhere")} == {CacheShare().value}
+    assert isinstance(after, Measurement)
+    assert after.sessions[0].data["cache_share"] == asdict(learnt)
 
 
 def test_the_anchored_figure_finds_the_true_latency_under_drift(

@@ -20,9 +20,9 @@ from hwbench import compare, estimate
 from hwbench.bench import bench
 from hwbench.cache import Cache
 from hwbench.errors import UsageError, WorkerError
+from hwbench.sessions import samples_s
 from hwbench.store import Store
 from hwbench.target import Target
-from hwbench.views import samples_s
 from hwbench.worker import affinity, jobs
 
 FAKE = Target.parse("local-cpu/fake")

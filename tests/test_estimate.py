@@ -9,19 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hwbench import estimate
-from hwbench.anchored import (
-    LEAST_SENSITIVE,
-    MOST_SENSITIVE,
-    SLOPE_SD,
-    SLOPE_WANDERS,
-    Fit,
-    SessionBlocks,
-    anchored,
-    fit,
-    sensitivity,
-)
+from hwbench.anchored import SLOPE_WANDERS, Fit, SessionBlocks, anchored, fit
 from hwbench.errors import UsageError
 from hwbench.estimate import Estimate, FloatArray, compare, cross_check, next_look, preset, raw
+from hwbench.slope import SLOPE_SD, Expected
 from hwbench.worker.statistics import MAD_TO_SIGMA
 
 times = st.floats(min_value=1e-6, max_value=1e3)
@@ -250,6 +241,11 @@ def _known(information: float) -> float:
     return (SLOPE_SD**-2 + information) ** -0.5
 
 
+def _inside(information: float, sessions: int) -> float:
+    """What sessions tell of the model's slope, where each has a slope of its own around it."""
+    return 1.0 / (1.0 / information + SLOPE_WANDERS**2 / sessions)
+
+
 def _fit(sessions: FloatArray, anchors: FloatArray) -> Fit:
     """Logs of four blocks a session, (sessions, 4) or (sessions,), and of the anchors around them, (5,) a session."""
     blocks = np.broadcast_to(sessions.reshape(len(sessions), -1), (len(sessions), 4))[None]
@@ -278,7 +274,7 @@ def test_what_blocks_tell_of_the_slope_inside_sessions() -> None:
     df = 12 - 3 - 1
     variance, sxx = 12 * rest**2 / df, 3 * 5 * step**2
     assert found.slope[0] == pytest.approx(1.0)
-    assert found.slope_sd[0] == pytest.approx(_known((df - 2) / df * sxx / variance))
+    assert found.slope_sd[0] == pytest.approx(_known(_inside((df - 2) / df * sxx / variance, 3)))
     assert found.uses[0]
 
 
@@ -298,8 +294,9 @@ def test_a_session_that_scatters_more_tells_less_of_the_slope() -> None:
     found = _fit(np.array([midpoints + size * rest * BENT for size in (1.0, 1.0, 1.0, far)]), anchors)
     weight, df = 2.5 * MAD_TO_SIGMA / far, 16 - 4 - 1
     variance = (12 + 4 * weight * far**2) * rest**2 / df
+    information = (df - 2) / df * (3 + weight) * 5 * step**2 / variance
     assert found.slope[0] == pytest.approx(1.0)
-    assert found.slope_sd[0] == pytest.approx(_known((df - 2) / df * (3 + weight) * 5 * step**2 / variance))
+    assert found.slope_sd[0] == pytest.approx(_known(_inside(information, 4)))
 
 
 def test_the_anchors_own_noise_is_divided_out_inside_sessions() -> None:
@@ -313,7 +310,7 @@ def test_the_anchors_own_noise_is_divided_out_inside_sessions() -> None:
     variance = 3 * (4 * rest**2 + (1.0 - truly) ** 2 * 5 * step**2) / df
     information = truly**2 * (df - 2) / df * 3 * 5 * step**2 / variance
     assert found.slope[0] == pytest.approx(1.0)
-    assert found.slope_sd[0] == pytest.approx(_known(information))
+    assert found.slope_sd[0] == pytest.approx(_known(_inside(information, 3)))
 
 
 def test_the_anchors_own_noise_is_divided_out_between_sessions() -> None:
@@ -534,22 +531,6 @@ def test_looking_slow_is_no_cause() -> None:
         estimate.set_aside([1.0, 2.0], {"throttled": [True]})
 
 
-# --- how far a network is expected to follow its anchor ---
-
-
-@given(macs=st.integers(1, 10**12), params=st.integers(1, 10**10))
-def test_sensitivity_falls_with_macs_per_parameter_and_is_bounded(macs: int, params: int) -> None:
-    here = sensitivity(macs, params)
-    assert LEAST_SENSITIVE <= here <= MOST_SENSITIVE
-    assert sensitivity(2 * macs, params) <= here <= sensitivity(macs, 2 * params)
-
-
-def test_sensitivity_is_one_where_nothing_is_known_and_for_a_network_like_the_anchor() -> None:
-    assert sensitivity(None, 10) == sensitivity(10, None) == sensitivity(0, 0) == 1.0
-    assert sensitivity(22_000_000, 1_000_000) == 1.0
-    assert sensitivity(88_000_000, 1_000_000) == pytest.approx(0.5)
-
-
 def test_a_network_that_follows_half_as_far_is_corrected_by_half() -> None:
     rng = np.random.default_rng(3)
     sessions = []
@@ -558,12 +539,27 @@ def test_a_network_that_follows_half_as_far_is_corrected_by_half() -> None:
         blocks = 2e-3 * ((level[1:] * level[:-1]) ** 0.5) ** 0.5 * np.exp(rng.normal(0.0, 0.002, 8))
         sessions.append(
             SessionBlocks.of(
-                float(np.median(blocks)), blocks, 1e-3 * level[:-1], 1e-3 * level[1:], reference_s=1e-3, sensitivity=0.5
+                float(np.median(blocks)), blocks, 1e-3 * level[:-1], 1e-3 * level[1:], reference_s=1e-3,
+                expected=Expected(0.5, 0.11),
             )
-        )
+        )  # fmt: skip
     found = anchored(sessions)
     assert found.slope == pytest.approx(0.5, abs=0.05)
     assert found.estimate.value == pytest.approx(2e-3, rel=0.005)
+
+
+def test_the_less_is_known_of_the_slope_the_wider_the_interval_far_from_the_reference() -> None:
+    """A session's blocks stand still, so that nothing but the prior says how far the model follows."""
+    off = 0.1
+    blocks, anchors = [2e-3 * math.exp(0.6 * off)] * 8, [1e-3 * math.exp(off)] * 8
+    halves = []
+    for sd in (0.1, 0.3):
+        one = SessionBlocks.of(blocks[0], blocks, anchors, anchors, reference_s=1e-3, expected=Expected(0.6, sd))
+        found = anchored([one] * 4)
+        assert (found.slope, found.slope_sd) == (pytest.approx(0.6, abs=0.02), pytest.approx(sd, rel=0.05))
+        assert found.estimate.value == pytest.approx(2e-3, rel=0.002)
+        halves.append(found.estimate.half_width)
+    assert halves[1] == pytest.approx(3.0 * halves[0], rel=0.1)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.38, 0.25])
@@ -572,7 +568,7 @@ def test_how_far_off_the_machine_was_is_said_as_it_was_whatever_the_network_feel
     blocks = 2e-3 * level[1:] ** scale
     sessions = [
         SessionBlocks.of(2e-3 * 1.3**scale, blocks, 1e-3 * level[1:], 1e-3 * level[1:], reference_s=1e-3,
-                         sensitivity=scale)
+                         expected=Expected(scale, 0.22 * scale))
         for _ in range(5)
     ]  # fmt: skip
     found = anchored(sessions)

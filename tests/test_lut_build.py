@@ -16,7 +16,6 @@ from build_toy import NAME, SPACE
 from inprocess import InProcessWorker, in_process, measured
 from lut_toy import distinct
 
-from hwbench.anchored import SLOPE_SD
 from hwbench.cache import Cache
 from hwbench.catalog.networks import network_model
 from hwbench.catalog.spaces.space import Block
@@ -47,6 +46,7 @@ from hwbench.lut.steepness import lack, look
 from hwbench.lut.table import LookupTable
 from hwbench.measurement import Measurement, Session
 from hwbench.runtimes.fake import ANCHOR_S, RUNTIME
+from hwbench.slope import SLOPE_SD
 from hwbench.store import Store
 from hwbench.target import Target
 

@@ -66,7 +66,10 @@ def test_campaigns_have_the_structure_that_was_asked_for() -> None:
     assert still.log_blocks[..., 0].std() == pytest.approx(0.01, rel=0.1)
     assert np.allclose(still.log_blocks, still.log_blocks[..., :1])
     walk = draw(
-        Scenario("w", drift_sd=0.1, slope=1.3, session_sd=0.0, sample_sd=0.0, anchor_sd=0.0, outliers=0.0), 800, 6, rng
+        Scenario("w", drift_sd=0.1, slopes=(1.3, 1.3), session_sd=0.0, sample_sd=0.0, anchor_sd=0.0, outliers=0.0),
+        800,
+        6,
+        rng,
     )
     assert walk.after[:, -1, -1].std() == pytest.approx(0.1, rel=0.1)
     assert np.array_equal(walk.after[..., :-1], walk.before[..., 1:])
@@ -98,7 +101,7 @@ def test_each_effect_has_the_size_that_was_asked_for() -> None:
 
 
 def test_the_walk_goes_on_between_sessions_and_inside_blocks() -> None:
-    walk = _only(drift_sd=0.1, slope=1.0)
+    walk = _only(drift_sd=0.1, slopes=(1.0, 1.0))
     step = 0.1 / math.sqrt(4 * (8 + GAP_BLOCKS))
     assert (walk.after - walk.before).std() == pytest.approx(step, rel=0.02)
     assert (walk.before[:, 1:, 0] - walk.after[:, :-1, -1]).std() == pytest.approx(step * GAP_BLOCKS**0.5, rel=0.02)
@@ -107,7 +110,7 @@ def test_the_walk_goes_on_between_sessions_and_inside_blocks() -> None:
 
 
 def test_a_neighbour_is_there_half_of_the_time_for_about_four_blocks() -> None:
-    found = _only(neighbour=0.1, slope=1.0)
+    found = _only(neighbour=0.1, slopes=(1.0, 1.0))
     assert set(np.unique(found.before)) == {0.0, 0.1}
     assert (found.before > 0).mean() == pytest.approx(0.5, abs=0.02)
     apart = found.before != found.after
@@ -121,7 +124,7 @@ def test_the_rule_looks_only_where_the_preset_does_and_keeps_what_it_saw_there()
     preset = Preset("made", (3, 5), 0.9, 1, 0.0, 0.01, None)
     own = np.array([[-1e-3, 0.0, 1e-3, 0.5, 0.5], [0.96, 1.0, 1.04, 0.98, 1.02]])
     blocks = np.repeat(own[..., None], 4, axis=2)
-    found = stop(Campaigns(blocks, np.zeros_like(blocks), np.zeros_like(blocks)), preset)
+    found = stop(Campaigns(blocks, np.zeros_like(blocks), np.zeros_like(blocks), 0.22), preset)
     assert found.sessions.tolist() == [3.0, 5.0]
     assert found.met.tolist() == [True, False]
     assert found.covered.tolist() == found.raw_covered.tolist() == [True, False]

@@ -298,6 +298,9 @@ def test_filters(store: Store) -> None:
     assert found(campaign="c2") == found(preset="default") == found(since="2026-02-01") == [3]
     assert found(since="2026-01-31T13:00:02+01:00") == [2, 3]
     assert found(model="other") == []
+    assert found(newest=2) == [2, 3]
+    assert found(target=ORT, newest=2) == [1, 3]
+    assert found(newest=99) == found()
     assert store.models() == [NET, small]
     assert store.targets() == [ORT, pi]
     with pytest.raises(UsageError, match="not a time"):

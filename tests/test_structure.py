@@ -28,11 +28,12 @@ LAYOUT = (
     ("cache",),
     ("worker",),  # the island; nothing above it is used in it, and its statistics are used below
     ("estimate",),
+    ("slope",),
     ("anchored",),
     ("caveats",),
     ("closure",),
     ("energy",),
-    ("views", "measurement"),  # a measurement's views take its sessions
+    ("sessions", "views", "measurement"),  # a measurement's views take its sessions
     ("catalog",),
     ("island",),  # packs the worker
     ("channels",),

@@ -12,104 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_sessions import ENVIRONMENT, KEY, REFERENCE, TARGET, latency_session, layers_session, sessions
 
 import hwbench
 from hwbench import estimate, units, views
 from hwbench.caveats import CAVEATS, caveat
-from hwbench.measurement import Measurement, ModelKey, Session
-from hwbench.target import Target
-
-KEY = ModelKey("made", (("x", (1, 3, 8, 8)),), "sha")
-TARGET = Target.parse("local-cpu/fake")
-REFERENCE = {"id": "local-cpu/fake:fp32@1#1", "latency_s": 1e-3}
-ENVIRONMENT = {"governor": "performance", "versions": {"fake": "1"}, "device": {"cpu_model": "made"}}
-
-
-def latency_session(
-    index: int = 0,
-    *,
-    latency_s: float = 2e-3,
-    spread: float = 0.002,
-    blocks: int = 6,
-    per_block: int = 20,
-    anchor_s: float = 1e-3,
-    walk: float = 0.0,
-    factors: Any = None,
-    preset: str = "quick",
-    environment: dict[str, Any] | None = None,
-    **data: Any,
-) -> Session:
-    """A session of ``blocks`` blocks whose samples are exact up to ``spread``; ``factors`` scale single blocks."""
-    random = np.random.default_rng(index)
-    factors = np.ones(blocks) if factors is None else np.asarray(factors, dtype=float)
-    level = np.exp(np.cumsum(random.normal(0, walk, blocks + 1))) if walk else np.ones(blocks + 1)
-    own = np.exp(random.normal(0, spread))
-    samples = [
-        latency_s * own * factors[b] * np.exp(random.normal(0, 0.001, per_block)) * np.sqrt(level[b] * level[b + 1])
-        for b in range(blocks)
-    ]
-    return Session(
-        uid=f"{index}",
-        campaign="c",
-        model=KEY,
-        target=TARGET,
-        pass_="latency",
-        index=index,
-        preset=preset,
-        started_at="2026-01-01T00:00:00+00:00",
-        device_time_s=1.0,
-        environment=environment or ENVIRONMENT,
-        data={
-            "blocks": [
-                {
-                    "kind": "plain",
-                    "n": per_block,
-                    "anchor_before_s": anchor_s * level[b],
-                    "anchor_after_s": anchor_s * level[b + 1],
-                }
-                for b in range(blocks)
-            ],
-            "steady": True,
-            "anchor_ref": REFERENCE,
-            **data,
-        },
-        arrays={
-            "samples_ns": np.round(1e9 * np.concatenate(samples)).astype(np.int64),
-            "block_of": np.repeat(np.arange(blocks, dtype=np.int32), per_block),
-        },
-    )
-
-
-def sessions(n: int = 3, **changes: Any) -> list[Session]:
-    return [latency_session(index, **changes) for index in range(n)]
-
-
-def layers_session(
-    layers_s: tuple[float, ...] = (6e-4, 4e-4),
-    *,
-    plain_s: float = 1e-3,
-    profiled_s: float = 1.01e-3,
-    modules: tuple[str, ...] = ("a", "b"),
-    **data: Any,
-) -> Session:
-    blocks = [
-        {"kind": kind, "n": 10, "anchor_before_s": 1e-3, "anchor_after_s": 1e-3} for kind in ("plain", "profiled") * 3
-    ]
-    rows = [
-        {"name": f"l{i}", "module": module, "op": "Work", "kind": "matmul", "macs": 10, "arity": 2, "events": 1,
-         "live_bytes": 100 * (i + 1)}
-        for i, module in enumerate(modules)
-    ]  # fmt: skip
-    totals = np.repeat([plain_s, profiled_s] * 3, 10)
-    return Session(
-        "layers", "c", KEY, TARGET, "layers", 0, "quick", "2026-01-01T00:00:00+00:00", 1.0, ENVIRONMENT,
-        {"blocks": blocks, "layers": rows, "beta": {"b0_s": 0.0, "b1_s": 0.0}, **data},
-        {
-            "samples_ns": np.round(totals * 1e9).astype(np.int64),
-            "block_of": np.repeat(np.arange(6, dtype=np.int32), 10),
-            "durations_ns": np.round(np.tile(layers_s, (30, 1)) * 1e9).astype(np.int64),
-        },
-    )  # fmt: skip
+from hwbench.measurement import Measurement, Session
 
 
 def doubts(found: list[Session], **about: Any) -> dict[str, str]:
@@ -225,14 +133,6 @@ def test_what_more_sessions_would_cost_is_told_at_the_cost_of_those_there_were()
     assert f"About {needed} sessions ({units.seconds(float(needed), 2)})" in remedy  # a second each
 
 
-def test_the_anchors_level_is_their_geometric_mean_over_the_reference() -> None:
-    session = latency_session(blocks=2)
-    for block, (before, after) in zip(session.data["blocks"], [(1e-3, 2e-3), (2e-3, 4e-3)], strict=True):
-        block.update(anchor_before_s=before, anchor_after_s=after)
-    assert views.anchor_level(session) == pytest.approx(2.0)
-    assert views.anchor_level(latency_session(anchor_ref=None)) is None
-
-
 def test_a_tool_that_only_sums_up_has_no_percentiles_and_is_not_called_short_of_samples() -> None:
     found = sessions(per_block=1, blocks=60, summaries=[{"kind": "plain", "count": 40}] * 60)
     assert not {"budget_cut", "outliers"} & set(doubts(found))
@@ -277,7 +177,6 @@ def test_threads_are_held_against_the_allowed_processors_and_their_quota(
 )
 def test_what_throttled_while_it_ran_goes_before_how_it_began(data: dict[str, Any], said: str | None) -> None:
     found = sessions(environment={**ENVIRONMENT, "throttled": ["frequency capped"]}, **data)
-    assert views.blocks_of(found[0]).throttled == (said is not None)
     told = doubts(found)
     assert ("throttled" in told) == (said is not None)
     assert (said or "") in told.get("throttled", "")
@@ -393,12 +292,6 @@ def test_two_sessions_have_no_interval_and_few_samples_no_percentile() -> None:
     assert view.interval_s is None
     assert view.anchored_interval_s is None
     assert view.percentiles["p99.9"] is None
-
-
-def test_profiled_blocks_never_enter_a_total() -> None:
-    session = layers_session(plain_s=1e-3, profiled_s=9e-3)
-    assert views.samples_s(session) == pytest.approx(1e-3)
-    assert views.block_medians_s(session) == pytest.approx([1e-3] * 3)
 
 
 def test_layers_of_another_graph_are_left_out() -> None:

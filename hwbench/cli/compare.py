@@ -43,12 +43,6 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     return found
 
 
-_TIMEOUT = click.option(
-    "--timeout", "timeout_s", metavar="TIME", default="3m", show_default=True, callback=options.duration,
-    help="Limit of one job in a worker.",
-)  # fmt: skip
-
-
 @click.command()
 @click.argument("a")
 @click.argument("b")
@@ -66,7 +60,7 @@ _TIMEOUT = click.option(
     "--budget", "budget_s", metavar="TIME", default="2m", show_default=True, callback=options.duration,
     help="No further pair starts after this, once there are five.",
 )  # fmt: skip
-@_TIMEOUT
+@options.timeout()
 @options.JSON
 @click.pass_obj
 def compare(
@@ -156,7 +150,7 @@ def _print(found: Comparison, where: str) -> None:
 @options.on(required=True, multiple=False)
 @click.option("--model", metavar="MODEL", help="What is compared with itself; the target's anchor when left out.")
 @click.option("--pairs", type=int, default=20, show_default=True, help="Pairs of equal processes.")
-@_TIMEOUT
+@options.timeout()
 @options.JSON
 @click.pass_obj
 def noise_floor(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from .options import JSON
+from .options import JSON, timeout
 
 if TYPE_CHECKING:
     from ..device import Device
@@ -256,9 +256,16 @@ def remove(name: str) -> None:
 @click.option("--install", is_flag=True, help="First make the device's own environment and install the runtimes.")
 @click.option("--wheels", type=click.Path(path_type=Path, file_okay=False), help="Install from this folder alone.")
 @click.option("--runtimes", metavar="NAMES", help="What to install: onnxruntime,litert on a CPU by default.")
+@timeout("1m")
 @JSON
 def doctor(
-    device: str, new_reference: bool, install: bool, wheels: Path | None, runtimes: str | None, as_json: bool
+    device: str,
+    new_reference: bool,
+    install: bool,
+    wheels: Path | None,
+    runtimes: str | None,
+    timeout_s: float,
+    as_json: bool,
 ) -> None:
     """Check a device by running something on it: each runtime's anchor, the profilers, sensors and meters.
 
@@ -280,7 +287,7 @@ def doctor(
         raise UsageError("--wheels and --runtimes say what --install installs.", remedy="Add --install.")
     codes = []
     with Store.open() as store:
-        for check in library.examine(device, store, new_reference=new_reference):
+        for check in library.examine(device, store, new_reference=new_reference, timeout_s=timeout_s):
             if as_json:
                 terminal.json_line(check.as_dict())
             else:

@@ -33,6 +33,14 @@ def on(*, required: bool, multiple: bool = True, runs: bool = False) -> Decorato
     )
 
 
+def timeout(default: str = "3m") -> Decorator:
+    """``--timeout TIME`` as ``timeout_s``."""
+    return click.option(
+        "--timeout", "timeout_s", metavar="TIME", default=default, show_default=True, callback=duration,
+        help="Limit of one job in a worker, e.g. 90s.",
+    )  # fmt: skip
+
+
 def targets(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[Target, ...]:
     """Targets in the order given, each once."""
     return tuple(dict.fromkeys(Target.parse(text) for text in value))

@@ -32,10 +32,7 @@ RESUME = "Every finished session is stored; the same command with --resume goes 
     help="Shape of an input, e.g. input=1,3,192,192; part of the model's identity. Repeat it for more.",
 )  # fmt: skip
 @click.option("--pretrained", is_flag=True, help="Trained weights (downloads them) instead of random ones.")
-@click.option(
-    "--timeout", "timeout_s", metavar="TIME", default="3m", show_default=True, callback=options.duration,
-    help="Limit of one job in a worker, e.g. 90s.",
-)  # fmt: skip
+@options.timeout()
 @click.option("--resume", is_flag=True, help="Go on with the sessions that an equal, interrupted command left.")
 @options.JSON
 @click.pass_obj

@@ -15,7 +15,7 @@ from typing import Any
 from .. import __version__
 from ..errors import UsageError
 from ..measurement import Session
-from ..views import samples_s
+from ..sessions import samples_s
 from .rows import utf8
 
 Metadata = dict[str, str | int | float]

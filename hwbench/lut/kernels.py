@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from .. import results, views
-from ..anchored import sensitivity
 from ..errors import UsageError
 from ..estimate import LEVEL, t_interval
 from ..measurement import Measurement, Session, epoch_s
+from ..sessions import anchor_level, expected_of
 from ..store import Store
 from ..target import Target
 from .gates import below_resolution, two_level, with_flags
@@ -74,16 +74,15 @@ def build_kernel_table(models: Sequence[str], target: Target, *, store: Store) -
 def profiles(sessions: Iterable[Session]) -> list[Profile]:
     """Sessions of layers passes, of any networks of one target, each as a profile at the anchor's reference.
 
-    How far a network follows the anchor is what :func:`hwbench.anchored.sensitivity` expects of it.
+    How far a network follows the anchor is what its campaign expected of it.
     """
     found = []
     for session in sessions:
         closed = views.closure([session])
         if closed is None:
             continue
-        level = views.anchor_level(session)
-        slope = sensitivity(session.data.get("macs"), session.data.get("params"))
-        scale = 1.0 if level is None else level**-slope
+        level = anchor_level(session)
+        scale = 1.0 if level is None else level ** -expected_of(session).slope
         found.append(Profile(session.model.identity, views.layer_rows([session], closed), scale))
     return found
 

@@ -20,6 +20,8 @@ import numpy.typing as npt
 from .. import anchored
 from ..closure import TRIM
 from ..measurement import Session
+from ..sessions import sensitivity_of
+from ..slope import SLOPE_SD
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -40,7 +42,7 @@ class Slope:
     offset: float  # mean log of the anchor over its reference: how far off the machine was
 
 
-EXPECTED = Slope(1.0, anchored.SLOPE_SD, 0.0)
+EXPECTED = Slope(1.0, SLOPE_SD, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Reading:
         samples, block_of = session.arrays["samples_ns"], session.arrays["block_of"]
         medians = np.array([1e-9 * float(np.median(samples[block_of == i])) for i in range(len(blocks))])
         reference_s = session.data["anchor_ref"]["latency_s"] if reference_s is None else reference_s
-        expected = anchored.sensitivity(session.data.get("macs"), session.data.get("params"))
+        expected = sensitivity_of(session)
         before, after = (
             expected * np.log(np.array([block[f"anchor_{side}_s"] for block in blocks]) / reference_s)
             for side in ("before", "after")

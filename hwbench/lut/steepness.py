@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .. import anchored
 from ..catalog.spaces.space import Space
 from ..measurement import Measurement
+from ..slope import SLOPE_SD
 from .collect import observe
 from .fit import Evidence, Fitted, fit
 from .reading import Slope
@@ -70,7 +70,7 @@ def _at(value: float, slope: Slope) -> Slope:
 
 def _settled(first: Slope, step: float, sd: float) -> Slope:
     """The slope moved by a step of this standard error, in proportion to what is known beforehand
-    (:data:`hwbench.anchored.SLOPE_SD`)."""
-    before = anchored.SLOPE_SD**2
+    (:data:`hwbench.slope.SLOPE_SD`)."""
+    before = SLOPE_SD**2
     share = before / (before + sd**2)
     return Slope(first.value + share * step, float(np.sqrt(share) * sd), first.offset)

@@ -152,6 +152,7 @@ class Store:
         preset: str | None = None,
         since: datetime | str | None = None,
         *,
+        newest: int | None = None,
         arrays: bool = False,
     ) -> list[Session]:
         """Sessions in the order in which they were added.
@@ -159,6 +160,7 @@ class Store:
         Args:
             model: a name, an identity (``name@1x3x224x224``) or a key.
             since: the earliest ``started_at`` (times without a zone are UTC).
+            newest: no more than these, the last that were added.
             arrays: load the raw samples too; without them ``Session.arrays`` is empty.
         """
         columns = [column for column in SESSIONS.c if arrays or column.name != "arrays"]
@@ -166,11 +168,12 @@ class Store:
             sa.select(*columns, ENVIRONMENTS.c.data.label("environment"))
             .join(ENVIRONMENTS, ENVIRONMENTS.c.sha256 == SESSIONS.c.environment_sha256)
             .where(*conditions(model, target, pass_, campaign, preset, since))
-            .order_by(SESSIONS.c.id)
+            .order_by(SESSIONS.c.id.desc())
+            .limit(newest)
         )
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
-        return [session_of(row) for row in rows]
+        return [session_of(row) for row in reversed(rows)]
 
     def models(self) -> list[ModelKey]:
         """Every model that has a session, by identity."""
