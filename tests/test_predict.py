@@ -137,10 +137,23 @@ def test_a_fused_activation_is_work_where_it_is_no_mere_comparison() -> None:
     assert describe_network(kernels).work[:, places].tolist() == [0, 0, 0, 48 * 64, 48 * 64]
 
 
-def test_a_convolution_tells_how_much_of_it_runs_with_a_vector_of_channels_alone() -> None:
-    lone = TRAITS.index("lone")
-    found = {out: describe(conv(32, out, 8)).traits[lone] for out in (3, 16, 32, 64, 80, 144)}
-    assert found == {3: 1, 16: 1, 32: 0, 64: 0, 80: pytest.approx(1 / 5), 144: pytest.approx(1 / 9)}
+@pytest.mark.parametrize(("name", "lanes"), [("sets8", 8), ("sets16", 16)])
+def test_a_convolution_tells_what_its_last_set_of_vectors_leaves_empty(name: str, lanes: int) -> None:
+    """Of four vectors of channels that are in registers at once."""
+    place = TRAITS.index(name)
+    found = {vectors: describe(conv(32, lanes * vectors, 8)).traits[place] for vectors in (1, 2, 4, 5, 6, 8)}
+    assert found == {n: pytest.approx(math.log(full / n)) for n, full in {1: 4, 2: 4, 4: 4, 5: 8, 6: 8, 8: 8}.items()}
+
+
+def test_company_tells_small_networks_apart_and_large_ones_not(predictor: Predictor) -> None:
+    """Exact bytes of a large network would be its name."""
+    trees = predictor.fitted.trees
+    tables = []
+    for side in (2, 4, 600, 700):
+        described = describe_network([conv(8, 8, side), conv(8, 8, 8)])
+        tables.append(trees.table(described, np.full(2, 1e-5))[1])
+    assert (tables[0] != tables[1]).any()
+    assert (tables[2] == tables[3]).all()
 
 
 def test_a_transposed_convolution_has_the_channels_of_its_data() -> None:
@@ -568,7 +581,7 @@ def test_a_probe_builds_as_it_was_planned() -> None:
     from hwbench.catalog.spaces.probe import SPACE, plan
 
     kinds: set[str] = set()
-    for number in (2, 14, 20, 40, 44, 51, 57, 63, 81, 92, 97, 109):
+    for number in (2, 14, 20, 40, 44, 51, 57, 63, 81, 92, 97, 109, 113, 121, 127):
         row = SPACE.rows({"tens": number // 36, "ones": number % 36})[0]
         network = SPACE.build(row).eval()
         x = torch.zeros(1, *SPACE.input_shape(row))
@@ -577,7 +590,8 @@ def test_a_probe_builds_as_it_was_planned() -> None:
                 x = part(x)
                 assert (name, tuple(x.shape[1:])) == (block.slot, block.output)
                 kinds.add(block.op)
-    assert len(kinds) >= 12
+    assert len(kinds) >= 14
+    assert kinds >= {"decode", "sequence"}
 
 
 # --- graphs --------------------------------------------------------------------------------------------------------

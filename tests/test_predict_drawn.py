@@ -11,7 +11,7 @@ from hwbench.predict import drawn
 from hwbench.predict.networks import PROBE, candidates, family_of
 from hwbench.predict.train import plan
 
-FIRST, SECOND, SMALL, COMMON = drawn.SERIES
+FIRST, SECOND, SMALL, COMMON, ROWS = drawn.SERIES
 
 
 def test_a_number_names_the_same_kernel_everywhere() -> None:
@@ -37,13 +37,18 @@ def test_a_number_names_the_same_kernel_everywhere() -> None:
         "conv_relu_1x256x8x8_80_3x1_1x1_1x0x1x0_1x1_1x1x0",
     ]
 
+    assert [ROWS.kernel(number).text for number in (0, 3)] == [
+        "linear_relu_12x40_32x1",
+        "transposed_none_1x96x28x28_8_3x3_1x1_1x1_1x1",
+    ]
+
 
 def test_every_form_is_there_in_many_sizes_and_none_is_large() -> None:
     parts = [part for series in drawn.SERIES for made in series.parts() for part in made]
     assert set(Counter(part.form for part in parts)) == set(FORMS)
     assert len(set(parts)) > 0.95 * len(parts)
     assert max(part.work.macs for part in parts) <= drawn.KERNEL_MACS
-    for series in (SMALL, COMMON):
+    for series in (SMALL, COMMON, ROWS):
         assert (
             max(part.work.macs for made in series.parts() for part in made) <= series.most_macs < drawn.KERNEL_MACS / 2
         )

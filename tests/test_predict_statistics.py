@@ -84,7 +84,7 @@ def test_a_networks_doubt_is_that_of_a_sum_whose_parts_err_alike_within_a_group(
 )
 def test_a_network_is_strange_by_what_keeps_beside_the_core(params: float, moved: float, expected: float) -> None:
     described = describe_network(kernels_of(0, 0))
-    far, off = np.array([50.0, 50.0, 0.0, 0.0]), np.array([params, moved, 5.0, 5.0])
+    far, off = np.array([50.0, 50.0]), np.array([params, moved])
     reach = replace(Reach.of(described), networks=np.stack([described.company[0] + far, described.company[0] + off]))
     assert reach.strange(described) == pytest.approx(expected)
     assert reach.strange(describe_network(())) == 0.0
@@ -169,7 +169,7 @@ def test_the_distance_is_that_to_the_likest_kernel_of_the_group() -> None:
     blocked = replace(conv(32, 48, 14), layout="nchwc")
     measured = [conv(32, 48, 14), conv(64, 64, 28), conv(32, 48, 14, size=3), blocked, linear(49, 64, 128)]
     asked = [
-        conv(32, 56, 14), replace(conv(32, 48, 14), activation="HardSwish"), replace(blocked, op="FusedConv"),
+        conv(32, 48, 13), replace(conv(32, 48, 14), activation="HardSwish"), replace(blocked, op="FusedConv"),
         conv(32, 48, 14, size=5), linear(49, 64, 100), conv(4096, 4096, 512), plain("Add", "elementwise", 1, 8),
     ]  # fmt: skip
     there, here = describe_network(measured), describe_network(asked)

@@ -62,12 +62,11 @@ TRAITS = (
     "macs", "input", "output", "param", "intensity", "operands", "data_operands", "rank", "last", "broadcast", "ratio",
     "in_per_group", "out_per_group", "groups", "area", "kernel_h", "kernel_w", "stride", "dilation", "height", "width",
     "positions", "waste8", "waste16", "waste_width", "rows", "columns", "depth", "batch", "last_kept", "channels_last",
-    "padded", "weights_constant", "run", "jump", "inner", "one_axis", "steps", "lone",
+    "padded", "weights_constant", "run", "jump", "inner", "one_axis", "steps", "sets8", "sets16",
 )  # fmt: skip
-COMPANY = ("all_param", "all_moved", "most_moved", "kernels")
-"""What a kernel shares the caches with, of the whole network: bytes of weights, bytes read and written, the most that
-one kernel reads and writes, and how many there are. A network of a millisecond keeps everything near; the same
-convolution in a larger one fetches its weights from further away."""
+COMPANY = ("all_param", "all_moved")
+"""What a kernel shares the caches with: bytes of weights, and bytes read and written, of the whole network. One of a
+millisecond keeps everything near; the same convolution in a larger one fetches its weights from further away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ def describe_network(kernels: Sequence[Kernel]) -> Described:
     )  # fmt: skip
     traits = np.array([d.traits for d in found], dtype=float).reshape(len(found), len(TRAITS))
     macs = np.array([d.macs for d in found], dtype=float).reshape(len(found), len(LANES))
-    company = [_log(counts[:, 3].sum()), _log(moved.sum()), _log(moved.max(initial=0.0)), _log(len(found))]
+    company = [_log(counts[:, 3].sum()), _log(moved.sum())]
     return Described(found, traits, macs, work, np.tile(np.array(company), (len(found), 1)))
 
 
@@ -278,7 +277,6 @@ def _convolution(kernel: Kernel, out: Tensor, macs: int) -> tuple[dict[str, floa
     groups, channels = _ints(kernel, "groups", 1)[0], _channels(kernel, out)
     window, strides = _ints(kernel, "kernel_shape", 1), _ints(kernel, "strides", 1)
     width = out.shape[1]
-    vectors = -(-width // LANES[-1])
     wastes = [_waste(width, lanes) for lanes in LANES]
     if groups == 1 and channels > STEM_CHANNELS:
         wastes = [waste * _waste(channels, lanes) for waste, lanes in zip(wastes, LANES, strict=True)]
@@ -298,7 +296,8 @@ def _convolution(kernel: Kernel, out: Tensor, macs: int) -> tuple[dict[str, floa
         "waste16": math.log(wastes[2]),
         "waste_width": math.log(_waste(out.shape[-1], 6)),
         "padded": float(sum(_ints(kernel, "pads", 0)) > 0),
-        "lone": (vectors % SET == 1) / vectors,
+        "sets8": math.log(_waste(-(-width // LANES[1]), SET)),
+        "sets16": math.log(_waste(-(-width // LANES[2]), SET)),
     }
     return traits, tuple(macs * waste for waste in wastes)
 

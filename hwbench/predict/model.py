@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..errors import MissingDependency
 from ..kernel import Kernel
-from .features import COMPANY, GROUPS, Described
+from .features import GROUPS, NEAR_BYTES, Described
 from .roofline import Roofline
 
 FloatArray = npt.NDArray[np.float64]
@@ -38,7 +38,6 @@ from keeps more, or less, beside the core than any of them: each further factor 
 Perceptrons that move 10 to 100 kB were foretold 70 to 240 % too slow where none below 4 MB had been learnt from."""
 LABEL_DISTANCES = (2.0, 0.3, 2.0)  # what another op, activation or layout adds to the distance between two kernels
 FAR = 4.0  # distances beyond count as this: what is not near is unknown, however far it is
-ALL_PARAM, ALL_MOVED = COMPANY.index("all_param"), COMPANY.index("all_moved")
 FOUND, INTERPOLATED, UNSEEN = "found", "interpolated", "unseen"
 
 
@@ -107,10 +106,16 @@ class Trees:
     loaded: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def table(self, described: Described, priced_s: FloatArray) -> FloatArray:
-        """What trees read: traits, company, the price, and a column for each group and label; (n, columns)."""
+        """What trees read: traits, company, the price, and a column for each group and label; (n, columns).
+
+        Beyond :data:`.features.NEAR_BYTES` all company is alike. Told exact bytes, trees know each network that they
+        learnt from by them, and give its kernels what its hour was off by: families left out were 3.2 instead of 2.8 %
+        off in the mean, 2.4 instead of 1.7 in the median (2026-11-21, ONNX Runtime, 90 networks).
+        """
         names = (GROUPS, *self.labels)
         rows = [(d.group, *d.labels) for d in described.descriptions]
-        blocks = [described.traits, described.company, np.log(priced_s)[:, None]]
+        near = np.minimum(described.company, math.log(NEAR_BYTES))
+        blocks = [described.traits, near, np.log(priced_s)[:, None]]
         for place, known in enumerate(names):
             index = {name: column for column, name in enumerate(known)}
             block = np.zeros((len(rows), len(known)))
@@ -194,7 +199,7 @@ class Reach:
         differ from the nearest network's; at most :data:`FAR`."""
         if not len(described.company) or not len(self.networks):
             return 0.0
-        gaps = np.abs(self.networks - described.company[0])[:, [ALL_PARAM, ALL_MOVED]].max(axis=1)
+        gaps = np.abs(self.networks - described.company[0]).max(axis=1)
         return float(np.clip(gaps.min() - LIKE, 0.0, FAR))
 
 

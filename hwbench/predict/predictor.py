@@ -26,7 +26,7 @@ from .features import Described, describe_network
 from .fit import fit
 from .graph import Graph, graph_of, without_data
 from .joules import EnergyEstimate, EnergyModel, NoEnergy, learn
-from .model import ALL_MOVED, ALL_PARAM, FOUND, INTERPOLATED, UNSEEN, Fitted, Guess
+from .model import FOUND, INTERPOLATED, UNSEEN, Fitted, Guess
 
 if TYPE_CHECKING:
     from .adapted import AdaptedPredictor
@@ -313,7 +313,7 @@ class Predictor:
     ) -> list[Caveat]:
         found = doubts.of_figures(latency_s, rows, [e.latency_s for e in self.examples if not e.generated_for])
         if guess.strange:
-            weights, moved = np.expm1(described.company[0, [ALL_PARAM, ALL_MOVED]])
+            weights, moved = np.exp(described.company[0])
             found.append(doubts.doubt("unlike", weights=units.size(weights), moved=units.size(moved)))
         if not self.fitted.reaches(LEVEL):
             networks = len(self.examples) - len(self.generated_for)

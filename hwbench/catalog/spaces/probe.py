@@ -29,6 +29,10 @@ FIRST_TINY, TINY_SIDES = 80, (16, 24, 28, 32, 40, 48, 64, 80, 96)
 """From here on networks take 50 µs to a millisecond, as hand-written ones for small pictures do: all that they read and
 write stays beside the core. Their kernels were foretold 1.3 to 3.5 times too slow while no network that was learnt from
 moved less than 4 MB (2026-11-21, ONNX Runtime)."""
+FIRST_DECODER, DECODER_SIDES = 112, (24, 32, 48, 64, 96, 128, 192)
+"""From here on they are what grows again: networks that draw pictures, raise maps to the input's size, end in a few
+channels, or run over sequences. Between convolutions a bilinear resize stays in blocks of channels, where it took three
+times what it takes alone, and nothing that was learnt from had one (2026-11-21, ONNX Runtime)."""
 TRIES = 80  # draws of a step; one that does not fit its shape, or what is left to spend, is drawn anew
 MOST_TOKENS = 400  # positions for which attention is drawn; at 56×56 its weights alone would fill the caches
 _PARTS = ("tens", "ones")
@@ -222,6 +226,41 @@ def _merge(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
     return Chain(shape, (out, shape[1] // 2, shape[2] // 2), weights * positions, weights).block(slot, "merge")
 
 
+def _decode(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """To a larger picture, between two convolutions; or by a transposed one."""
+    mode, by = draw.choice(("bilinear", "bilinear", "bilinear", "nearest", "transposed")), draw.choice((2, 2, 2, 4))
+    out, act = _width(draw, 8, _wide(shape, 128)), draw.choice(("relu", "relu", "swish", "sigmoid"))
+    channels, height, width = shape
+    large = (height * by, width * by)
+    if mode == "transposed":
+        kernel = by * draw.choice((1, 2))
+        weights = channels * out * kernel * kernel
+        chain = Chain(shape, (out, *large), weights * height * width, weights + 2 * out)
+        return chain.block(slot, "decode", mode=mode, by=by, kernel=kernel, act=act)
+    kernel = draw.choice((1, 3, 3))
+    before, after = channels * channels, channels * out * kernel * kernel
+    macs = before * height * width + after * large[0] * large[1]
+    chain = Chain(shape, (out, *large), macs, before + after + 2 * (channels + out))
+    return chain.block(slot, "decode", mode=mode, by=by, kernel=kernel, act=act)
+
+
+def _narrow(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """To a few channels, as what gives a picture, a mask or a map of places does."""
+    kernel, out = draw.choice((1, 3, 3, 5, 9)), draw.choice((1, 2, 3, 4, 8, 12, 16, 16))
+    return _conv(slot, shape, out, kernel, 1, 1, draw.choice(("relu", "sigmoid", "none")))
+
+
+def _sequence(draw: random.Random, slot: str, shape: Tuple[int, ...]) -> Block:
+    """A convolution along one axis only, over the positions as a sequence."""
+    kernel, dilation = draw.choice((3, 3, 5, 7, 9, 15)), draw.choice((1, 1, 2, 4, 8))
+    apart = draw.random() < 0.25
+    out = shape[0] if apart else _width(draw, 16, 192)
+    weights = out * (1 if apart else shape[0]) * kernel
+    chain = Chain(shape, (out, *shape[1:]), weights * shape[1] * shape[2], weights + out)
+    act = draw.choice(("relu", "relu", "none", "gelu"))
+    return chain.block(slot, "sequence", kernel=kernel, dilation=dilation, groups=out if apart else 1, act=act)
+
+
 Make = Callable[[random.Random, str, Tuple[int, ...]], Block]
 _KINDS: Tuple[Tuple[Make, int], ...] = (
     (_dense, 5), (_depthwise, 4), (_grouped, 2), (_inverted, 6), (_bottleneck, 2), (_concat, 2), (_attention, 3),
@@ -235,9 +274,15 @@ _OF_SMALL: Tuple[Tuple[Make, int], ...] = (
     (_modern, 2), (_grouped, 1), (_concat, 1), (_mixer, 1), (_linear_attention, 1), (_scales, 1), (_shuffle, 1),
     (_resize, 1),
 )  # fmt: skip
+_OF_DECODERS: Tuple[Tuple[Make, int], ...] = (
+    (_decode, 24), (_dense, 6), (_sequence, 4), (_narrow, 4), (_pool, 4), (_depthwise, 2), (_inverted, 2), (_concat, 2),
+    (_bottleneck, 1), (_norm, 1),
+)  # fmt: skip
 _SPENT = 0.1  # of what a tiny network may cost: with less left it ends, and does not grow by steps that cost nothing
-_SHARES = ((0.1, 0.25, 0.5, 1.0), (0.02, 0.04, 0.08, 0.5), (0.0005, 0.002, 0.005, 0.015))
-"""Of :data:`NETWORK_MACS`, that networks may cost: the first ones, later ones and tiny ones."""
+_SHARES = (
+    (0.1, 0.25, 0.5, 1.0), (0.02, 0.04, 0.08, 0.5), (0.0005, 0.002, 0.005, 0.015), (0.005, 0.02, 0.08, 0.25),
+)  # fmt: skip
+"""Of :data:`NETWORK_MACS`, that networks may cost: the first ones, later ones, tiny ones and decoders."""
 _TOKENS = (_attention, _mixer, _linear_attention, _channel_attention)
 _EVEN = (_windows, _reduced_attention, _merge)  # they cut the picture into equal parts
 
@@ -249,6 +294,8 @@ def _fits(make: Make, shape: Tuple[int, ...]) -> bool:
         return 16 <= positions <= MOST_TOKENS * (4 if far else 1) and shape[0] <= 512
     if make is _resize:
         return positions <= 28 * 28
+    if make is _decode:
+        return positions <= 48 * 48
     if make is _bicubic:
         return positions * shape[0] <= 14 * 14 * 64  # a cubic output costs a hundred nanoseconds and more
     if make in _EVEN:
@@ -262,12 +309,13 @@ def _fits(make: Make, shape: Tuple[int, ...]) -> bool:
 def plan(seed: int) -> Tuple[Block, ...]:
     """The blocks of a network, stem and head included."""
     draw = random.Random(f"probe {seed}")
-    tiny, later = seed >= FIRST_TINY, seed >= FIRST_LATER
-    first = (draw.choice(TINY_SIDES), draw.choice((1, 3, 3))) if tiny else (draw.choice(SIDES),)
+    tiny, generation = seed >= FIRST_TINY, sum(seed >= first for first in (FIRST_LATER, FIRST_TINY, FIRST_DECODER))
+    sides = (SIDES, SIDES, TINY_SIDES, DECODER_SIDES)[generation]
+    first = (draw.choice(sides), draw.choice((1, 3, 3))) if tiny else (draw.choice(sides),)
     blocks = [_stem(draw, "stem", *first)]
     stem = blocks[0].macs
-    shares = _SHARES[tiny + later]
-    kinds = _OF_SMALL if tiny else _LATER if later else _KINDS
+    shares = _SHARES[generation]
+    kinds = (_KINDS, _LATER, _OF_SMALL, _OF_DECODERS)[generation]
     left = max(NETWORK_MACS * draw.choice(shares), 2.0 * stem) - stem
     least = _SPENT * left if tiny else -1.0
     for _ in range(TRIES):

@@ -286,6 +286,40 @@ def _resize(block: Block) -> Any:
     return nn.Upsample(scale_factor=2.0, mode=mode, align_corners=None if mode == "nearest" else False)
 
 
+def _decode(block: Block) -> Any:
+    channels, out, by = block.input[0], block.output[0], int(block.get("by"))
+    mode, kernel, act = str(block.get("mode")), int(block.get("kernel")), str(block.get("act"))
+    if mode != "transposed":
+        raised = nn.Upsample(scale_factor=float(by), mode=mode, align_corners=None if mode == "nearest" else False)
+        return stack(
+            ("before", _conv(channels, channels, act=act)), ("up", raised), ("after", _conv(channels, out, kernel))
+        )
+    return stack(
+        ("conv", nn.ConvTranspose2d(channels, out, kernel, by, (kernel - by) // 2, bias=False)),
+        ("norm", nn.BatchNorm2d(out)),
+        ("act", activation(act)),
+    )
+
+
+class _Sequence(nn.Module):  # type: ignore[misc]
+    """Positions in a row for a convolution over one axis, and back."""
+
+    def __init__(self, channels: int, out: int, kernel: int, dilation: int, groups: int, act: str) -> None:
+        super().__init__()
+        pad = dilation * (kernel - 1) // 2
+        conv = nn.Conv1d(channels, out, kernel, padding=pad, dilation=dilation, groups=groups)
+        self.body = stack(("conv", conv), ("act", activation(act)))
+
+    def forward(self, x: Any) -> Any:
+        n, _, h, w = x.shape
+        return self.body(x.flatten(2)).reshape(n, -1, h, w)
+
+
+def _sequence(block: Block) -> Any:
+    kernel, dilation, groups = (int(block.get(name)) for name in ("kernel", "dilation", "groups"))
+    return _Sequence(block.input[0], block.output[0], kernel, dilation, groups, str(block.get("act")))
+
+
 def _channel_attention(block: Block) -> Any:
     body = _ChannelAttention(block.input[0], int(block.get("heads")), int(block.get("depth")))
     return _Tokens(_Around(body))
@@ -326,6 +360,8 @@ MAKERS: Dict[str, Callable[[Block], Any]] = {
     "norm": _norm,
     "shuffle": lambda block: _Shuffle(block.input[0] // 2),
     "resize": _resize,
+    "decode": _decode,
+    "sequence": _sequence,
     "channel_attention": _channel_attention,
     "windows": _windows,
     "reduced_attention": _reduced_attention,
