@@ -313,7 +313,7 @@ class Predictor:
     ) -> list[Caveat]:
         found = doubts.of_figures(latency_s, rows, [e.latency_s for e in self.examples if not e.generated_for])
         if guess.strange:
-            weights, moved = np.exp(described.company[0])
+            weights, moved = np.expm1(described.company[0])  # so that no weights are 0 bytes, not 1
             found.append(doubts.doubt("unlike", weights=units.size(weights), moved=units.size(moved)))
         if not self.fitted.reaches(LEVEL):
             networks = len(self.examples) - len(self.generated_for)

@@ -69,7 +69,7 @@ class FakeRuntime:
         if target.option("fault-model") == model.name:
             spec["fault"] = target.option("fault")
         spec["macs"] = total_macs(kernels)
-        spec["params"] = spec["macs"] // 62  # networks that follow the anchor one to one (slope.sensitivity)
+        spec["params"] = spec["macs"] // 62  # expected to follow by less than they do (slope.sensitivity)
         inputs = tuple((name, (target.batch * shape[0], *shape[1:]), dtype) for name, shape, dtype in model.inputs)
         return _artifact(costs, inputs, weights_bytes=4 * spec["params"], **spec)
 
