@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pytest
 from predict_device import conv, device, example, kernels_of, linear, networks, plain
 
-from hwbench.predict import doubt
 from hwbench.predict import fit as fitting
 from hwbench.predict.examples import Example
 from hwbench.predict.features import describe_network
@@ -20,6 +19,7 @@ from hwbench.predict.fit import correct, fit
 from hwbench.predict.model import (
     CONTEXT_SD,
     FAR,
+    FEW_SD,
     FOUND,
     INTERPOLATED,
     LABEL_DISTANCES,
@@ -37,6 +37,7 @@ from hwbench.predict.model import (
     Near,
     Reach,
     network_sd,
+    variances,
 )
 from hwbench.predict.networks import PROBE
 
@@ -60,16 +61,21 @@ def sure(examples: list[Example]) -> Fitted:
 def test_a_networks_doubt_is_that_of_a_sum_whose_parts_err_alike_within_a_group() -> None:
     kernels = [conv(16, 32, 8), linear(49, 64, 64), conv(32, 16, 8), linear(49, 64, 32)]
     described = describe_network(kernels)
-    guess = Guess(np.array([4e-3, 1e-3, 3e-3, 2e-3]), np.array([0.1, 0.4, 0.2, 0.05]), ())
+    how = (FOUND, INTERPOLATED, UNSEEN, FOUND)
+    guess = Guess(np.array([4e-3, 1e-3, 3e-3, 2e-3]), np.array([0.1, 0.4, 0.2, 0.05]), how)
     shares = guess.kernel_s / guess.kernel_s.sum()
     alike = np.array([[1.0, 0, SHARED, 0], [0, 1, 0, SHARED], [SHARED, 0, 1, 0], [0, SHARED, 0, 1]])
-    variance = shares @ (alike * np.outer(guess.sd, guess.sd)) @ shares
+    few = FEW_SD**2 * (0.1**2 + 0.3**2)  # of those that nobody measured, each on its own
+    variance = shares @ (alike * np.outer(guess.sd, guess.sd)) @ shares + few
     whole = variance + NETWORK_SD**2 + (TICK_S * 4 / 1e-2) ** 2
     assert network_sd(guess, described.groups) == pytest.approx(math.sqrt(whole))
     strange = network_sd(replace(guess, strange=2.0), described.groups)
     assert strange == pytest.approx(math.hypot(math.sqrt(whole), 2.0 * STRANGE_SD))
     # What single kernels are measured for is their part of it.
-    assert doubt.variance(guess, described).sum() == pytest.approx(variance)
+    parts = variances(guess, described.groups)
+    assert parts.sum() == pytest.approx(variance)
+    known = variances(replace(guess, how=(FOUND,) * 4), described.groups)
+    assert (parts - known).tolist() == pytest.approx([0.0, 0.1**2 * FEW_SD**2, 0.3**2 * FEW_SD**2, 0.0])
 
 
 @pytest.mark.parametrize(
@@ -100,7 +106,7 @@ def test_one_kernel_of_a_learnt_network_is_found_and_strange_alone(sure: Fitted)
 
 def test_a_total_is_its_correction_and_never_next_to_nothing(sure: Fitted) -> None:
     model = replace(sure, correction=Correction(1.1, 2e-6, 5e-5))
-    guess, groups = Guess(np.array([4e-3, 1e-3]), np.array([0.1, 0.4]), ()), np.array(["dense", "linear"])
+    guess, groups = Guess(np.array([4e-3, 1e-3]), np.array([0.1, 0.4]), (FOUND, UNSEEN)), np.array(["dense", "linear"])
     assert model.total(guess, groups) == (pytest.approx(1.1 * 5e-3 + 2 * 2e-6 + 5e-5), network_sd(guess, groups))
     below = replace(sure, correction=Correction(1.0, 0.0, -1.0))
     assert 0 < below.total(guess, groups)[0] < 0.1 * 5e-3
@@ -336,7 +342,8 @@ def test_scores_are_how_far_held_out_networks_were_off_in_the_doubt_that_was_tol
     expected, errors = [], []
     for each, kernel_s, near in held:
         groups = describe_network(each.kernels).groups
-        sd = network_sd(Guess(kernel_s, model.doubt(groups, near)[0], ()), groups)
+        how = tuple(FOUND if holders else INTERPOLATED for holders in near.networks.tolist())
+        sd = network_sd(Guess(kernel_s, model.doubt(groups, near)[0], how), groups)
         off = abs(math.log(each.latency_s / model.correction.total_s(float(kernel_s.sum()), len(kernel_s))))
         vote = 1.0 / sum(other.family == each.family for other in made)
         expected.append((off / sd, vote))

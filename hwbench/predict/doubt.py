@@ -20,9 +20,9 @@ from ..catalog.spaces.kernels import Part
 from ..kernel import Kernel
 from ..target import Target
 from .examples import Example
-from .features import Described, describe_network
+from .features import describe_network
 from .graph import Graph
-from .model import SHARED, Fitted, Guess, Reach
+from .model import Fitted, Reach, variances
 from .networks import PROBE, family_of
 from .predictor import LEVEL, Predictor
 from .rebuild import neighbour, part_of
@@ -139,7 +139,7 @@ def find(predictor: Predictor, hands: Sequence[Hand], tried: Set[Part] = frozens
         guess = fitted.guess(hand.kernels, described)
         _, sd = fitted.total(guess, described.groups)
         widths.append(math.sinh(predictor.fitted.factor(LEVEL) * sd))
-        for kernel, worth, took_s in zip(hand.kernels, variance(guess, described), guess.kernel_s, strict=True):
+        for kernel, worth, took_s in zip(hand.kernels, variances(guess, described.groups), guess.kernel_s, strict=True):
             if kernel not in fitted.own:
                 claim = claims[kernel]
                 claim.worth[hand.family] += float(worth)
@@ -148,15 +148,6 @@ def find(predictor: Predictor, hands: Sequence[Hand], tried: Set[Part] = frozens
                 claim.latency_s = float(took_s)
     wishes, left_out = _wishes(claims, Target.parse(predictor.target).batch, tried, seed)
     return Doubts(float(np.median(widths)), wishes, left_out)
-
-
-def variance(guess: Guess, described: Described) -> FloatArray:
-    """What each kernel adds to the variance of the log of its network's total, (n,): see ``model.network_sd``."""
-    groups = described.groups
-    parts = guess.kernel_s * guess.sd / (float(guess.kernel_s.sum()) or 1.0)
-    sums = {group: float(parts[groups == group].sum()) for group in set(groups.tolist())}
-    shared = np.array([sums[group] for group in groups.tolist()])
-    return np.asarray(SHARED * parts * shared + (1.0 - SHARED) * parts**2, dtype=float)
 
 
 def _wishes(

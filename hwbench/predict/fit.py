@@ -16,7 +16,7 @@ from ..kernel import Kernel
 from . import roofline
 from .examples import Example
 from .features import Described, describe_network
-from .model import FAR, UNSEEN_SD, Correction, Fitted, Guess, Near, Reach, Trees, import_lightgbm, network_sd
+from .model import FAR, UNSEEN_SD, Correction, Fitted, Near, Reach, Trees, import_lightgbm, network_sd
 from .networks import PROBE
 from .roofline import SHORTEST_S
 
@@ -26,7 +26,8 @@ IntArray = npt.NDArray[np.int64]
 FEWEST = 3  # networks for a fit; with fewer there is nothing to hold out
 FOLDS = 6  # of families, for residuals that the model did not see
 BAGS = 2  # boosted models whose logs are averaged
-ROUNDS, FOLD_ROUNDS = 600, 400
+ROUNDS, FOLD_ROUNDS, FULL_ROWS = 600, 400, 1500
+"""Of boosting, and the rows from which on there are as many; fewer rows, down to a third, have told all before."""
 PARAMETERS: Mapping[str, Any] = {
     "objective": "huber", "alpha": 0.3, "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 8,
     "feature_fraction": 0.5, "bagging_fraction": 0.7, "bagging_freq": 1, "lambda_l2": 1.0, "verbose": -1,
@@ -145,6 +146,7 @@ def _learn(rows: _Rows, mine: npt.NDArray[np.bool_], seed: int, bags: int, round
     trees = Trees((), _labels(described))
     table = trees.table(described, priced_s)
     data = lightgbm.Dataset(table, ratio, weight=weight / weight.mean(), params=dict(PARAMETERS))
+    rounds = round(rounds * min(max(len(ratio) / FULL_ROWS, 1 / 3), 1.0))
     made = [lightgbm.train({**PARAMETERS, "seed": seed * 100 + bag}, data, rounds) for bag in range(bags)]
     trees = Trees(tuple(booster.model_to_string() for booster in made), trees.labels, list(made))
     rest = ratio - trees.ratio(table)
@@ -197,7 +199,7 @@ def _with_doubt(rows: _Rows, whole: Fitted, correction: Correction, seed: int) -
     for i, kernel_s, near in held.networks:
         example, groups = rows.examples[i], rows.described[i].groups
         # As wide as a stranger's network would get it.
-        guess = Guess(kernel_s, doubtful.doubt(groups, near)[0], (), near.strange)
+        guess = doubtful.doubted(kernel_s, groups, near)
         errors.append(math.log(example.latency_s / correction.total_s(float(kernel_s.sum()), len(kernel_s))))
         sds.append(network_sd(guess, groups))
         votes.append(1.0 / families[example.family])
