@@ -55,6 +55,11 @@ def sure(examples: list[Example]) -> Fitted:
     return fit(examples, doubted=False)
 
 
+def sizes_tell(kernels: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Whether the ops of so many kernels are known, and whether data decides them."""
+    return np.ones(kernels, dtype=bool), np.zeros(kernels, dtype=bool)
+
+
 # --- of a network --------------------------------------------------------------------------------------------------
 
 
@@ -147,17 +152,25 @@ def test_what_was_measured_is_known_as_well_as_so_many_networks_tell(sure: Fitte
     """A kernel's own ratio: the mean of networks that scatter by their context, from the doubt of its group on."""
     model = replace(sure, group_sd={"dense": 0.3, "linear": 0.01})
     networks_ = np.array([0, 1, 5, 400])
-    found, worth = model.doubt(np.array(["dense"] * 4), Near(np.zeros(4), networks_, np.ones(4, dtype=bool)))
+    found, worth = model.doubt(np.array(["dense"] * 4), Near(np.zeros(4), networks_, *sizes_tell(4)))
     left = 1.0 / (0.3**-2 + networks_ / CONTEXT_SD**2)  # the variance of that mean; the next network is one more
     assert worth == pytest.approx(1.0 - left / 0.3**2)
     assert found == pytest.approx([0.3, *np.sqrt(left + CONTEXT_SD**2)[1:]])
-    known = Near(np.zeros(2), np.array([0, 3]), np.ones(2, dtype=bool))
+    known = Near(np.zeros(2), np.array([0, 3]), *sizes_tell(2))
     assert model.doubt(np.array(["linear"] * 2), known)[0] == pytest.approx([0.01, 0.01])  # never more than unmeasured
+
+
+def test_what_data_decides_is_in_doubt_however_often_it_was_measured(sure: Fitted) -> None:
+    prelu, own = plain("PRelu", "activation", 1, 16, 8, 8), conv(16, 32, 8)
+    model = replace(sure, group_sd={"activation": 0.1, "pointwise": 0.1}, own={prelu: (0.3, 9), own: (0.3, 9)})
+    found = model.guess([prelu, own], describe_network([prelu, own]))
+    assert found.sd == pytest.approx([UNSEEN_SD, math.sqrt(1.0 / (0.1**-2 + 9 / CONTEXT_SD**2) + CONTEXT_SD**2)])
+    assert found.how[1] == FOUND
 
 
 def test_an_op_that_nobody_measured_is_in_doubt_however_well_its_group_is_known(sure: Fitted) -> None:
     model = replace(sure, group_sd={"dense": 0.05, "other": 1.2})
-    strange = Near(np.zeros(2), np.zeros(2, dtype=int), np.zeros(2, dtype=bool))
+    strange = Near(np.zeros(2), np.zeros(2, dtype=int), np.zeros(2, dtype=bool), np.zeros(2, dtype=bool))
     found, worth = model.doubt(np.array(["dense", "other"]), strange)
     assert found == pytest.approx([UNSEEN_SD, 1.2])
     assert worth.tolist() == [0.0, 0.0]
@@ -167,7 +180,7 @@ def test_doubt_grows_with_the_distance_as_far_as_anything_was_ever_off(sure: Fit
     model = replace(sure, group_sd={"dense": 0.1}, per_distance=0.5)
     groups = np.array(["dense", "dense", "dense", "norm"])
     assert model.spread(groups, np.array([0.0, 2.0, 1e3, 0.0])) == pytest.approx([0.1, 0.2, MOST_SD, UNSEEN_SD])
-    near = Near(np.array([2.0]), np.array([0]), np.array([True]))
+    near = Near(np.array([2.0]), np.array([0]), *sizes_tell(1))
     assert model.doubt(np.array(["dense"]), near)[0] == pytest.approx([0.2])
 
 

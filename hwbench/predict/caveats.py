@@ -9,6 +9,7 @@ from ..caveats import Caveat
 from ..errors import UsageError
 from ..target import Target
 from .examples import computes_in
+from .features import BRANCHES, LOOPS
 from .graph import Graph, chip_of
 from .model import UNSEEN
 
@@ -19,12 +20,6 @@ STAND_IN_WIDENS = 1.5  # another CPU fuses and lays out otherwise; seen: NCHWc c
 VERSION_WIDENS = 1.25
 TOLD_SHARE = 0.02  # of the time in ops that nobody can foretell, from which the result says so
 FAR_OUTSIDE = 3.0  # times the largest or the smallest network that it learnt from
-LOOPS = frozenset({"If", "Loop", "Scan", "SequenceMap", "TensorIterator", "IF", "WHILE"})
-"""Operators that hold graphs, of ONNX, OpenVINO and LiteRT: how often those run stands in no shape."""
-BRANCHES = frozenset({"PRelu"})
-"""Operators that branch on every element. ONNX Runtime's takes 140 or 2,100 µs by the signs of its data; that of other
-runtimes (``PReLU``, ``PRELU``, ``prelu``) does not branch."""
-
 SENTENCES: Mapping[str, tuple[str, str]] = {
     "unseen_ops": (
         "This predictor learnt from no network with such {ops}: {share} of the latency is a guess from sizes alone.",

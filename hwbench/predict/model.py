@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from ..errors import MissingDependency
 from ..kernel import Kernel
-from .features import GROUPS, NEAR_BYTES, Described
+from .features import BRANCHES, GROUPS, LOOPS, NEAR_BYTES, Described
 from .roofline import Roofline
 
 FloatArray = npt.NDArray[np.float64]
 
 CONTEXT_SD = 0.04  # of one kernel between networks: seen 1 to 7 %, median 2.3 %
-UNSEEN_SD = 0.7  # of a kernel whose op no example holds: a factor of two either way
+UNSEEN_SD = 0.7  # of a kernel whose op no example holds, or whose data decides: a factor of two either way
 MOST_SD = (
     1.5  # however far it is from what was measured: of 24 hand-written networks two kernels were 13 and 22 times off
 )
@@ -89,12 +89,14 @@ class Near:
         distance: to the nearest measured kernel of the same group.
         networks: how many hold that very kernel.
         known: whether an example holds its op, and it tells how much it multiplies.
+        decided: whether data decides how long it takes, so that measuring it elsewhere tells little.
         strange: how far the network as a whole is from those that were learnt from: see :meth:`Reach.strange`.
     """
 
     distance: FloatArray
     networks: npt.NDArray[np.int64]
     known: npt.NDArray[np.bool_]
+    decided: npt.NDArray[np.bool_]
     strange: float = 0.0
 
 
@@ -263,8 +265,9 @@ class Fitted:
         ops = set(self.trees.labels[0])
         known = [kernel.op in ops and d.told for kernel, d in zip(kernels, described.descriptions, strict=True)]
         networks = np.array([self.own.get(kernel, (0.0, 0))[1] for kernel in kernels], dtype=np.int64)
+        decided = np.array([kernel.op in BRANCHES or kernel.op in LOOPS for kernel in kernels], dtype=bool)
         distance, strange = self.reach.distance(described, networks > 0), self.reach.strange(described)
-        return Near(distance, networks, np.array(known, dtype=bool), strange)
+        return Near(distance, networks, np.array(known, dtype=bool), decided, strange)
 
     def doubt(self, groups: npt.NDArray[np.str_], near: Near) -> tuple[FloatArray, FloatArray]:
         """Sd of the log of each kernel, (n,), and what its own rows are worth beside prices and trees, 0 to 1."""
@@ -273,7 +276,8 @@ class Fitted:
         worth = np.where(near.networks > 0, sd**2 / (sd**2 + context), 0.0)
         measured = np.minimum(sd, np.hypot(CONTEXT_SD, np.sqrt(1.0 - worth) * sd))
         foreign = np.where(near.known, sd, np.maximum(sd, UNSEEN_SD))
-        return np.where(near.networks > 0, measured, foreign), worth
+        found = np.where(near.networks > 0, measured, foreign)
+        return np.where(near.decided, np.maximum(found, UNSEEN_SD), found), worth
 
     def spread(self, groups: npt.NDArray[np.str_], distance: FloatArray) -> FloatArray:
         """Sd of the log of kernels that were not measured, (n,)."""
