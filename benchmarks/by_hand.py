@@ -16,17 +16,19 @@ from hwbench.measurement import Measurement
 from hwbench.predict.adapted import opened
 from hwbench.store import Store
 
-from .hand_networks import FIRST, SECOND
+from .hand_networks import FIRST, SECOND, THIRD
+
+SETS = {"first": FIRST, "second": SECOND, "third": THIRD}
 
 
 def main(path: str) -> None:
     predictor = opened(path)
-    names = [f"python:benchmarks.hand_networks:{name}" for name in (*FIRST, *SECOND)]
+    sets = {f"python:benchmarks.hand_networks:{name}": each for each, names in SETS.items() for name in names}
     with Store.open() as store:
         options: Any = {"preset": "quick", "passes": ("latency",), "store": store}
-        measured = profile_many(names, [predictor.target], reuse=True, **options)
+        measured = profile_many(list(sets), [predictor.target], reuse=True, **options)
     rows, failed = [], {}
-    for name, found in zip(names, measured, strict=True):
+    for (name, each), found in zip(sets.items(), measured, strict=True):
         short = name.rpartition(":")[2]
         if not isinstance(found, Measurement) or found.latency is None:
             failed[short] = str(getattr(found, "error", "it has no latency"))
@@ -40,7 +42,7 @@ def main(path: str) -> None:
         rows.append(
             {
                 "model": short,
-                "set": "second" if short in SECOND else "first",
+                "set": each,
                 "measured_s": measured_s,
                 "predicted_s": guess.latency_s,
                 "error": error,

@@ -103,7 +103,7 @@ BY_HAND = Part(
     "by-hand", 5,
     commands=(script("by_hand", "{out}/predictor.hwp", store="predictor"),),  # whose anchor's reference it learnt at
     quick=(),
-    paths=(*MEASURING, *RUNTIME[ORT], *PREDICTOR, "benchmarks/by_hand.py", "benchmarks/hand_networks.py"),
+    paths=(*MEASURING, *RUNTIME[ORT], *PREDICTOR, "benchmarks/by_hand.py", "benchmarks/hand_networks/*"),
     needs=(("predictor.hwp", "predictor"),),
     figures=(
         Figure("within_10", "networks written by hand, onnxruntime: within ±10 %", "share", share_of("within_10")),
@@ -112,6 +112,8 @@ BY_HAND = Part(
         Figure("interval_90", "… 90 % intervals cover", "share", share_of("covered")),
         Figure("second", "… those written after the predictor was taught what the first lacked", "share",
                share_of("within_10", "set", "second")),
+        Figure("third", "… those by someone who had not seen it", "share", share_of("within_10", "set", "third")),
+        Figure("third_interval_90", "… 90 % intervals cover these", "share", share_of("covered", "set", "third")),
     ),
 )  # fmt: skip
 
