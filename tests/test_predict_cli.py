@@ -100,6 +100,17 @@ def test_show_is_for_people_too(trained: Path, run: Run) -> None:
         assert word in out
 
 
+def test_a_made_networks_name_without_an_end_does_not_fill_the_screen(folder: Path, run: Run) -> None:
+    path, name = folder / "long.hwp", f"space:made:{'conv_relu_1x3x8x8__' * 30}:0@1x64"
+    about = {"left_out": {name: "its layers add up to 80% of its total"}}
+    Predictor.train(networks(5, 2, device()), about=about, doubted=False).write(path)
+    assert name in run("predictor", "show", path, "--json")[1]
+    told = next(line for line in run("predictor", "show", path)[1].splitlines() if line.startswith("left out:"))
+    assert len(told) < 130
+    assert told.startswith("left out: space:made:conv_relu")
+    assert told.endswith(f"{name[-20:]}: its layers add up to 80% of its total")
+
+
 def test_predict_gives_the_object_that_programs_expect(real: Path, tiny: Path, run: Run) -> None:
     code, out, _ = run("predict", tiny, "--with", real, "--input", "x=1,3,8,8", "--json")
     assert code == 0

@@ -353,4 +353,4 @@ def _show_summary(found: Predictor | AdaptedPredictor) -> None:
         reasons.setdefault(why, []).append(identity)
     for why, names in reasons.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        out.print(terminal.text(f"left out: {names[0]}{more}: {why}", "dim"), soft_wrap=True)
+        out.print(terminal.text(f"left out: {terminal.short(names[0])}{more}: {why}", "dim"), soft_wrap=True)

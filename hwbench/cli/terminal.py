@@ -14,6 +14,7 @@ from rich.text import Text
 from ..errors import HwbenchError
 
 PIPED_WIDTH = 160  # columns where nobody's window says how many there are
+MOST_NAME = 72  # letters of a name inside a sentence
 DETAIL_LINES = 20  # of the end of a process's stderr
 _GAP, _WORD = 2, 18  # columns between two cells, and of a long word, such as a caveat's code with its comma
 
@@ -48,6 +49,11 @@ def clean(value: object) -> str:
 def text(value: object, style: str = "") -> Text:
     """A cleaned value for a table's cell or a line."""
     return Text(clean(value), style=style)
+
+
+def short(name: str) -> str:
+    """A name that fits a line: of made networks, which spell out all that they hold, the beginning and the end."""
+    return name if len(name) <= MOST_NAME else f"{name[: MOST_NAME - 21]}…{name[-20:]}"
 
 
 def line(*parts: Text) -> Text:
