@@ -11,7 +11,7 @@ from hwbench.predict import drawn
 from hwbench.predict.networks import PROBE, candidates, family_of
 from hwbench.predict.train import plan
 
-FIRST, SECOND, SMALL, COMMON, ROWS = drawn.SERIES
+FIRST, SECOND, SMALL, COMMON, ROWS, RARE = drawn.SERIES
 
 
 def test_a_number_names_the_same_kernel_everywhere() -> None:
@@ -37,6 +37,11 @@ def test_a_number_names_the_same_kernel_everywhere() -> None:
         "conv_relu_1x256x8x8_80_3x1_1x1_1x0x1x0_1x1_1x1x0",
     ]
 
+    assert [RARE.kernel(number).text for number in (0, 1, 4)] == [
+        "expand_none_1x90x65x1_1x90x65x32",
+        "recurrent_gru_1x25x40_32x0",
+        "topk_largest_1x100x196_2x32",
+    ]
     assert [ROWS.kernel(number).text for number in (0, 3)] == [
         "linear_relu_12x40_32x1",
         "transposed_none_1x96x28x28_8_3x3_1x1_1x1_1x1",
@@ -52,6 +57,7 @@ def test_every_form_is_there_in_many_sizes_and_none_is_large() -> None:
         assert (
             max(part.work.macs for made in series.parts() for part in made) <= series.most_macs < drawn.KERNEL_MACS / 2
         )
+    assert {part.word for part in parts if part.form == "recurrent"} == {"gru", "lstm", "rnn"}
     depthwise = [part.fields for part in parts if part.form == "conv" and part.fields[6][0] == part.fields[0][1] > 1]
     assert any(fields[1][0] % 8 for fields in depthwise)
     assert any(fields[2] == (9, 9) for fields in depthwise)

@@ -317,17 +317,6 @@ def test_a_file_keeps_its_energies(predictor: Predictor, tmp_path: Path) -> None
     assert two.measured_by == "rapl"
 
 
-def test_a_file_from_before_energies_were_predicted_is_read(predictor: Predictor, tmp_path: Path) -> None:
-    def older(table: dict[str, list[Any]]) -> None:
-        for name in ("energy_low_j", "energy_high_j", "energy_method"):
-            del table[name]
-
-    found = Predictor.read(rewritten(predictor, tmp_path / "old.hwp", older))
-    told = energy_of(found, kernels_of(2, 5))
-    assert told.energy_j == pytest.approx(energy_of(predictor, kernels_of(2, 5)).energy_j, rel=0.05)
-    assert told.low_j < told.energy_j < told.high_j
-
-
 @pytest.mark.parametrize(
     ("column", "value"),
     [("energy_j", 1e300), ("energy_j", 1e-300), ("energy_low_j", 1e3), ("energy_high_j", math.inf)],

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inprocess import in_process, made_model
-from predict_device import conv, device, kernels_of, linear, networks, plain, small_forests
+from predict_device import conv, device, linear, networks, plain, small_forests
 
 from hwbench.__main__ import main
 from hwbench.cache import Cache
@@ -22,7 +19,7 @@ from hwbench.catalog import resolve
 from hwbench.catalog.spaces.kernels import FORMS, Part, name_of, parse, parts_of
 from hwbench.errors import UsageError, WorkerError
 from hwbench.kernel import Kernel, Layer, Tensor
-from hwbench.predict import doubt, file, sampling, train
+from hwbench.predict import doubt, sampling, train
 from hwbench.predict.evaluate import evaluate, trainers
 from hwbench.predict.examples import Example, gather
 from hwbench.predict.graph import Graph, graph_of
@@ -59,6 +56,13 @@ TEXTS = (
     "shuffle_up_1x32x14x14_2",
     "shuffle_down_1x32x14x14_2",
     "resize_bilinear_1x32x14x14_28x28",
+    "pad_reflect_1x32x14x14_1x2x1x2",
+    "expand_none_1x32x50x1_1x32x50x16",
+    "gather_elements_1x32x64_2x256",
+    "gather_rows_1x32x64_1x16",
+    "topk_largest_1x50x64_2x8",
+    "volume_relu_1x16x8x14x14_24_3x3x3_1x2x2_1x1x1_1",
+    "recurrent_lstm_1x25x64_48x1",
 )
 
 
@@ -93,6 +97,8 @@ def test_every_form_is_read_as_it_is_written() -> None:
         "reduce_mean_1x5_7_0", "softmax_none_1x5_2", "concat_none_1_1x5_2x5", "pool_max_1x8x9x9_3x3_0x0_1x1",
         "prelu_none_1x32x14x14_31", "shuffle_up_1x30x14x14_4", "shuffle_down_1x32x15x15_2", "shuffle_up_1x32x14x14_0",
         "transposed_none_1x64x14x14_30_2x2_2x2_0x0_4x1", "transposed_none_1x8x1x1_8_1x1_1x1_1x1_1x1",
+        "pad_reflect_1x8x4x4_4x0x0x0", "expand_none_1x8x4_1x8x2", "gather_rows_1x8x4_3x16", "topk_largest_1x8x4_2x5",
+        "recurrent_eval_1x8x4_16x0", "volume_none_1x8x8x8_8_3x3x3_1x1x1_1x1x1_1",
         "unary_relu_" + "1x" * 20 + "1", "unary_relu_1x999999999", "unary_relu_1x²",
     ],
 )  # fmt: skip
@@ -172,6 +178,23 @@ def test_operators_of_decoders_are_rebuilt() -> None:
     assert part_of(Kernel("torch", "pixel_unshuffle", "layout", (spread,), (small,))) == parse(
         "shuffle_down_1x16x28x28_2"
     )
+
+
+def test_operators_that_few_networks_hold_are_rebuilt() -> None:
+    clip, out = Tensor((1, 16, 8, 14, 14)), Tensor((1, 24, 8, 7, 7))
+    weights = Tensor((24, 16, 3, 3, 3), constant=True), Tensor((24,), constant=True)
+    fixed = (("groups", 1), ("kernel_shape", (3, 3, 3)), ("strides", (1, 2, 2)), ("pads", (1, 1, 1, 1, 1, 1)))
+    volume = Kernel("onnxruntime", "FusedConv", "conv", (clip, *weights), (out,), fixed, "Relu")
+    assert part_of(volume) == parse("volume_relu_1x16x8x14x14_24_3x3x3_1x2x2_1x1x1_1")
+    assert part_of(replace(volume, attributes=(*fixed[:3], ("pads", (0, 1, 1, 2, 1, 1))))) is None
+    points, sizes = Tensor((32, 50, 1)), Tensor((4,), "int64", constant=True)
+    grown = Kernel("onnxruntime", "Expand", "layout", (points, sizes), (Tensor((1, 32, 50, 16)),))
+    assert part_of(grown) == parse("expand_none_1x32x50x1_1x32x50x16")
+    small, large = Tensor((1, 8, 14, 20)), Tensor((1, 8, 17, 22))
+    padded = Kernel("onnxruntime", "Pad", "layout", (small, sizes), (large,), (("mode", "edge"),))
+    assert part_of(padded) == parse("pad_replicate_1x8x14x20_1x1x2x1")
+    nearest = Kernel("onnxruntime", "TopK", "reduce", (Tensor((1, 50, 64)), sizes), (Tensor((1, 50, 8)),))
+    assert part_of(nearest) == parse("topk_largest_1x50x64_2x8")
 
 
 def test_a_batch_is_taken_out() -> None:
@@ -413,29 +436,6 @@ def test_the_file_keeps_what_kernels_were_generated_for(examples: list[Example],
     assert found.summary()["generated"] == 1
     assert found.summary()["networks"] == len(examples)
     assert PROBE not in found.families
-
-
-def test_a_file_of_the_first_format_is_still_read(predictor: Predictor, tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    predictor.write(tmp_path / "new.hwp")
-    with zipfile.ZipFile(tmp_path / "new.hwp") as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    head = json.loads(members.pop(file.HEAD))
-    table = pq.read_table(io.BytesIO(members[file.EXAMPLES])).to_pydict()
-    del table["generated_for"]
-    members[file.EXAMPLES] = file._parquet(table)
-    head["format"] = 1
-    head["members"] = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
-    with zipfile.ZipFile(tmp_path / "old.hwp", "w") as archive:
-        archive.writestr(file.HEAD, json.dumps(head))
-        for name, data in members.items():
-            archive.writestr(name, data)
-    found = Predictor.read(tmp_path / "old.hwp")
-    assert found.generated_for == {}
-    assert found.of_kernels(kernels_of(1, 1)).latency_s == pytest.approx(
-        predictor.of_kernels(kernels_of(1, 1)).latency_s, rel=1e-6
-    )
 
 
 # --- through the front door ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 from predict_device import conv, device, example, kernels_of, linear, networks, plain
 
+from hwbench.kernel import Kernel, Tensor
 from hwbench.predict import fit as fitting
 from hwbench.predict.examples import Example
 from hwbench.predict.features import describe_network
@@ -25,6 +26,7 @@ from hwbench.predict.model import (
     LABEL_DISTANCES,
     MOST_SD,
     NETWORK_SD,
+    OP_SD,
     SHARED,
     STRANGE_SD,
     TICK_S,
@@ -55,9 +57,14 @@ def sure(examples: list[Example]) -> Fitted:
     return fit(examples, doubted=False)
 
 
-def sizes_tell(kernels: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Whether the ops of so many kernels are known, and whether data decides them."""
-    return np.ones(kernels, dtype=bool), np.zeros(kernels, dtype=bool)
+OFTEN = 10**9  # networks that hold an operator
+
+
+def sizes_tell(
+    kernels: int, holders: int = OFTEN
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Of kernels: networks that hold their operator, whether sizes tell what they multiply, whether data decides."""
+    return np.full(kernels, holders), np.ones(kernels, dtype=bool), np.zeros(kernels, dtype=bool)
 
 
 # --- of a network --------------------------------------------------------------------------------------------------
@@ -71,7 +78,8 @@ def test_a_networks_doubt_is_that_of_a_sum_whose_parts_err_alike_within_a_group(
     shares = guess.kernel_s / guess.kernel_s.sum()
     alike = np.array([[1.0, 0, SHARED, 0], [0, 1, 0, SHARED], [SHARED, 0, 1, 0], [0, SHARED, 0, 1]])
     few = FEW_SD**2 * (0.1**2 + 0.3**2)  # of those that nobody measured, each on its own
-    variance = shares @ (alike * np.outer(guess.sd, guess.sd)) @ shares + few
+    moved = np.exp(guess.sd) - 1.0
+    variance = shares @ (alike * np.outer(moved, moved)) @ shares + few
     whole = variance + NETWORK_SD**2 + (TICK_S * 4 / 1e-2) ** 2
     assert network_sd(guess, described.groups) == pytest.approx(math.sqrt(whole))
     strange = network_sd(replace(guess, strange=2.0), described.groups)
@@ -162,7 +170,8 @@ def test_what_was_measured_is_known_as_well_as_so_many_networks_tell(sure: Fitte
 
 def test_what_data_decides_is_in_doubt_however_often_it_was_measured(sure: Fitted) -> None:
     prelu, own = plain("PRelu", "activation", 1, 16, 8, 8), conv(16, 32, 8)
-    model = replace(sure, group_sd={"activation": 0.1, "pointwise": 0.1}, own={prelu: (0.3, 9), own: (0.3, 9)})
+    model = replace(sure, group_sd={"activation": 0.1, "pointwise": 0.1}, own={prelu: (0.3, 9), own: (0.3, 9)},
+                    ops={"PRelu": (0.0, OFTEN), "Conv": (0.0, OFTEN)})  # fmt: skip
     found = model.guess([prelu, own], describe_network([prelu, own]))
     assert found.sd == pytest.approx([UNSEEN_SD, math.sqrt(1.0 / (0.1**-2 + 9 / CONTEXT_SD**2) + CONTEXT_SD**2)])
     assert found.how[1] == FOUND
@@ -170,10 +179,22 @@ def test_what_data_decides_is_in_doubt_however_often_it_was_measured(sure: Fitte
 
 def test_an_op_that_nobody_measured_is_in_doubt_however_well_its_group_is_known(sure: Fitted) -> None:
     model = replace(sure, group_sd={"dense": 0.05, "other": 1.2})
-    strange = Near(np.zeros(2), np.zeros(2, dtype=int), np.zeros(2, dtype=bool), np.zeros(2, dtype=bool))
+    strange = Near(np.zeros(2), np.zeros(2, dtype=int), *sizes_tell(2, 0))
     found, worth = model.doubt(np.array(["dense", "other"]), strange)
     assert found == pytest.approx([UNSEEN_SD, 1.2])
     assert worth.tolist() == [0.0, 0.0]
+
+
+def test_an_op_that_few_networks_hold_is_as_sure_as_they_make_it(sure: Fitted) -> None:
+    """From what operators differ by on, by what one network says of one."""
+    model = replace(sure, group_sd={"dense": 0.1}, ops={"Elu": (1.0, 2), "Relu": (1.0, OFTEN)})
+    for holders in (1, 4, 100):
+        near = Near(np.zeros(1), np.zeros(1, dtype=int), *sizes_tell(1, holders))
+        left = 1.0 / (UNSEEN_SD**-2 + holders * OP_SD**-2)
+        assert model.doubt(np.array(["dense"]), near)[0] == pytest.approx([math.hypot(0.1, math.sqrt(left))])
+    kernels = [plain(op, "activation", 1, 8) for op in ("Elu", "Relu", "Selu")]
+    worth = 1.0 - 1.0 / (UNSEEN_SD**-2 + 2 * OP_SD**-2) / UNSEEN_SD**2
+    assert model.of_ops(describe_network(kernels)) == pytest.approx([worth, 1.0, 0.0])
 
 
 def test_doubt_grows_with_the_distance_as_far_as_anything_was_ever_off(sure: Fitted) -> None:
@@ -188,7 +209,7 @@ def test_the_distance_is_that_to_the_likest_kernel_of_the_group() -> None:
     blocked = replace(conv(32, 48, 14), layout="nchwc")
     measured = [conv(32, 48, 14), conv(64, 64, 28), conv(32, 48, 14, size=3), blocked, linear(49, 64, 128)]
     asked = [
-        conv(32, 48, 13), replace(conv(32, 48, 14), activation="HardSwish"), replace(blocked, op="FusedConv"),
+        conv(32, 48, 13), replace(conv(32, 48, 14), activation="HardSwish"), replace(blocked, op="ConvInteger"),
         conv(32, 48, 14, size=5), linear(49, 64, 100), conv(4096, 4096, 512), plain("Add", "elementwise", 1, 8),
     ]  # fmt: skip
     there, here = describe_network(measured), describe_network(asked)
@@ -215,12 +236,13 @@ def test_the_distance_is_that_to_the_likest_kernel_of_the_group() -> None:
 
 def test_a_kernel_is_moved_to_its_own_ratio_as_far_as_that_is_known(sure: Fitted, examples: list[Example]) -> None:
     own, other, strange = conv(16, 32, 8, size=3), conv(16, 40, 8, size=3), plain("GridSample", "resize", 1, 8, 8)
-    model = replace(sure, group_sd={"dense": 0.08}, own={own: (0.3, 2)}, trees=replace(sure.trees, texts=(), loaded=[]))
+    model = replace(sure, group_sd={"dense": 0.08}, own={own: (0.3, 2)}, ops={"Conv": (0.1, OFTEN)},
+                    trees=replace(sure.trees, texts=(), loaded=[]))  # fmt: skip
     described = describe_network([own, other, strange])
     found, near = model.guess([own, other, strange], described), model.near([own, other, strange], described)
     worth = 0.08**2 / (0.08**2 + CONTEXT_SD**2 / 2)
     ratio = found.kernel_s / model.roofline.latency_s(described)
-    assert np.log(ratio) == pytest.approx([0.3 * worth, 0.0, 0.0])
+    assert np.log(ratio) == pytest.approx([0.1 + 0.3 * worth, 0.1, 0.0])
     assert found.how == (FOUND, INTERPOLATED, UNSEEN)
     assert (near.networks.tolist(), near.known.tolist()) == ([2, 0, 0], [True, True, False])
     assert found.sd == pytest.approx(model.doubt(described.groups, near)[0])
@@ -252,6 +274,46 @@ def believed(*told: Example) -> float:
     """What a fit takes :data:`ONE` for after networks that differ in nothing but its time, as ``ratio`` in ``says``."""
     kernels = (ONE, REST)
     return math.log(fit(told, doubted=False).guess(kernels, describe_network(kernels)).kernel_s[0] / 1e-3)
+
+
+def test_an_op_of_two_networks_is_told_from_others_of_its_group(examples: list[Example]) -> None:
+    """Too few rows for a leaf of the trees: eight times as slow as what else is an activation."""
+
+    def slow(edge: int) -> Kernel:
+        return plain("Elu", "activation", 1, 32, edge, edge)
+
+    odd = []
+    for n, edge in enumerate((28, 14)):
+        made = example(f"odd{n}", f"odd{n}", (*kernels_of(1, n), slow(edge)), STEADY)
+        kernel_s = (*made.kernel_s[:-1], 8.0 * made.kernel_s[-1])
+        odd.append(replace(made, kernel_s=kernel_s, totals_s=(sum(kernel_s),)))
+    asked = slow(20)
+    model = fit([*examples, *odd], doubted=False)
+    found, without = (each.guess([asked], describe_network([asked])) for each in (model, replace(model, ops={})))
+    assert found.kernel_s[0] == pytest.approx(8.0 * STEADY(asked), rel=0.35)
+    assert without.kernel_s[0] < 0.5 * 8.0 * STEADY(asked)
+    assert (found.how, without.how) == ((INTERPOLATED,), (UNSEEN,))
+
+
+def test_a_mode_and_a_third_axis_make_another_operator() -> None:
+    def resize(mode: str) -> Kernel:
+        return replace(plain("Resize", "resize", 1, 8, 16, 16), attributes=(("mode", mode),))
+
+    volume, fused = (
+        replace(conv(8, 16, 8), outputs=(Tensor((1, 16, 8, 8, 8)),)),
+        replace(conv(8, 16, 8), op="FusedConv"),
+    )
+    kernels = [
+        resize("nearest"),
+        resize("linear"),
+        plain("Resize", "resize", 1, 8, 16, 16),
+        volume,
+        fused,
+        conv(8, 16, 8),
+    ]
+    names = [each.labels[0] for each in describe_network(kernels).descriptions]
+    assert len(set(names[:4])) == 4
+    assert names[4] == names[5] not in names[:4]
 
 
 def test_probes_are_believed_one_by_one_and_networks_of_a_family_less_the_more_there_are() -> None:

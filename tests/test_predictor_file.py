@@ -133,8 +133,10 @@ def test_what_is_no_predictor_says_so(tmp_path: Path) -> None:
 
 
 def test_another_format_or_other_traits_are_explained(forge: Callable[..., Path]) -> None:
-    with pytest.raises(UsageError, match="format version 99"):
-        Predictor.read(forge(lambda members, head: head.update(format=99)))
+    for other in (2, 99):
+        with pytest.raises(UsageError, match=f"format version {other}") as refused:
+            Predictor.read(forge(lambda members, head, other=other: head.update(format=other)))
+        assert "--store-only" in refused.value.remedy
     with pytest.raises(UsageError, match="other traits"):
         Predictor.read(forge(lambda members, head: head["traits"].pop()))
 

@@ -36,9 +36,8 @@ from .roofline import Roofline
 if TYPE_CHECKING:
     from .predictor import Predictor
 
-FORMAT, OLDEST = 2, 1
-"""Version of the members and columns, raised whenever a reader of an older one would go wrong; and the oldest that is
-read. In version 1 no example was generated for others."""
+FORMAT = 3
+"""Version of the members and columns, raised whenever a reader of an older one would go wrong: it is then refused."""
 HEAD, KERNELS, EXAMPLES, SAMPLES = "predictor.json", "kernels.parquet", "examples.parquet", "samples.parquet"
 MOST_BYTES, MOST_HEAD_BYTES, MOST_TREES = 512 << 20, 16 << 20, 32
 MOST_VALUES = 1 << 22  # in a column, those in lists counted; a few bytes of Parquet can stand for any number of them
@@ -85,6 +84,7 @@ def write(predictor: Predictor, path: Path) -> None:
         "roofline": fitted.roofline.as_dict(),
         "labels": fitted.trees.labels,
         "group_sd": fitted.group_sd,
+        "ops": fitted.ops,
         "per_distance": fitted.per_distance,
         "scale": fitted.reach.scale,
         "networks": fitted.reach.networks,
@@ -176,10 +176,11 @@ def _members(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
             )
         head = json.loads(_unpack(archive, HEAD, sizes[HEAD]))
         found = head.get("format") if isinstance(head, dict) else None
-        if type(found) is not int or not OLDEST <= found <= FORMAT:
+        if type(found) is not int or found != FORMAT:
             raise UsageError(
-                f"{path} has format version {found!r}; this hwbench reads versions {OLDEST} to {FORMAT}.",
-                remedy="Read it with the hwbench that wrote it, update hwbench, or train it again.",
+                f"{path} has format version {found!r}; this hwbench reads version {FORMAT}.",
+                remedy="Read it with the hwbench that wrote it, or train it again: what was measured is in the store "
+                "(hwbench predictor train --on TARGET --store-only -o FILE).",
             )
         for name, ours in (("traits", TRAITS), ("company", COMPANY), ("groups", GROUPS), ("work", WORK)):
             if tuple(head.get(name, ())) != ours:
@@ -237,10 +238,6 @@ def _read_kernels(data: bytes, path: Path) -> tuple[list[Kernel], dict[Kernel, t
 def _read_examples(data: bytes, kernels: list[Kernel], path: Path) -> tuple[Example, ...]:
     table = _table(data, EXAMPLES, path)
     count = len(table["identity"])
-    table.setdefault("generated_for", [()] * count)  # format 1
-    table.setdefault("energy_method", [""] * count)  # the rest: format 2 until energies were predicted
-    table.setdefault("energy_low_j", [None] * count)
-    table.setdefault("energy_high_j", [None] * count)
     found = []
     for i in range(count):
         row: dict[str, Any] = {name: str(table[name][i]) for name in _EXAMPLE_TEXTS}
@@ -304,6 +301,9 @@ def _fitted(
         trees=Trees(texts, labels),
         group_sd={str(name): _positive(value) for name, value in head["group_sd"].items()},
         per_distance=abs(_finite(head["per_distance"])),
+        ops={
+            str(op): (_finite(mean, MOST_LOG), int(_positive(networks))) for op, (mean, networks) in head["ops"].items()
+        },
         own=own,
         reach=Reach.of(
             describe_network(kernels), np.array(networks, dtype=float).reshape(-1, len(COMPANY)), np.array(scale)

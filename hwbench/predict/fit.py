@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from .roofline import SHORTEST_S
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+_Key = TypeVar("_Key", bound=Hashable)
 
 FEWEST = 3  # networks for a fit; with fewer there is nothing to hold out
 FOLDS = 6  # of families, for residuals that the model did not see
@@ -150,11 +151,22 @@ def _learn(rows: _Rows, mine: npt.NDArray[np.bool_], seed: int, bags: int, round
     made = [lightgbm.train({**PARAMETERS, "seed": seed * 100 + bag}, data, rounds) for bag in range(bags)]
     trees = Trees(tuple(booster.model_to_string() for booster in made), trees.labels, list(made))
     rest = ratio - trees.ratio(table)
-    places = rows.kernel_of[mine]
-    worth, networks = np.bincount(places, weight), np.bincount(places)
-    off = np.bincount(places, weight * rest) / np.maximum(worth, 1e-12)
-    own = {rows.kernels[n]: (float(off[n]), int(networks[n])) for n in np.flatnonzero(networks)}
-    return Fitted(prices, trees, {}, 0.0, own, Reach.of(described), Correction())
+    ops = _means([d.labels[0] for d in described.descriptions], rest, weight, rows.network_of[mine])
+    learnt = Fitted(prices, trees, {}, 0.0, ops, {}, Reach.of(described), Correction())
+    rest -= learnt.of_ops(described)
+    own = _means([rows.kernels[n] for n in rows.kernel_of[mine]], rest, weight, rows.network_of[mine])
+    return replace(learnt, own=own)
+
+
+def _means(
+    keys: Sequence[_Key], values: FloatArray, weight: FloatArray, networks: IntArray
+) -> dict[_Key, tuple[float, int]]:
+    """Of each key the weighted mean of its rows, and how many networks they are of."""
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    places = np.array([numbers[key] for key in keys])
+    mean = np.bincount(places, weight * values) / np.maximum(np.bincount(places, weight), 1e-12)
+    holders = Counter(place for place, _ in {*zip(places.tolist(), networks.tolist(), strict=True)})
+    return {key: (float(mean[number]), holders[number]) for key, number in numbers.items()}
 
 
 def _labels(described: Described) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

@@ -22,6 +22,7 @@ from .roofline import Roofline
 FloatArray = npt.NDArray[np.float64]
 
 CONTEXT_SD = 0.04  # of one kernel between networks: seen 1 to 7 %, median 2.3 %
+OP_SD = 0.2  # of what one network says of an operator beside prices and trees, which leave out what is rare
 UNSEEN_SD = 0.7  # of a kernel whose op no example holds, or whose data decides: a factor of two either way
 MOST_SD = (
     1.5  # however far it is from what was measured: of 24 hand-written networks two kernels were 13 and 22 times off
@@ -88,16 +89,23 @@ class Near:
     Attributes:
         distance: to the nearest measured kernel of the same group.
         networks: how many hold that very kernel.
-        known: whether an example holds its op, and it tells how much it multiplies.
+        holders: how many hold its operator.
+        told: whether it tells how much it multiplies.
         decided: whether data decides how long it takes, so that measuring it elsewhere tells little.
         strange: how far the network as a whole is from those that were learnt from: see :meth:`Reach.strange`.
     """
 
     distance: FloatArray
     networks: npt.NDArray[np.int64]
-    known: npt.NDArray[np.bool_]
+    holders: npt.NDArray[np.int64]
+    told: npt.NDArray[np.bool_]
     decided: npt.NDArray[np.bool_]
     strange: float = 0.0
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Whether an example holds its operator, and it tells how much it multiplies."""
+        return (self.holders > 0) & self.told
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +234,8 @@ class Fitted:
         trees: what they miss.
         group_sd: group → sd of the log residual on held-out families, at no distance.
         per_distance: what a distance of 1 adds to that sd, relative.
-        own: kernel → (mean log residual to prices and trees, networks that hold it).
+        ops: operator → (mean log residual to prices and trees, networks that hold it).
+        own: kernel → (mean log residual to prices, trees and its operator's, networks that hold it).
         reach: measured kernels.
         correction: from sums to totals.
         scores: (|log error| / sd, weight) of networks whose family was held out; weights make families count alike.
@@ -237,6 +246,7 @@ class Fitted:
     trees: Trees
     group_sd: Mapping[str, float]
     per_distance: float
+    ops: Mapping[str, tuple[float, int]]
     own: Mapping[Kernel, tuple[float, int]]
     reach: Reach
     correction: Correction
@@ -246,11 +256,17 @@ class Fitted:
     def guess(self, kernels: Sequence[Kernel], described: Described) -> Guess:
         """What each kernel takes."""
         priced_s = self.roofline.latency_s(described)
-        ratio = self.trees.ratio(self.trees.table(described, priced_s))
+        ratio = self.trees.ratio(self.trees.table(described, priced_s)) + self.of_ops(described)
         near = self.near(kernels, described)
         _, worth = self.doubt(described.groups, near)
         ratio += worth * np.array([self.own.get(kernel, (0.0, 0))[0] for kernel in kernels], dtype=float)
         return self.doubted(priced_s * np.exp(ratio), described.groups, near)
+
+    def of_ops(self, described: Described) -> FloatArray:
+        """What prices and trees leave out of each kernel's operator, as far as its networks tell, (n,)."""
+        found = np.array([self.ops.get(d.labels[0], (0.0, 0)) for d in described.descriptions], dtype=float)
+        mean, networks = found.reshape(-1, 2).T
+        return np.asarray(mean * UNSEEN_SD**2 / (UNSEEN_SD**2 + OP_SD**2 / np.maximum(networks, 1)), dtype=float)
 
     def doubted(self, kernel_s: FloatArray, groups: npt.NDArray[np.str_], near: Near) -> Guess:
         """What each kernel takes, (n,), with what is known of it."""
@@ -262,16 +278,17 @@ class Fitted:
 
     def near(self, kernels: Sequence[Kernel], described: Described) -> Near:
         """What was measured of and around each kernel."""
-        ops = set(self.trees.labels[0])
-        known = [kernel.op in ops and d.told for kernel, d in zip(kernels, described.descriptions, strict=True)]
+        holders = np.array([self.ops.get(d.labels[0], (0.0, 0))[1] for d in described.descriptions], dtype=np.int64)
+        told = np.array([d.told for d in described.descriptions], dtype=bool)
         networks = np.array([self.own.get(kernel, (0.0, 0))[1] for kernel in kernels], dtype=np.int64)
         decided = np.array([kernel.op in BRANCHES or kernel.op in LOOPS for kernel in kernels], dtype=bool)
         distance, strange = self.reach.distance(described, networks > 0), self.reach.strange(described)
-        return Near(distance, networks, np.array(known, dtype=bool), decided, strange)
+        return Near(distance, networks, holders, told, decided, strange)
 
     def doubt(self, groups: npt.NDArray[np.str_], near: Near) -> tuple[FloatArray, FloatArray]:
         """Sd of the log of each kernel, (n,), and what its own rows are worth beside prices and trees, 0 to 1."""
-        sd = self.spread(groups, near.distance)
+        rare = 1.0 / np.sqrt(1.0 / UNSEEN_SD**2 + near.holders / OP_SD**2)
+        sd = np.minimum(np.hypot(self.spread(groups, near.distance), np.where(near.holders > 0, rare, 0.0)), MOST_SD)
         context = CONTEXT_SD**2 / np.maximum(near.networks, 1)
         worth = np.where(near.networks > 0, sd**2 / (sd**2 + context), 0.0)
         measured = np.minimum(sd, np.hypot(CONTEXT_SD, np.sqrt(1.0 - worth) * sd))
@@ -316,7 +333,7 @@ def variances(guess: Guess, groups: npt.NDArray[np.str_]) -> FloatArray:
     """What each kernel adds to the variance of the log of its network's total, (n,): errors of a group are partly
     shared, the rest average out."""
     shares = guess.kernel_s / (float(guess.kernel_s.sum()) or 1.0)
-    parts = shares * guess.sd
+    parts = shares * np.expm1(guess.sd)  # what takes e times as long adds 1.7 times itself
     sums = {group: float(parts[groups == group].sum()) for group in set(groups.tolist())}
     shared = np.array([sums[group] for group in groups.tolist()])
     few = FEW_SD * shares * np.array([how != FOUND for how in guess.how], dtype=float)

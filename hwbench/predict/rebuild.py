@@ -40,6 +40,8 @@ _GLOBAL: Mapping[str, str] = {
 _SHUFFLES: Mapping[str, str] = {
     "depthtospace": "up", "pixelshuffle": "up", "spacetodepth": "down", "pixelunshuffle": "down",
 }  # fmt: skip
+_PADS: Mapping[str, str] = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
+_PLAIN_VOLUME: Mapping[str, Shape] = {"pads": (0,) * 6, "dilations": (1, 1, 1), "groups": (1,)}
 _RESIZES = ("resize", "upsample", "interpolate")
 _NORMS: Mapping[str, str] = {
     "layernormalization": "layer", "layernorm": "layer", "batchnormalization": "batch", "batchnorm": "batch",
@@ -129,7 +131,21 @@ def _pads(kernel: Kernel) -> Shape:
     return pads if len(pads) == 4 else pads * 2 if len(pads) == 2 else pads * 4
 
 
+def _volume(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    pads, dilations, groups = (_ints(kernel, name, default) for name, default in _PLAIN_VOLUME.items())
+    if len(data) > 1 or pads[:3] != pads[3:] or set(dilations) != {1} or groups != (1,):
+        return None
+    bias = int(any(t.constant and len(t.shape) == 1 for t in kernel.inputs))
+    fields = (
+        data[0].shape, (kernel.outputs[0].shape[1],), _ints(kernel, "kernel_shape", ()),
+        _ints(kernel, "strides", (1, 1, 1)), pads[:3], (bias,),
+    )  # fmt: skip
+    return Part("volume", _activation(kernel, "volume"), fields)
+
+
 def _conv(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    if len(kernel.outputs[0].shape) == 5:
+        return _volume(kernel, data)
     weights = [t for t in kernel.inputs if t.constant]
     if len(kernel.outputs[0].shape) != 4 or not weights or len(data) > 2:
         return None
@@ -200,6 +216,13 @@ def _layout(kernel: Kernel, data: list[Tensor]) -> Part | None:
     if op in _SHUFFLES and rank == 4:
         sides = data[0].shape[2], kernel.outputs[0].shape[2]
         return Part("shuffle", _SHUFFLES[op], (data[0].shape, (max(sides) // min(sides),)))
+    if op == "expand":
+        given = kernel.outputs[0].shape
+        return Part("expand", "none", ((1,) * (len(given) - rank) + data[0].shape, given))
+    if op == "pad" and rank == 4:  # how much on which side is not told: half, as nearly all networks have it
+        more = [after - before for before, after in zip(data[0].shape[2:], kernel.outputs[0].shape[2:], strict=True)]
+        pads = (more[0] // 2, more[1] // 2, -(-more[0] // 2), -(-more[1] // 2))
+        return Part("pad", _PADS[str(kernel.attribute("mode", "constant"))], (data[0].shape, pads))
     order = _setting(kernel, "perm", "args") if op in ("transpose", "permute") else None
     if order is None or len(order) != rank:
         return None
@@ -252,6 +275,9 @@ def _norm(kernel: Kernel, data: list[Tensor]) -> Part | None:
 def _reduce(kernel: Kernel, data: list[Tensor]) -> Part | None:
     word = _REDUCTIONS.get(plain_name(kernel.op))
     shape, out = data[0].shape, kernel.outputs[0].shape
+    if plain_name(kernel.op) == "topk":
+        axis = _joined(data, out) if shape != out else len(shape) - 1
+        return Part("topk", "largest", (shape, (axis, out[axis])))
     if word is None:
         return None
     if len(shape) == len(out):
@@ -367,6 +393,14 @@ def _fitted(part: Part, fields: list[Shape], moved: Callable[..., int]) -> Field
         fields[0], fields[1] = (n, max(groups, c // groups * groups), h, w), (moved(fields[1][0], groups),)
     elif part.form == "linear":
         fields[1] = (moved(fields[1][0]), fields[1][1])
+    elif part.form in ("volume", "recurrent"):
+        fields[1] = (moved(fields[1][0]), *fields[1][1:])
+    elif part.form == "expand":
+        grown = zip(fields[0], *part.fields, strict=True)
+        fields[1] = tuple(size if before == after else after for size, before, after in grown)
+    elif part.form == "topk":
+        axis, count = fields[1]
+        fields[1] = (axis, min(count, fields[0][axis]))
     elif part.form == "prelu":
         fields[1] = (1 if fields[1] == (1,) else fields[0][1],)
     elif part.form == "shuffle":

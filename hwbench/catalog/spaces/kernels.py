@@ -30,6 +30,7 @@ ACTIVATIONS = (
 )  # fmt: skip
 BINARY = ("add", "sub", "mul", "div", "maximum", "minimum", "pow")
 UNARY = (*ACTIVATIONS[1:], "sqrt", "exp", "log", "erf", "neg", "abs", "reciprocal", "rsqrt", "sin", "cos")
+GATES = {"gru": 3, "lstm": 4, "rnn": 1}
 _TEXT = re.compile(r"[a-z]+_[a-z0-9]+(?:_[0-9]{1,8}(?:x[0-9]{1,8})*)+")
 _APART = "__"
 _OFFSET = 16  # elements between where two operands of one part begin: x + x is another operator than x + y
@@ -240,6 +241,46 @@ def _resize(word: str, fields: Fields) -> Work:
     return Work(((n, c, h, w),), (), (n, c, rows, columns))
 
 
+def _pad(word: str, fields: Fields) -> Work:
+    (n, c, h, w), (top, left, bottom, right) = fields
+    if word == "reflect" and (max(top, bottom) >= h or max(left, right) >= w):
+        raise ValueError("there is less to reflect than is padded")
+    return Work(((n, c, h, w),), (), (n, c, h + top + bottom, w + left + right))
+
+
+def _expand(word: str, fields: Fields) -> Work:
+    shape, given = fields
+    if _broadcast(shape, given) != given:
+        raise ValueError("the shape does not grow to that")
+    return Work((shape,), (), given)
+
+
+def _along(word: str, fields: Fields) -> Work:
+    """Of ``gather`` and ``topk``: so many along one axis."""
+    shape, (axis, count) = fields
+    if axis >= len(shape):
+        _no_axis()
+    if word == "largest" and count > shape[axis]:
+        raise ValueError("there are not as many")
+    return Work((shape,), (), (*shape[:axis], count, *shape[axis + 1 :]))
+
+
+def _volume(word: str, fields: Fields) -> Work:
+    (n, c, *sides), (out,), kernel, strides, pads, (bias,) = fields
+    if {len(sides), len(kernel), len(strides), len(pads)} != {3}:
+        raise ValueError("there are three axes")
+    given = tuple(window(*axis[:3], 2 * axis[3]) for axis in zip(sides, kernel, strides, pads))
+    weights = ((out, c, *kernel), *([(out,)] if bias else []))
+    return Work(((n, c, *sides),), weights, (n, out, *given), n * out * math.prod(given) * c * math.prod(kernel))
+
+
+def _recurrent(word: str, fields: Fields) -> Work:
+    (n, steps, c), (hidden, both) = fields
+    rows, ways = GATES[word] * hidden, 1 + both
+    weights = ((rows, c), (rows, hidden), (rows,), (rows,)) * ways
+    return Work(((n, steps, c),), weights, (n, steps, hidden * ways), n * steps * rows * (c + hidden) * ways)
+
+
 FORMS: Mapping[str, Form] = {
     "conv": Form(
         ACTIVATIONS, ("shape", "out", "kernel", "strides", "pads", "dilations", "groups, bias, added"), 1, _conv
@@ -260,6 +301,12 @@ FORMS: Mapping[str, Form] = {
     "concat": Form(("none",), ("axis", "shape", "shape*"), None, _concat, first=1),
     "shuffle": Form(("up", "down"), ("shape", "factor"), 1, _shuffle),
     "resize": Form(("nearest", "bilinear", "bicubic"), ("shape", "size"), 1, _resize),
+    "pad": Form(("constant", "reflect", "replicate"), ("shape", "pads"), 1, _pad),
+    "expand": Form(("none",), ("shape", "given"), 1, _expand),
+    "gather": Form(("elements", "rows"), ("shape", "axis, count"), 1, _along),
+    "topk": Form(("largest",), ("shape", "axis, count"), 1, _along),
+    "volume": Form(ACTIVATIONS, ("shape", "out", "kernel", "strides", "pads", "bias"), 1, _volume),
+    "recurrent": Form(tuple(GATES), ("shape", "hidden, both ways"), 1, _recurrent),
 }
 
 

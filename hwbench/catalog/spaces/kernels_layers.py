@@ -122,6 +122,43 @@ def _resize(part: Part) -> Any:
     return _Of(lambda x: functional.interpolate(x, size=part.fields[1], mode=part.word, **more))
 
 
+class _Picked(nn.Module):  # type: ignore[misc]
+    """What stands at constant places along an axis: elements, each line its own, or whole rows."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        shape, (self.axis, count) = part.fields
+        rows = part.word == "rows"
+        self.function = torch.index_select if rows else torch.gather
+        self.register_buffer("places", torch.randint(shape[self.axis], (count,) if rows else part.work.output))
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x, self.axis, self.places)
+
+
+def _volume(part: Part) -> Any:
+    (_, c, *_), (out,), kernel, strides, pads, (bias,) = part.fields
+    return _Then(nn.Conv3d(c, out, kernel, strides, pads, bias=bool(bias)), part.word)
+
+
+class _Recurrent(nn.Module):  # type: ignore[misc]
+    """What it gives at every step."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        (_, _, c), (hidden, both) = part.fields
+        make = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}[part.word]
+        self.layer = make(c, hidden, batch_first=True, bidirectional=bool(both))
+
+    def forward(self, x: Any) -> Any:
+        return self.layer(x)[0]
+
+
+def _padded(part: Part) -> Any:
+    top, left, bottom, right = part.fields[1]
+    return _Of(lambda x: functional.pad(x, (left, right, top, bottom), mode=part.word))
+
+
 _MAKERS: Mapping[str, Callable[[Part], Any]] = {
     "conv": _conv,
     "transposed": _transposed,
@@ -140,6 +177,12 @@ _MAKERS: Mapping[str, Callable[[Part], Any]] = {
     "shuffle": lambda part: (nn.PixelShuffle if part.word == "up" else nn.PixelUnshuffle)(part.fields[1][0]),
     "concat": lambda part: _Of(lambda *values: torch.cat(values, dim=part.fields[0][0])),
     "resize": _resize,
+    "pad": _padded,
+    "expand": lambda part: _Of(lambda x: x.expand(part.fields[1]).clone()),
+    "gather": _Picked,
+    "topk": lambda part: _Of(lambda x: torch.topk(x, part.fields[1][1], dim=part.fields[1][0])[0]),
+    "volume": _volume,
+    "recurrent": _Recurrent,
 }
 
 
