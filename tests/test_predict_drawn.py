@@ -9,7 +9,7 @@ import pytest
 from hwbench.catalog.spaces.kernels import FORMS, name_of, parts_of
 from hwbench.predict import drawn
 from hwbench.predict.networks import PROBE, candidates, family_of
-from hwbench.predict.train import plan
+from hwbench.predict.train import NOT_CONVERTED, plan
 
 FIRST, SECOND, SMALL, COMMON, ROWS, RARE = drawn.SERIES
 
@@ -77,6 +77,17 @@ def test_their_networks_are_learnt_from_in_every_fold_and_planned_with_the_probe
     assert 3 <= len(first & {name for name, _ in made}) < len(made)  # a short budget holds some, not only them
     for series in drawn.SERIES:  # and some of each series
         assert first & {name_of(parts) for parts in series.parts()}
+
+
+def test_forms_that_a_runtime_is_not_asked_for_are_in_no_network_of_its_plan() -> None:
+    """LiteRT's converter takes minutes for a recurrent layer of a hundred steps."""
+
+    def held(name: str) -> set[str]:
+        return {part.form for part in parts_of(name)}
+
+    every, some = plan().networks, plan(without=NOT_CONVERTED["litert"]).networks
+    assert {one.name for one in some} == {one.name for one in every if "recurrent" not in held(one.name)}
+    assert len(some) < len(every)
 
 
 @pytest.mark.parametrize("number", [0, 7, 18, 24, 30, 33, 41])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from .. import campaign, catalog, units
 from ..cache import Cache, json_sha256
 from ..campaign import LAYER_SESSIONS, Failure, Progress, Request
 from ..catalog import resolve
+from ..catalog.spaces.kernels import parts_of
 from ..errors import UsageError
 from ..estimate import Preset
 from ..estimate import preset as find_preset
@@ -43,6 +44,9 @@ RUNS = {"latency": 22, "layers": 50}
 PROBE_S, PROBE_SHARE = 20.0, 0.1
 """Device time that the probe of the device's ceilings takes at most, about, and the share of a budget from which it is
 left out: a short budget is for networks."""
+NOT_CONVERTED: Mapping[str, Set[str]] = {runtime: frozenset({"recurrent"}) for runtime in ("litert", "litert-native")}
+"""Runtime → forms of single kernels that its converter is not asked for. LiteRT's writes out every step of a recurrent
+layer: one of 25 steps took it 9 s (litert-torch 0.10), and there are some of 128."""
 SHOWN = 3  # reasons in an error
 Tell = Callable[[str], None]
 
@@ -79,8 +83,14 @@ class Plan:
         return len({one.family for one in self.networks} - {PROBE})
 
 
-def plan(families: Sequence[str] = (), budget_s: float = float("inf"), *, rate: float = SLOW_RATE, twice: bool = False
-         ) -> Plan:  # fmt: skip
+def plan(
+    families: Sequence[str] = (),
+    budget_s: float = float("inf"),
+    *,
+    rate: float = SLOW_RATE,
+    twice: bool = False,
+    without: Set[str] = frozenset(),
+) -> Plan:
     """Choose networks.
 
     Args:
@@ -88,11 +98,13 @@ def plan(families: Sequence[str] = (), budget_s: float = float("inf"), *, rate: 
         budget_s: device time.
         rate: multiply-accumulates a second that the target reaches in networks.
         twice: a second latency pass at another time is wanted of each.
+        without: forms of single kernels that no network may hold.
 
     Raises:
         UsageError: an unknown family, or a budget that is too short for a single network.
     """
-    known, found = find_preset(PRESET), candidates(families)
+    known = find_preset(PRESET)
+    found = [row for row in candidates(families) if without.isdisjoint(part.form for part in parts_of(row[0]))]
     wanted = [
         # No probe is judged by, so that nobody asks for its repeat error.
         Wanted(*row, *sessions_s(row[2] / rate, known, twice and row[1] != PROBE))
@@ -169,7 +181,8 @@ def measure(
     cache, tell = cache or Cache.default(), tell or (lambda text: None)
 
     def planned(left_s: float) -> Plan:
-        return plan(families, left_s, rate=rate_of(gather(store, target).examples), twice=twice)
+        rate = rate_of(gather(store, target).examples)
+        return plan(families, left_s, rate=rate, twice=twice, without=NOT_CONVERTED.get(target.runtime, frozenset()))
 
     whole = planned(budget_s)
     tell(
