@@ -301,9 +301,7 @@ def _fitted(
         trees=Trees(texts, labels),
         group_sd={str(name): _positive(value) for name, value in head["group_sd"].items()},
         per_distance=abs(_finite(head["per_distance"])),
-        ops={
-            str(op): (_finite(mean, MOST_LOG), int(_positive(networks))) for op, (mean, networks) in head["ops"].items()
-        },
+        ops={str(op): (_finite(mean, MOST_LOG), _count(networks)) for op, (mean, networks) in head["ops"].items()},
         own=own,
         reach=Reach.of(
             describe_network(kernels), np.array(networks, dtype=float).reshape(-1, len(COMPANY)), np.array(scale)
@@ -347,6 +345,12 @@ def _finite(value: Any, most: float = MOST) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= most:
         raise UsageError(f"{value!r:.80} stands where a number is expected.", remedy=_AGAIN)
     return float(value)
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 < value <= MOST_VALUES:
+        raise UsageError(f"{value!r:.80} stands where a count is expected.", remedy=_AGAIN)
+    return value
 
 
 def _positive(value: Any) -> float:
