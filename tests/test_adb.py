@@ -357,6 +357,23 @@ def test_adb_states_have_remedies_of_their_own(line: str, message: str, remedy: 
         assert remedy in (caught.value.remedy or "")
 
 
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_server_that_another_client_was_starting_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """Of two clients that start it at once adb lets one fail; the next one finds the server."""
+    client, asked = tmp_path / "adb", tmp_path / "asked"
+    client.write_text(
+        f'#!/bin/sh\n[ "$1" = start-server ] || exit 0\necho x >> {asked}\n[ $(wc -l < {asked}) -gt {failures} ]\n'
+    )
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    message = "server cannot be started" if failures == 2 else "adb sees no phone"
+    with AdbChannel("made") as channel, pytest.raises(DeviceError, match=message):
+        channel.run(["true"])
+    assert len(asked.read_text().split()) == 2
+
+
 def test_adb_client_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with AdbChannel("ebe3968d") as channel, pytest.raises(MissingDependency, match="adb client"):

@@ -275,6 +275,8 @@ class AdbChannel(Started):
                 "platform-tools.",
             )
         server = self._client("start-server")
+        if server.code != 0:  # of two clients that start it at once one fails, and finds it when it asks again
+            server = self._client("start-server")
         if server.code != 0:
             raise DeviceError(
                 "The adb server cannot be started.",
