@@ -317,6 +317,15 @@ def _recurrent(draw: random.Random) -> tuple[str, Fields]:
     return draw.choice(("gru", "lstm", "gru", "lstm", "rnn")), (shape, (draw.choice(WIDTHS[4:20]), draw.randint(0, 1)))
 
 
+RARE: Sequence[tuple[str, Draw]] = (
+    ("expand", _expand), ("recurrent", _recurrent), ("unary", _unary), ("pad", _pad), ("topk", _topk),
+    ("volume", _volume), ("gather", _gather), ("unary", _unary), ("recurrent", _recurrent), ("binary", _binary),
+    ("unary", _unary), ("volume", _volume), ("reduce", _reduce),
+)  # fmt: skip
+"""Operators that no network of the catalog holds, or one alone: of 28 networks written by someone who had not seen the
+predictor (2026-11-22, ONNX Runtime) it was 25 to 57 % off in five that hold them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """Kernels that were drawn together. What a number names depends on all that draws it: once measured, a series
@@ -358,14 +367,6 @@ class Series:
         starts = range(0, self.networks * self.together, self.together)
         return [list(dict.fromkeys(map(self.kernel, range(start, start + self.together)))) for start in starts]
 
-
-RARE: Sequence[tuple[str, Draw]] = (
-    ("expand", _expand), ("recurrent", _recurrent), ("unary", _unary), ("pad", _pad), ("topk", _topk),
-    ("volume", _volume), ("gather", _gather), ("unary", _unary), ("recurrent", _recurrent), ("binary", _binary),
-    ("unary", _unary), ("volume", _volume), ("reduce", _reduce),
-)  # fmt: skip
-"""Operators that no network of the catalog holds, or one alone: of 28 networks written by someone who had not seen the
-predictor (2026-11-22, ONNX Runtime) it was 25 to 57 % off in five that hold them."""
 
 SERIES = (
     Series("single kernels 1", FIRST, 18),
