@@ -26,9 +26,9 @@ from ..slope import SLOPE_SD
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-OWN_SPREAD = 0.015  # of a session around its network: methodology section 3, spread between sessions
+OWN_SPREAD = 0.03  # of a session around its network. Source: medians of 0.028 to 0.036 in stores of a Zen 3, one of 0.047
 PREEMPTED = 0.1  # involuntary switches a sample from which some blocks' medians may hold the wait for a turn
-SLOWED = 1.25
+SLOWED = 1.5
 """Anchored time over the network's fastest block from which a preempted session's block is set aside. A turn of the
 scheduler is 3 ms and more, that is about 2 for networks of some milliseconds; what anchors leave is within 1.1."""
 
@@ -90,9 +90,13 @@ class Reading:
         return slope.value * 0.5 * (self.log_before + self.log_after)
 
     def total_s(self, slope: Slope, *, plain: bool = True) -> float:
-        """Anchored median of the blocks of one kind."""
+        """Anchored geometric mean of the blocks of one kind.
+
+        Beside a neighbour that comes and goes blocks have two levels, 1.25 to 1.3 apart, of which a median takes one or
+        the other: between campaigns it is 7 to 13 % less repeatable than the mean in five stores (docs/lessons.md).
+        """
         mine = self.kept & (self.plain == plain)
-        return float(np.exp(np.median((self.log_block - self.level(slope))[mine])))
+        return float(np.exp(np.mean((self.log_block - self.level(slope))[mine])))
 
     def layers_s(self, slope: Slope) -> FloatArray:
         """Anchored duration of each layer before any correction, (layers,): over the runs whose totals lie in the

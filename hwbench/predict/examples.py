@@ -262,6 +262,9 @@ def _example(
     profiled_s = float(np.median([each.total_s(slope, plain=False) for each in layers]))
     beta_s = beta.on(unprofiled_s, profiled_s, float(events.sum())).of(arity, events)
     kernel_s = weight @ np.array([each.layers_s(slope) for each in layers]) - beta_s
+    closure = float(kernel_s.sum()) / unprofiled_s
+    # Plain blocks of both passes time the same network: its kernels are told at the level of all of them together.
+    level = reading.latency_s(totals + layers, slope) / unprofiled_s
     key = layers[-1].session.model
     example = Example(
         identity=key.identity,
@@ -270,8 +273,8 @@ def _example(
         target=str(layers[-1].session.target),
         sha256=key.sha256,
         kernels=kernels,
-        kernel_s=tuple(float(value) for value in kernel_s),
-        beta_s=tuple(float(value) for value in beta_s),
+        kernel_s=tuple(float(value) for value in level * kernel_s),
+        beta_s=tuple(float(value) for value in level * beta_s),
         totals_s=tuple(figures),
         started_at=tuple(found[0].session.started_at for found in campaigns),
         environment=environment,
@@ -279,7 +282,8 @@ def _example(
         arena_peak_bytes=max((int(s.session.data.get("arena_peak_bytes") or 0) for s in layers), default=0),
         generated_for=told_for(layers[-1].session),
     )
-    return _judged(example, profiled_s / unprofiled_s, totals or layers, slope, doubts)
+    apart = math.log(unprofiled_s / example.latency_s)
+    return _judged(example, closure, profiled_s / unprofiled_s, apart, totals or layers, slope, doubts)
 
 
 def told_for(session: Session) -> tuple[str, ...]:
@@ -300,15 +304,27 @@ def _campaigns(readings: Sequence[Reading]) -> list[list[Reading]]:
 
 
 def _judged(
-    example: Example, heavy: float, totals: Sequence[Reading], slope: Slope, doubts: list[str]
+    example: Example,
+    closure: float,
+    heavy: float,
+    apart: float,
+    totals: Sequence[Reading],
+    slope: Slope,
+    doubts: list[str],
 ) -> Example | str:
-    """The gates: what makes a network no example at all, and what makes it worth less."""
+    """The gates: what makes a network no example at all, and what makes it worth less.
+
+    Args:
+        closure: sum of its kernels over the un-profiled latency that was measured beside them.
+        heavy: profiled over un-profiled, in one session.
+        apart: log of that un-profiled latency over the latency pass's.
+    """
     if not all(math.isfinite(value) and value > 0 for value in example.totals_s):
         return "its total is no positive time"
     if not all(math.isfinite(value) for value in example.kernel_s):
         return "a layer's time is no number"
-    if not CLOSES[0] <= example.closure <= CLOSES[1]:
-        return f"its layers add up to {example.closure:.0%} of its total"
+    if not CLOSES[0] <= closure <= CLOSES[1]:
+        return f"its layers add up to {closure:.0%} of its total"
     if heavy > HEAVY:
         return f"profiling slows it down {heavy:.2f}×"
     weight = 1.0
@@ -319,6 +335,7 @@ def _judged(
         doubts.append("no session came to a steady state")
     values = np.log([each.total_s(slope) for each in totals])
     error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    error = math.hypot(error, apart)
     if error > SPREAD:
         weight *= (SPREAD / error) ** 2
         doubts.append(f"its sessions scatter: the total is known to {error:.1%}")
