@@ -20,15 +20,16 @@ from .pools import Sizes, called_window
 FloatArray = npt.NDArray[np.float64]
 
 GROUPS = (
-    "stem", "pointwise", "dense", "grouped", "depthwise", "depthwise_gemm", "transposed", "linear", "product",
+    "stem", "pointwise", "dense", "grouped", "unrolled", "depthwise", "depthwise_gemm", "transposed", "linear", "product",
     "attention", "elementwise", "activation", "norm", "pool", "window", "reduce", "strided_reduce", "layout",
     "transpose", "resize", "cubic", "other",
 )  # fmt: skip
 """How kernels compute: convolutions by what their inner loop runs over, matrix products by whether one side is a
-weight (``linear``) or both are data (``product``), and the rest by their kind. Five kinds are two groups each, since
+weight (``linear``) or both are data (``product``), and the rest by their kind. Some kinds are two groups each, since
 the slow way costs many times the fast one. With LiteRT: a depthwise convolution that XNNPACK runs as matrix products,
 ``depthwise_gemm``, since it has depthwise kernels for small windows only (one of 7x7 takes 13 times as long as with
-ONNX Runtime, one of 3x3 two thirds). With ONNX Runtime: a cubic resize costs forty times as much an element as a
+ONNX Runtime, one of 3x3 two thirds). With ONNX Runtime: a convolution that is not run over blocks of channels
+is ``unrolled`` into a matrix product; a cubic resize costs forty times as much an element as a
 linear one (65 ns to 1.5 ns); a pool over plain images, ``window``, thirty times as much as over blocks of channels
 (1.0 ns a tap to 0.03 ns); a ``transpose`` of several axes ten times as much as one that moves a single axis; a
 ``strided_reduce``, which keeps the last axis, six times as much as one over what lies together (1.0 ns an element that
@@ -36,6 +37,8 @@ it reads to 0.16 ns)."""
 STEM_CHANNELS = 4  # a convolution from so few channels runs over pixels: images, with or without alpha
 BLOCKED = "nchwc"
 """In the layout of a kernel whose channels lie in blocks as wide as a vector."""
+TELLS_BLOCKS = frozenset({"onnxruntime"})
+"""Runtimes of which a convolution over plain images is known to be one that is unrolled into a matrix product."""
 LANES = (1, 8, 16)
 """Channels that a device may handle at once (AVX2 and NEON pairs: 8, AVX-512: 16): a rest takes as long as a whole.
 Which one holds is found from the rows."""
@@ -50,8 +53,8 @@ BRANCHES = frozenset({"PRelu"})
 """Operators that branch on every element. ONNX Runtime's takes 140 or 2,100 µs by the signs of its data; that of other
 runtimes (``PReLU``, ``PRELU``, ``prelu``) does not branch."""
 WORK = (
-    "one", "macs", "input", "output", "param", "spilled", "far_param", "steps", "curved", "cold", "cold_data",
-    "cold_param",
+    "one", "macs", "input", "output", "param", "spilled", "far_param", "steps", "loads", "curved", "cold",
+    "cold_data", "cold_param",
 )  # fmt: skip
 FREE = frozenset({"", "none", "relu", "relu6", "clip", "relun1to1"})
 """Fused activations that cost nothing beside what they are fused into: comparisons. The results of any other,
@@ -88,6 +91,7 @@ class Description:
     output_bytes: int
     param_bytes: int
     steps: float  # see :func:`_steps`
+    loads: float  # see :func:`_loads`
     curved: int  # results of a fused activation that is not :data:`FREE`
     labels: tuple[str, str, str]  # op with its variant, fused activation, layout
     told: bool  # whether it tells how much it multiplies; where not, its work is that of one without products
@@ -135,7 +139,7 @@ def describe_network(kernels: Sequence[Kernel]) -> Described:
     work = np.stack(
         [
             np.ones(len(found)), *counts.T, moved * moved / (moved + SPILL_BYTES), counts[:, 3] * far,
-            np.array([d.steps for d in found], dtype=float), np.array([d.curved for d in found], dtype=float),
+            *(np.array([getattr(d, name) for d in found], dtype=float) for name in ("steps", "loads", "curved")),
             np.full(len(found), cold), moved * cold, counts[:, 3] * cold,
         ],
         axis=1,
@@ -205,6 +209,7 @@ def describe(kernel: Kernel) -> Description:
         cost.output_bytes,
         cost.param_bytes,
         steps,
+        _loads(kernel, group, out),
         0 if plain_name(kernel.activation) in FREE else out.numel,
         (_variant(kernel, out), kernel.activation, kernel.layout),
         cost.macs is not None,
@@ -226,10 +231,14 @@ def group_of(kernel: Kernel) -> str:
     """Which of :data:`GROUPS` a kernel falls into."""
     if kernel.kind == "conv":
         groups, channels = _ints(kernel, "groups", 1)[0], _ints(kernel, "in_channels", 1)[0]
+        plain = kernel.runtime in TELLS_BLOCKS and BLOCKED not in kernel.layout and _area(kernel) > 1
+        if groups > 1 and groups == channels:
+            products = plain or "GEMM" in str(kernel.attribute("implementation") or "")
+            return "depthwise_gemm" if products else "depthwise"
+        if plain:
+            return "unrolled"
         if groups > 1:
-            if groups != channels:
-                return "grouped"
-            return "depthwise_gemm" if "GEMM" in str(kernel.attribute("implementation") or "") else "depthwise"
+            return "grouped"
         if channels <= STEM_CHANNELS:
             return "stem"
         return "pointwise" if math.prod(_ints(kernel, "kernel_shape", 1)) == 1 else "dense"
@@ -277,6 +286,20 @@ def _steps(kernel: Kernel, group: str, out: Tensor) -> float:
     return float(out.numel) if kernel.kind == "reduce" else 0.0
 
 
+def _loads(kernel: Kernel, group: str, out: Tensor) -> float:
+    """How many elements a convolution over blocks of channels reads: each window once for every :data:`SET` of vectors
+    that it makes of it.
+
+    Groups of 8 channels make one vector of what they read, wide ones four, so that a multiply-accumulate costs 58, 36,
+    27 and 24 ps in sets of one, two, three and four (ONNX Runtime, Zen 3): 13 ps, and 11 for its share of a load.
+    """
+    if kernel.kind != "conv" or BLOCKED not in kernel.layout or group == "depthwise":
+        return 0.0
+    per_group = out.shape[1] // _ints(kernel, "groups", 1)[0]
+    sets = -(-max(per_group, 1) // (LANES[1] * SET))
+    return float(out.numel / out.shape[1] * _channels(kernel, out) * _area(kernel) * sets)
+
+
 def _data_of(kernel: Kernel, out: Tensor) -> Tensor:
     return next((t for t in kernel.inputs if not t.constant), out)
 
@@ -321,8 +344,8 @@ def _convolution(kernel: Kernel, out: Tensor, macs: int) -> tuple[dict[str, floa
         "waste16": math.log(wastes[2]),
         "waste_width": math.log(_waste(out.shape[-1], 6)),
         "padded": float(sum(_ints(kernel, "pads", 0)) > 0),
-        "sets8": math.log(_waste(-(-width // LANES[1]), SET)),
-        "sets16": math.log(_waste(-(-width // LANES[2]), SET)),
+        "sets8": math.log(_waste(-(-width // groups // LANES[1]), SET)),
+        "sets16": math.log(_waste(-(-width // groups // LANES[2]), SET)),
     }
     return traits, tuple(macs * waste for waste in wastes)
 
