@@ -20,8 +20,17 @@ FACTORS = {
 }  # fmt: skip
 
 
-def conv(channels: int, out: int, edge: int, *, size: int = 1, groups: int = 1, runtime: str = "onnxruntime") -> Kernel:
-    """A convolution of stride 1 with a fused activation."""
+def conv(
+    channels: int,
+    out: int,
+    edge: int,
+    *,
+    size: int = 1,
+    groups: int = 1,
+    runtime: str = "onnxruntime",
+    layout: str = "nchwc",
+) -> Kernel:
+    """A convolution of stride 1 with a fused activation, over blocks of channels."""
     return Kernel(
         runtime,
         "Conv",
@@ -30,6 +39,7 @@ def conv(channels: int, out: int, edge: int, *, size: int = 1, groups: int = 1, 
         (Tensor((1, out, edge, edge)),),
         (("kernel_shape", (size, size)), ("groups", groups), ("in_channels", channels), ("strides", (1, 1))),
         "Relu",
+        layout,
     )
 
 

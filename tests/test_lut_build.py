@@ -632,7 +632,7 @@ def test_a_session_counts_less_the_further_the_machine_was_from_its_reference() 
     readings = [still(1.0, 0.0), still(1.1, 0.1, aside=1)]
     values, worth = totals_s(readings, Slope(0.5, 0.1, 0.0))
     assert np.log(values) == pytest.approx([1.0, 1.05])
-    far = 1.0 / (1.0 + (0.3 * 0.05 / 0.015) ** 2)
+    far = 1.0 / (1.0 + (0.3 * 0.05 / 0.03) ** 2)
     assert worth == pytest.approx([1 / (1 + far), far / (1 + far)])
     assert math.log(latency_s(readings, Slope(0.5, 0.1, 0.0))) == pytest.approx(worth @ [1.0, 1.05])
     assert set_aside([readings], 3) == pytest.approx(1 - 1.75 / 3)  # the third session was left out whole

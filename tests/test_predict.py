@@ -59,6 +59,11 @@ def test_kernels_fall_into_groups_by_how_they_compute() -> None:
     assert group_of(conv(16, 32, 8, size=3)) == "dense"
     assert group_of(conv(16, 16, 8, size=3, groups=16)) == "depthwise"
     assert group_of(conv(16, 32, 8, size=3, groups=4)) == "grouped"
+    for groups in (1, 4):
+        assert group_of(conv(16, 32, 8, size=3, groups=groups, layout="")) == "unrolled"
+    assert group_of(conv(16, 32, 8, layout="")) == "pointwise"
+    assert group_of(conv(16, 16, 8, size=3, groups=16, layout="")) == "depthwise_gemm"
+    assert group_of(conv(16, 32, 8, size=3, layout="", runtime="torch")) == "dense"  # which says nothing of its blocks
     assert group_of(linear(4, 8, 16)) == "linear"
     both = (Tensor((4, 8)), Tensor((8, 16)))
     assert group_of(Kernel("r", "MatMul", "matmul", both, (Tensor((4, 16)),), (("k", 8),))) == "product"
@@ -97,7 +102,19 @@ def test_what_is_slow_for_its_bytes_is_a_group_of_its_own_and_tells_its_steps() 
         (one_to_one("LayerNormalization", "norm", (1, 3136, 32), (1, 3136, 32)), "norm", 3136),
         (one_to_one("Softmax", "activation", (1, 3, 49, 64), (1, 3, 49, 64)), "activation", 3 * 49),
         (one_to_one("Relu", "activation", (1, 3, 49, 64), (1, 3, 49, 64)), "activation", 0),
+        # What it keeps behind the axis that it reduces it strides over, read by read; axes are told from the shapes.
         (one_to_one("ReduceMean", "reduce", (1, 8, 64), (1, 8, 1)), "reduce", 8),
+        (one_to_one("ReduceMean", "reduce", (1, 8, 7, 7), (1, 8)), "reduce", 8),
+        (one_to_one("ReduceMax", "reduce", (1, 64, 64), (1, 64)), "reduce", 64),
+        (one_to_one("ReduceSum", "reduce", (5,), ()), "reduce", 1),
+        (one_to_one("ReduceSum", "reduce", (1, 64, 1), (1, 1, 1)), "reduce", 1),
+        (one_to_one("ReduceMean", "reduce", (1, 7, 7, 96), (1, 96)), "strided_reduce", 7 * 7 * 96),
+        (one_to_one("ReduceSum", "reduce", (1, 2, 64, 28, 28), (1, 64, 28, 28)), "strided_reduce", 2 * 64 * 28 * 28),
+        (one_to_one("ReduceL2", "reduce", (1, 784, 56), (1, 1, 56)), "strided_reduce", 784 * 56),
+        # Along one axis once for every row that is read, as many as four for a row that is written.
+        (one_to_one("Resize", "resize", (1, 3, 40, 40), (1, 3, 160, 160), mode="cubic"), "cubic", 3 * 160 * 40),
+        (one_to_one("Resize", "resize", (1, 3, 90, 90), (1, 3, 10, 20), mode="cubic"), "cubic", 3 * 20 * 40),
+        (one_to_one("Resize", "resize", (1, 3, 40, 40), (1, 3, 160, 160), mode="linear"), "resize", 0),
     ]  # fmt: skip
     for kernel, group, steps in cases:
         described = describe(kernel)
@@ -108,10 +125,23 @@ def test_what_is_slow_for_its_bytes_is_a_group_of_its_own_and_tells_its_steps() 
     assert called.traits == told.traits
 
 
+def test_a_blocked_convolution_reads_its_input_once_for_each_set_of_channels_that_it_makes() -> None:
+    def loads(kernel: Kernel) -> float:
+        return float(describe_network([kernel]).work[0, WORK.index("loads")])
+
+    assert loads(conv(64, 32, 14)) == 14 * 14 * 64
+    assert loads(conv(64, 33, 14)) == loads(conv(64, 64, 14)) == 2 * 14 * 14 * 64
+    assert loads(conv(64, 64, 14, size=3)) == 2 * 14 * 14 * 64 * 9
+    assert loads(conv(64, 64, 14, size=3, groups=8)) == 14 * 14 * 64 * 9  # each group its own channels, once
+    assert loads(conv(64, 64, 14, size=3, layout="")) == loads(conv(64, 64, 14, size=3, groups=64)) == 0
+
+
 tensors = st.builds(Tensor, st.lists(st.integers(0, 300), max_size=5).map(tuple), st.sampled_from(["float32", "odd"]))
 kernels = st.builds(
-    Kernel, st.just("r"), st.text(max_size=8), st.sampled_from(["elementwise", "layout", "other", "norm", "resize"]),
+    Kernel, st.just("r"), st.text(max_size=8),
+    st.sampled_from(["elementwise", "layout", "other", "norm", "resize", "reduce"]),
     st.lists(tensors, max_size=3).map(tuple), st.lists(tensors, max_size=2).map(tuple),
+    st.sampled_from([(), (("mode", "cubic"),)]),
 )  # fmt: skip
 
 
@@ -166,7 +196,7 @@ def test_a_transposed_convolution_has_the_channels_of_its_data() -> None:
 
 
 def test_what_runs_as_a_product_or_element_by_element_tells_its_steps() -> None:
-    wide = conv(32, 48, 8, size=3)
+    wide = conv(32, 48, 8, size=3, layout="")
     assert describe(wide).steps == 8 * 8 * 32 * 9  # unrolled for the product
     assert describe(replace(wide, layout="nchwc")).steps == 0
     assert describe(conv(32, 48, 8)).steps == 0  # a window of one needs no unrolling

@@ -61,6 +61,7 @@ FREE = frozenset({"", "none", "relu", "relu6", "clip", "relun1to1"})
 ``curved``, have a price of their own: with ONNX Runtime a 1x1 convolution to 48 channels takes 199 µs with
 ``HardSwish``, 94 µs without."""
 SET = 4  # vectors of output channels that a convolution's inner loop has in registers at once (MLAS, NCHWc: up to four)
+CUBIC_TAPS = 4  # rows, and columns, that a cubic resize reads for an element
 SPILL_BYTES, FAR_BYTES = 1 << 20, 16 << 20
 """Where activations stop fitting beside a core, and a network's weights into the last cache: a second-level cache holds
 0.5 to 2 MiB, a last-level one 8 to 32. The prices on either side are fitted; only the bend is fixed."""
@@ -279,6 +280,10 @@ def _steps(kernel: Kernel, group: str, out: Tensor) -> float:
         return float(out.numel)
     if group == "transpose":
         return out.numel / math.exp(_transposition(kernel)["run"])
+    if group == "cubic" and len(out.shape) > 2:
+        made = math.prod((*out.shape[:-2], out.shape[-1]))
+        rows = next(iter(_data_of(kernel, out).shape[-2:]), 1)
+        return float(made * min(rows, CUBIC_TAPS * out.shape[-2]))
     if kernel.kind == "norm" or "softmax" in kernel.op.lower():
         return out.numel / max(out.shape[-1] if out.shape else 1, 1)
     if group == "strided_reduce":
