@@ -598,12 +598,13 @@ def test_sessions_whose_runtime_names_inserted_nodes_anew_are_of_one_graph(table
 def slowed(session: Session, blocks: Sequence[int], factor: float, switches: int) -> Session:
     """The session with some blocks slowed down, as if it had waited for its turn."""
     arrays = {name: values.copy() for name, values in session.arrays.items()}
-    arrays["samples_ns"][np.isin(arrays["block_of"], blocks)] *= factor
+    chosen = np.isin(arrays["block_of"], blocks)
+    arrays["samples_ns"][chosen] = (factor * arrays["samples_ns"][chosen]).astype(np.int64)
     counters = {"involuntary_switches": switches}
     return replace(session, data={**session.data, "counters": counters}, arrays=arrays)
 
 
-def test_blocks_of_a_preempted_session_are_set_aside_and_others_never() -> None:
+def test_blocks_of_a_preempted_session_are_set_aside_and_others_never(table: LookupTable) -> None:
     sessions = [session for session in SESSIONS if session.model.name == SESSIONS[0].model.name]
     samples = len(sessions[0].arrays["samples_ns"])
     clean = read(sessions)
@@ -626,6 +627,19 @@ def still(log_block: float, off: float, aside: int = 0) -> Reading:
     kept = np.arange(4) >= aside
     blocks = np.where(kept, log_block, 5.0)
     return Reading(None, np.ones(4, bool), kept, blocks, np.full(4, off - 0.01), np.full(4, off + 0.01))  # type: ignore[arg-type]
+
+
+def test_blocks_of_two_levels_are_averaged_and_none_of_them_is_the_waiting_one(table: LookupTable) -> None:
+    """Beside a neighbour that comes and goes: a median would be the level that has one block more."""
+    levels = np.array([1.0, 1.25, 1.0, 1.25])
+    reading = replace(still(0.0, 0.0), log_block=levels)
+    assert math.log(reading.total_s(Slope(1.0, 0.1, 0.0))) == pytest.approx(1.125)
+    uneven = replace(reading, log_block=levels[[0, 1, 1, 1]])
+    assert math.log(uneven.total_s(Slope(1.0, 0.1, 0.0))) == pytest.approx(1.1875)
+    sessions = [session for session in SESSIONS if session.model.name == SESSIONS[0].model.name]
+    samples = len(sessions[0].arrays["samples_ns"])
+    beside = read([slowed(sessions[0], [0, 2], 1.3, samples), *sessions[1:]])
+    assert beside[0].kept.all()
 
 
 def test_a_session_counts_less_the_further_the_machine_was_from_its_reference() -> None:

@@ -406,6 +406,30 @@ def test_networks_in_the_store_become_examples(store: Store, cache: Cache, worke
     assert only.identity == found.examples[0].identity
 
 
+def test_kernels_are_told_at_the_level_of_all_blocks_of_both_passes(
+    store: Store, cache: Cache, workers: type[InProcessWorker]
+) -> None:
+    """The layers pass met the machine 30 % slower, plain blocks and profiled ones alike: the profile is as good as ever."""
+    measure(store, cache, "a")
+    before = {one.name: one for one in gather(store, FAKE).examples}
+    for session in store.sessions(target=FAKE, arrays=True):
+        if session.model.name == "net0" and session.pass_ == "layers":
+            times = ("samples_ns", "durations_ns")
+            arrays = {**session.arrays, **{name: 1.3 * session.arrays[name] for name in times}}
+            model = replace(session.model, name="slow", sha256="of slow")
+            store.add(replace(session, uid=session.uid[::-1], model=model, arrays=arrays))
+        if session.model.name == "net0" and session.pass_ == "latency":
+            model = replace(session.model, name="slow", sha256="of slow")
+            store.add(replace(session, uid=session.uid[::-1], model=model))
+    found = {one.name: one for one in gather(store, FAKE).examples}
+    slow, calm = found["slow"], before["net0"]
+    assert slow.latency_s == pytest.approx(calm.latency_s, rel=0.02)
+    # As many sessions of one pass as of the other: half of the way, in logarithms.
+    assert np.array(slow.kernel_s) == pytest.approx(math.sqrt(1.3) * np.array(calm.kernel_s), rel=0.05)
+    assert slow.weight < 0.1 < calm.weight
+    assert any("scatter" in doubt for doubt in slow.doubts)
+
+
 def test_totals_are_of_the_network_whose_layers_are_known(
     store: Store, cache: Cache, workers: type[InProcessWorker]
 ) -> None:

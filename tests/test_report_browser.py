@@ -62,13 +62,26 @@ class Opened:
         return self.page.evaluate("data")
 
 
+    def close(self) -> None:
+        assert self.logged == []
+        assert [url for url in self.asked if not url.startswith(("file:", "blob:"))] == []
+        self.page.close()
+
+
 @pytest.fixture
 def opened(browser, report):
     found = Opened(browser, report)
     yield found
-    assert found.logged == []
-    assert [url for url in found.asked if not url.startswith(("file:", "blob:"))] == []
-    found.page.close()
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def looked_at(browser, report):
+    """One page, seconds to open, for tests that leave it as they found it."""
+    found = Opened(browser, f"{report}#r0")
+    found.page.locator("#r0[data-drawn='true']").wait_for(state="attached")
+    yield found
+    found.close()
 
 
 def test_everything_draws_and_names_stay_names(opened):
@@ -88,13 +101,13 @@ def test_everything_draws_and_names_stay_names(opened):
     assert page.locator("script").count() == 4
 
 
-def test_the_front_is_that_of_the_python_code(opened):
-    results = [r for r in opened.data()["results"] if r["charted"]]
+def test_the_front_is_that_of_the_python_code(looked_at):
+    results = [r for r in looked_at.data()["results"] if r["charted"]]
     for target in {r["target"] for r in results}:
         mine = [r for r in results if r["target"] == target]
         mask = pareto.front([(r["latency_s"][0], r["top1"]) for r in mine])
         script = "(t) => frontsOf(data.results.filter((r) => r.charted), 'latency').get(t).map((r) => r.id)"
-        drawn = opened.page.evaluate(script, target)
+        drawn = looked_at.page.evaluate(script, target)
         assert set(drawn) == {r["id"] for r, best in zip(mine, mask, strict=True) if best}
 
 
@@ -217,16 +230,15 @@ def test_the_page_can_be_read_and_walked_without_a_mouse(opened):
 
 
 @pytest.mark.parametrize("width", [375, 768, 1300])
-def test_no_width_scrolls_the_page_sideways(browser, report, width):
-    opened = Opened(browser, f"{report}#r0", width)
-    opened.page.locator("#r0[data-drawn='true']").wait_for(state="attached")
-    for details in opened.page.locator("#r0 details").all():
-        details.evaluate("(d) => { d.open = true; }")
-    assert opened.page.evaluate("document.documentElement.scrollWidth") == width
+def test_no_width_scrolls_the_page_sideways(looked_at, width):
+    page = looked_at.page
+    page.set_viewport_size({"width": width, "height": 900})
+    page.evaluate("document.querySelectorAll('#r0 details').forEach((d) => { d.open = true; })")
+    page.wait_for_timeout(300)  # charts follow the width a frame later
+    assert page.evaluate("document.documentElement.scrollWidth") == width
     if width == 1300:  # the last column, caveats, is seen whole
         box = "document.querySelector('#results .scroll')"
-        assert opened.page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")
-    opened.page.close()
+        assert page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")
 
 
 def test_names_without_an_end_do_not_scroll_the_page(browser, tmp_path):
@@ -245,11 +257,11 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_have_contrast_in_light_and_dark(browser, report, scheme):
-    opened = Opened(browser, report, color_scheme=scheme)
-    paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+def test_words_have_contrast_in_light_and_dark(looked_at, scheme):
+    looked_at.page.emulate_media(color_scheme=scheme)
+    paper = looked_at.page.evaluate("getComputedStyle(document.body).backgroundColor")
     for place in ("body", ".muted", "nav a", "#results a", ".badge"):
-        found = opened.page.evaluate("""(place) => {
+        found = looked_at.page.evaluate("""(place) => {
           const style = getComputedStyle(document.querySelector(place));
           return [style.color, style.backgroundColor];
         }""", place)  # fmt: skip
@@ -257,20 +269,18 @@ def test_words_have_contrast_in_light_and_dark(browser, report, scheme):
         light, dark = sorted((luminance(found[0]), luminance(behind)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, place  # WCAG 2.2, 1.4.3
     assert (luminance(paper) < 0.5) is (scheme == "dark")
-    opened.page.close()
 
 
-def test_it_prints_as_pages_without_controls(browser, report):
-    opened = Opened(browser, report)
-    printed = opened.page.pdf(format="A4")
+def test_it_prints_as_pages_without_controls(looked_at):
+    page = looked_at.page
+    printed = page.pdf(format="A4")
     assert printed.startswith(b"%PDF")
-    opened.page.emulate_media(media="print")
-    assert not opened.page.is_visible("nav")
-    assert not opened.page.is_visible("#budget")
-    assert not opened.page.is_visible("#save-front")
-    assert opened.page.is_visible("#fronts table")
-    assert opened.logged == []
-    opened.page.close()
+    page.emulate_media(media="print")
+    assert not page.is_visible("nav")
+    assert not page.is_visible("#budget")
+    assert not page.is_visible("#save-front")
+    assert page.is_visible("#fronts table")
+    page.emulate_media(media="screen")
 
 
 def test_five_thousand_points_draw_soon(browser, tmp_path):
@@ -301,8 +311,8 @@ def test_costs_that_are_never_above_zero_are_no_charts(browser, tmp_path):
     opened.page.close()
 
 
-def test_targets_that_share_a_colour_do_not_share_a_shape(opened):
-    looks = opened.page.evaluate("Array.from({ length: 64 }, (_, i) => `${i % 8} ${symbolOf(i)}`)")
+def test_targets_that_share_a_colour_do_not_share_a_shape(looked_at):
+    looks = looked_at.page.evaluate("Array.from({ length: 64 }, (_, i) => `${i % 8} ${symbolOf(i)}`)")
     assert len(set(looks)) == 64
 
 
