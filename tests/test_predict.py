@@ -409,7 +409,7 @@ def test_networks_in_the_store_become_examples(store: Store, cache: Cache, worke
 def test_kernels_are_told_at_the_level_of_all_blocks_of_both_passes(
     store: Store, cache: Cache, workers: type[InProcessWorker]
 ) -> None:
-    """The layers pass met the machine 30 % slower, plain blocks and profiled ones alike: the profile is as good as ever."""
+    """The layers pass met the machine 30 % slower, plain blocks and profiled ones alike: as good a profile as ever."""
     measure(store, cache, "a")
     before = {one.name: one for one in gather(store, FAKE).examples}
     for session in store.sessions(target=FAKE, arrays=True):

@@ -61,7 +61,6 @@ class Opened:
     def data(self) -> dict:
         return self.page.evaluate("data")
 
-
     def close(self) -> None:
         assert self.logged == []
         assert [url for url in self.asked if not url.startswith(("file:", "blob:"))] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,6 +199,58 @@ def test_twins_are_not_both_measured_before_the_rest() -> None:
 )
 def test_the_stopping_rule(half_widths: list[float], precision: float | None, stops: bool) -> None:
     assert enough(half_widths, precision) is stops
+
+
+def factors(kernels: Sequence[Sequence[Kernel]], factor: Callable[[Kernel], float], asked: Sequence[Kernel]
+            ) -> list[float]:  # fmt: skip
+    """What networks of these kernels teach of others, over the source: each took so many times what it takes here."""
+    given = [example(f"n{i}", f"f{i}", each, lambda k: factor(k) * SOURCE(k)) for i, each in enumerate(kernels)]
+    found = adapted_to(Knows(), given).predict(asked, source_s(asked))
+    return [float(s) / source for s, source in zip(found.kernel_s, source_s(asked), strict=True)]
+
+
+def test_an_op_a_shape_and_a_fused_activation_each_have_a_factor_of_their_own() -> None:
+    """What the process shares between kernels, one thing at a time; no kernel that is asked for was measured."""
+    edges = range(20, 36, 2)
+    ops = [[plain(op, "elementwise", 1, 64, edge, edge, operands=2) for op in ("Add", "Mul")] for edge in edges]
+    add, multiply = factors(ops, lambda k: 4.0 if k.op == "Mul" else 1.0, [
+        plain(op, "elementwise", 1, 64, 25, 25, operands=2) for op in ("Add", "Mul")
+    ])  # fmt: skip
+    assert (add, multiply) == (pytest.approx(1.0, rel=0.1), pytest.approx(4.0, rel=0.1))
+
+    # Wide and small, narrow and large: as many multiply-accumulates, so that size tells nothing.
+    shapes = [[conv(256 + 16 * i, 256, 7), conv(16, 256 + 16 * i, 28)] for i in range(8)]
+    wide, narrow = factors(shapes, lambda k: 3.0 if k.inputs[0].shape[1] > 16 else 1.0, [
+        conv(312, 256, 7), conv(16, 312, 28)
+    ])  # fmt: skip
+    assert (wide, narrow) == (pytest.approx(3.0, rel=0.15), pytest.approx(1.0, rel=0.15))
+
+    fused = [[conv(64, 64 + 8 * i, 14), replace(conv(64, 64 + 8 * i, 14), activation="HardSwish")] for i in range(8)]
+    relu, swish = factors(fused, lambda k: 1.3 if k.activation == "HardSwish" else 1.0, [
+        conv(64, 92, 14), replace(conv(64, 92, 14), activation="HardSwish")
+    ])  # fmt: skip
+    assert relu == pytest.approx(1.0, rel=0.06)
+    assert swish > 1.15 * relu
+
+
+def test_an_equal_kernel_says_more_than_its_likes() -> None:
+    odd, like = conv(64, 64, 14, size=3), conv(64, 64, 15, size=3)
+    others = [[odd, *(conv(64, 56 + 2 * i, 14 + i % 3, size=3) for i in (n, n + 1, n + 2) if i != 4)] for n in range(8)]
+    known, unknown = factors(others, lambda k: 1.5 if k == odd else 1.0, [odd, like])
+    assert known == pytest.approx(1.5, rel=0.12)
+    assert unknown < 0.93 * known
+
+
+def test_a_kernel_of_few_ticks_says_little() -> None:
+    """A profiler is off by a microsecond: what it says of a kernel of half of one is no news, of one of 50 it is."""
+
+    def taught(edge: int) -> float:
+        relu = plain("Relu", "activation", 1, 8, edge, edge)
+        likes = [plain("Gelu", "activation", 1, 8, edge + i, edge) for i in range(8)]
+        shapes = [[*([relu] if i == 0 else []), likes[i], conv(64, 64 + 8 * i, 28, size=3)] for i in range(8)]
+        return factors(shapes, lambda k: 0.4 if k == relu else 1.0, [relu])[0]
+
+    assert taught(4) > 1.3 * taught(160)
 
 
 def test_a_kernel_that_does_not_tell_its_macs_is_a_guess_whatever_its_op() -> None:

@@ -26,7 +26,7 @@ from ..slope import SLOPE_SD
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-OWN_SPREAD = 0.03  # of a session around its network. Source: medians of 0.028 to 0.036 in stores of a Zen 3, one of 0.047
+OWN_SPREAD = 0.03  # of a session around its network. Source: medians of 0.028 to 0.036 in four stores of a Zen 3
 PREEMPTED = 0.1  # involuntary switches a sample from which some blocks' medians may hold the wait for a turn
 SLOWED = 1.5
 """Anchored time over the network's fastest block from which a preempted session's block is set aside. A turn of the

@@ -24,8 +24,8 @@ SHORTEST_S = 3e-7
 leaves."""
 _UNIT = np.array([1e-6, 1e-11, 2e-11, 2e-11, 2e-11, 2e-11, 5e-11, 1e-9, 1e-9, 2e-11, 1e-6, 2e-11, 5e-11])
 """Prices of :data:`.features.WORK` around which the fit is scaled: a call of 1 µs, 10¹¹ MACs a second, 50 GB a second
-from near and 20 from far, 1 ns a step, 0.2 ns a load, 20 ps a result of an activation, and as much again for what is cold. Only the
-scale of the ridge depends on them."""
+from near and 20 from far, 1 ns a step or a load, 20 ps a result of an activation, and as much again for what is cold.
+Only the scale of the ridge depends on them."""
 _RIDGE, _NEAR = 0.02, 3.0  # weight of the units in the fit over all groups, and of that fit in a group's own (rows)
 DEAR, _LEAST_SHARE = 10.0, 0.1  # a group so many times as dear as all seeks prices of its own, freely up to this share
 _HUBER, _ROUNDS = 0.25, 4  # relative residuals beyond this count less. Source: Huber, Robust Statistics (1981)
