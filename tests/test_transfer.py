@@ -233,6 +233,31 @@ def test_an_op_a_shape_and_a_fused_activation_each_have_a_factor_of_their_own() 
     assert swish > 1.15 * relu
 
 
+def test_a_sample_is_left_out_with_all_that_its_own_kernels_say() -> None:
+    given = samples(8)
+    slow = replace(
+        given[3],
+        kernel_s=tuple(3.0 * s for s in given[3].kernel_s),
+        totals_s=tuple(3.0 * s for s in given[3].totals_s),
+    )
+    made = adaptation([*given[:3], slow, *given[4:]])
+    assert made.residuals[3] == pytest.approx(np.log(3.0), abs=0.25)
+    assert made.left_out_error > 0.06  # 1 - 1/3 of one in eight
+
+
+def test_what_a_whole_network_is_off_by_does_not_average_out_over_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each network holds the kernel beside thirty others: what they all share is told once by each, not thirty times."""
+    given = [[conv(64, 64, 14, size=3), *(conv(64, 64 + 8 * i, 10 + n, size=3) for i in range(30))] for n in range(8)]
+    networks_ = [example(f"n{i}", f"f{i}", each, SOURCE) for i, each in enumerate(given)]
+
+    def doubt() -> float:
+        return float(adapted_to(Knows(), networks_).predict(given[0][:1], source_s(given[0][:1])).sd[0])
+
+    calm = doubt()
+    monkeypatch.setattr(transfer, "NETWORK", 1.0)
+    assert doubt() > 1.5 * calm
+
+
 def test_an_equal_kernel_says_more_than_its_likes() -> None:
     odd, like = conv(64, 64, 14, size=3), conv(64, 64, 15, size=3)
     others = [[odd, *(conv(64, 56 + 2 * i, 14 + i % 3, size=3) for i in (n, n + 1, n + 2) if i != 4)] for n in range(8)]
