@@ -246,7 +246,7 @@ def test_a_sample_is_left_out_with_all_that_its_own_kernels_say() -> None:
 
 
 def test_what_a_network_is_off_by_does_not_average_out_over_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-def test_what_a_network_is_off_by_does_not_average_out_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each network holds it beside thirty others: what they all share is told once by each, not thirty times."""
     given = [[conv(64, 64, 14, size=3), *(conv(64, 64 + 8 * i, 10 + n, size=3) for i in range(30))] for n in range(8)]
     networks_ = [example(f"n{i}", f"f{i}", each, SOURCE) for i, each in enumerate(given)]
 
