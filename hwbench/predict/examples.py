@@ -27,8 +27,8 @@ from .ceilings import Ceilings
 from .networks import family_of
 
 CLOSES = (0.85, 1.18)
-"""Sum of corrected layers over the un-profiled total: beyond, the kernels' times say nothing about the total. Seen:
-0.94 to 1.03 for 21 catalog networks (``docs/methodology.md``)."""
+"""Sum of corrected layers over the un-profiled latency of the same sessions: beyond, the kernels' times say nothing
+about the total. Seen: 0.94 to 1.03 for 21 catalog networks (``docs/methodology.md``), 0.97 to 1.03 for most of 114."""
 HEAVY = 6.0
 """Profiled over plain: beyond, layers are not to be trusted. For one network alone that begins at 2
 (``views.TOO_HEAVY``), which a profiler's microsecond an event is in any network of 100 µs; what is learnt is averaged
@@ -55,7 +55,8 @@ class Example:
         sha256: of the artefact that ran.
         kernels: in executed order, fused as the runtime ran them.
         kernel_s: what each took: seconds in context, corrected for the profiler's cost, at the anchor's reference,
-            the mean over sessions; unclamped (a kernel below the profiler's resolution may come out below zero).
+            the mean over sessions, and at the level of both passes' un-profiled blocks together; unclamped (a kernel
+            below the profiler's resolution may come out below zero).
         beta_s: what was subtracted from each.
         totals_s: un-profiled latency at the anchor's reference, one figure for each independent campaign, oldest first.
         started_at: when each of those campaigns began with this network, ISO 8601.
@@ -282,8 +283,8 @@ def _example(
         arena_peak_bytes=max((int(s.session.data.get("arena_peak_bytes") or 0) for s in layers), default=0),
         generated_for=told_for(layers[-1].session),
     )
-    apart = math.log(unprofiled_s / example.latency_s)
-    return _judged(example, closure, profiled_s / unprofiled_s, apart, totals or layers, slope, doubts)
+    profile = _Profile(closure, profiled_s / unprofiled_s, math.log(unprofiled_s / example.latency_s))
+    return _judged(example, profile, totals or layers, slope, doubts)
 
 
 def told_for(session: Session) -> tuple[str, ...]:
@@ -303,30 +304,33 @@ def _campaigns(readings: Sequence[Reading]) -> list[list[Reading]]:
     return list(found.values())
 
 
-def _judged(
-    example: Example,
-    closure: float,
-    heavy: float,
-    apart: float,
-    totals: Sequence[Reading],
-    slope: Slope,
-    doubts: list[str],
-) -> Example | str:
-    """The gates: what makes a network no example at all, and what makes it worth less.
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    """How the layers pass of a network stands to what ran without a profiler.
 
-    Args:
-        closure: sum of its kernels over the un-profiled latency that was measured beside them.
-        heavy: profiled over un-profiled, in one session.
+    Attributes:
+        closure: sum of its kernels over the un-profiled latency of the same sessions.
+        heavy: profiled over un-profiled, of the same.
         apart: log of that un-profiled latency over the latency pass's.
     """
+
+    closure: float
+    heavy: float
+    apart: float
+
+
+def _judged(
+    example: Example, profile: _Profile, totals: Sequence[Reading], slope: Slope, doubts: list[str]
+) -> Example | str:
+    """The gates: what makes a network no example at all, and what makes it worth less."""
     if not all(math.isfinite(value) and value > 0 for value in example.totals_s):
         return "its total is no positive time"
     if not all(math.isfinite(value) for value in example.kernel_s):
         return "a layer's time is no number"
-    if not CLOSES[0] <= closure <= CLOSES[1]:
-        return f"its layers add up to {closure:.0%} of its total"
-    if heavy > HEAVY:
-        return f"profiling slows it down {heavy:.2f}×"
+    if not CLOSES[0] <= profile.closure <= CLOSES[1]:
+        return f"its layers add up to {profile.closure:.0%} of its total"
+    if profile.heavy > HEAVY:
+        return f"profiling slows it down {profile.heavy:.2f}×"
     weight = 1.0
     # A preset that limits the warm-up relies on a process that the networks before have warmed.
     short = all(find_preset(each.session.preset).warm_s is not None for each in totals)
@@ -335,7 +339,7 @@ def _judged(
         doubts.append("no session came to a steady state")
     values = np.log([each.total_s(slope) for each in totals])
     error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    error = math.hypot(error, apart)
+    error = math.hypot(error, profile.apart)
     if error > SPREAD:
         weight *= (SPREAD / error) ** 2
         doubts.append(f"its sessions scatter: the total is known to {error:.1%}")
