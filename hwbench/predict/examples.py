@@ -283,7 +283,7 @@ def _example(
         arena_peak_bytes=max((int(s.session.data.get("arena_peak_bytes") or 0) for s in layers), default=0),
         generated_for=told_for(layers[-1].session),
     )
-    profile = _Profile(closure, profiled_s / unprofiled_s, math.log(unprofiled_s / example.latency_s))
+    profile = _Profile(closure, profiled_s / unprofiled_s, unprofiled_s)
     return _judged(example, profile, totals or layers, slope, doubts)
 
 
@@ -311,12 +311,12 @@ class _Profile:
     Attributes:
         closure: sum of its kernels over the un-profiled latency of the same sessions.
         heavy: profiled over un-profiled, of the same.
-        apart: log of that un-profiled latency over the latency pass's.
+        unprofiled_s: that latency.
     """
 
     closure: float
     heavy: float
-    apart: float
+    unprofiled_s: float
 
 
 def _judged(
@@ -339,7 +339,7 @@ def _judged(
         doubts.append("no session came to a steady state")
     values = np.log([each.total_s(slope) for each in totals])
     error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    error = math.hypot(error, profile.apart)
+    error = math.hypot(error, math.log(profile.unprofiled_s / example.latency_s))
     if error > SPREAD:
         weight *= (SPREAD / error) ** 2
         doubts.append(f"its sessions scatter: the total is known to {error:.1%}")
