@@ -198,7 +198,8 @@ def test_blocks_have_counters_of_their_own_and_runs_share_a_blocks_time(small: t
     assert durations.shape == (7, len(layers))
     for block in (durations[1:4], durations[4:]):
         shares = block / block.sum(axis=1, keepdims=True)
-        assert np.allclose(shares, shares[0], atol=2.0 / block.sum(axis=1).min())  # durations are whole nanoseconds
+        # Durations are whole nanoseconds: each of a run's rows may have lost one, and with them their sum.
+        assert np.allclose(shares, shares[0], atol=len(layers) / block.sum(axis=1).min())
     assert len(RUNTIME.layers(artifact, json.loads(json.dumps(profile)))) == len(layers)
 
 
