@@ -110,11 +110,6 @@ class Example:
         return abs(self.totals_s[-1] / self.totals_s[-2] - 1.0) if len(self.totals_s) > 1 else None
 
     @property
-    def closure(self) -> float:
-        """Sum of the kernels over the un-profiled latency."""
-        return sum(self.kernel_s) / self.latency_s
-
-    @property
     def macs(self) -> int:
         """Multiply-accumulates of all kernels."""
         return sum(kernel.cost().known_macs for kernel in self.kernels)
