@@ -26,11 +26,12 @@ from ..slope import SLOPE_SD
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-OWN_SPREAD = 0.03  # of a session around its network. Source: medians of 0.028 to 0.036 in four stores of a Zen 3
+OWN_SPREAD = 0.03  # of a session around its network. Source: medians of 0.028 to 0.048, five stores of a Zen 3
 PREEMPTED = 0.1  # involuntary switches a sample from which some blocks' medians may hold the wait for a turn
 SLOWED = 1.5
 """Anchored time over the network's fastest block from which a preempted session's block is set aside. A turn of the
-scheduler is 3 ms and more, that is about 2 for networks of some milliseconds; what anchors leave is within 1.1."""
+scheduler is 3 ms and more, that is about 2 for networks of some milliseconds; what anchors leave is within 1.1,
+and 1.3 beside a neighbour on the same core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Reading:
         """Anchored geometric mean of the blocks of one kind.
 
         Beside a neighbour that comes and goes blocks have two levels, 1.25 to 1.3 apart, of which a median takes one or
-        the other: between campaigns it is 7 to 13 % less repeatable than the mean in five stores (docs/lessons.md).
+        the other: between campaigns the mean repeats 6 to 13 % better in four stores of five (docs/lessons.md).
         """
         mine = self.kept & (self.plain == plain)
         return float(np.exp(np.mean((self.log_block - self.level(slope))[mine])))
