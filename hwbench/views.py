@@ -224,7 +224,7 @@ def latency_caveats(sessions: Sequence[Session], view: Latency | None) -> list[C
     if figure.half_width is None:
         found.append(caveat("few_sessions", sessions=len(sessions)))
     elif preset.half_width is not None and figure.half_width > preset.half_width:
-        found.append(_precision(figure, preset, sessions))
+        found.append(_precision(figure, preset, sessions, view.anchor.offset))
     unsteady = sum(not s.data.get("steady", True) for s in sessions)
     if unsteady:
         found.append(caveat("not_steady", count=unsteady, sessions=len(sessions)))
@@ -259,12 +259,16 @@ def groups_apart(medians_s: Sequence[float]) -> float | None:
     return apart if gap > GROUPS_GAP * max(np.ptp(low), np.ptp(high)) and apart > GROUPS_APART else None
 
 
-def _precision(figure: Estimate, preset: estimate.Preset, sessions: Sequence[Session]) -> Caveat:
+def _precision(figure: Estimate, preset: estimate.Preset, sessions: Sequence[Session], offset: float) -> Caveat:
     assert preset.half_width is not None
     spent_s = sum(s.device_time_s for s in sessions)
     needed = estimate.sessions_needed(figure, preset.half_width)
     if needed is None:
-        what = "More sessions would not do: the machine is too far from its anchor's reference. Try when it is quieter."
+        off = units.percent(abs(float(np.expm1(offset))))
+        what = (
+            f"More sessions would not do: {off} off its anchor's reference, the machine leaves "
+            f"±{units.percent(figure.floor)} however often it is asked. Try when it is quieter."
+        )
     else:
         cost_s = spent_s / len(sessions) * needed
         what = f"About {needed} sessions ({units.seconds(cost_s, 2)}) would do; --preset rigorous takes up to 40."

@@ -766,6 +766,7 @@ def test_a_merged_table_says_what_either_said_and_errs_as_the_worse_of_them() ->
         ({"dtype": "int8"}, "dtype 'fp32' and 'int8'"),
         ({"batch": 4}, "batch 1 and 4"),
         ({"threads": None}, "threads 1 and None"),
+        ({"device": None}, "device, which only the first tells"),
         ({"anchor_ref": {"id": "a2", "latency_s": 0.01}}, "anchor_ref.id 'a1' and 'a2'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import runpy
 import subprocess
 import sys
 import zlib
@@ -60,6 +61,21 @@ def test_an_export_is_cached_by_what_it_is(cache: Cache) -> None:
     again = RUNTIME.prepare(model, TARGET, cache)
     assert (again.sha256, again.inputs, again.facts) == (first.sha256, first.inputs, first.facts)
     assert first.inputs == (("x", (1, 3, 64, 64), "float32"),)
+
+
+def test_an_export_does_not_hold_where_its_source_lies(cache: Cache, tmp_path: Path) -> None:
+    """The file's hash tells what was measured: a folder that moves, or a line more above, makes no other network."""
+    source = "import torch\nclass Net(torch.nn.Linear):\n    def forward(self, x):\n        return x.relu()\n"
+    found = []
+    for folder, above in (("here", ""), ("there", "# a line more\n")):
+        path = tmp_path / folder / "net.py"
+        path.parent.mkdir()
+        path.write_text(above + source)
+        torch.manual_seed(0)
+        module = runpy.run_path(str(path))["Net"](3, 2)
+        found.append(RUNTIME.prepare(from_module(module, torch.ones(1, 3)), TARGET, cache))
+    assert found[0].sha256 == found[1].sha256
+    assert str(tmp_path).encode() not in Path(str(found[0].path)).read_bytes()
 
 
 def test_a_module_that_cannot_be_exported_says_so(cache: Cache) -> None:

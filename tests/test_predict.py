@@ -34,6 +34,7 @@ from hwbench.predict.networks import FAMILY_OF_SPACE, PROBE, PROBE_SPACE, candid
 from hwbench.predict.predictor import Predictor
 from hwbench.store import Store
 from hwbench.target import Target
+from hwbench.units import seconds
 from hwbench.worker.environment import describe as describe_here
 
 FAKE = Target.parse("local-cpu/fake+noise=0.002")
@@ -346,7 +347,8 @@ def test_few_families_are_a_caveat_however_many_networks_they_have() -> None:
 
 def test_a_network_far_outside_is_a_caveat(predictor: Predictor) -> None:
     found = predictor.of_kernels([conv(4096, 4096, 64)] * 40)
-    assert "outside" in [doubt.code for doubt in found.caveats]
+    text = {doubt.code: doubt.text for doubt in found.caveats}["outside"]
+    assert f"At {seconds(found.latency_s, 3)} it lies" in text
 
 
 def test_ten_thousand_layers(predictor: Predictor) -> None:

@@ -185,7 +185,6 @@ def test_a_space_of_the_tables_own_name_need_not_be_named(run: Run, monkeypatch:
         ((*BASE, "--minimise", ","), "minimised"),
         ((*BASE, "--hard-reward"), "--reward"),
         ((*BASE, "--reward", "20ms", "--minimise", "energy"), "leaves latency out"),
-        ((*BASE, "--verify", "0"), "0 networks"),
         ((*BASE, "-o", "./toy.parquet"), "is the table that is searched"),
         (("--space", "python:search_toy:SMALL", *BASE[2:]), "toy1"),
         (("--space", "python:search_toy:nothing", *BASE[2:]), "nothing"),
@@ -202,6 +201,11 @@ def test_a_table_is_needed(run: Run) -> None:
     with pytest.raises(click.UsageError) as caught:
         run("--accuracy", "python:predictor:top1")
     assert "--lut" in caught.value.format_message()
+
+
+def test_no_network_to_verify_is_refused_before_anything_is_searched(run: Run) -> None:
+    with pytest.raises(click.BadParameter, match="x>=1"):
+        run(*BASE, "--verify", "0")
 
 
 def test_a_table_without_the_blocks_is_a_miss(run: Run, tmp_path: Path) -> None:

@@ -259,7 +259,8 @@ def test_precision_not_met_says_what_it_would_take_or_that_nothing_would() -> No
     assert "sessions" in by_code["precision_not_met"].remedy
     far = sessions(3, anchor_s=3e-3, walk=0.0005)
     by_code = {c.code: c for c in Measurement(KEY, TARGET, far).caveats}
-    assert "More sessions would not do" in by_code["precision_not_met"].remedy
+    remedy = by_code["precision_not_met"].remedy
+    assert "More sessions would not do: 200.0 % off its anchor's reference" in remedy
 
 
 def test_the_latency_is_the_median_of_session_medians_and_its_interval_brackets_it() -> None:

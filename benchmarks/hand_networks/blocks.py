@@ -214,6 +214,37 @@ class SelfAttention(nn.Module):
         return self.out((weights @ v).transpose(1, 2).reshape(n, tokens, width))
 
 
+class FusedAttention(SelfAttention):
+    """Self-attention by torch's own function."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.into(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.out(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def transformer_block(attention: nn.Module, width: int, hidden: int, act: Act = nn.GELU) -> nn.Sequential:
+    """An attention and a perceptron, a norm before each."""
+    body = perceptron(width, hidden, width, act=act)
+    return nn.Sequential(Residual(nn.LayerNorm(width), attention), Residual(nn.LayerNorm(width), body))
+
+
+def waves(steps: torch.Tensor, width: int) -> torch.Tensor:
+    """Sines and cosines of each step, ever slower."""
+    angles = steps[:, None] * 10000 ** -(torch.arange(0, width, 2) / width)
+    return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+class Added(nn.Module):
+    """Adds a parameter: what is known of each place."""
+
+    def __init__(self, value: torch.Tensor) -> None:
+        super().__init__()
+        self.value = nn.Parameter(value)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.value
+
+
 class Recurrent(nn.Module):
     """What a recurrent layer gives at each step, without its last state."""
 

@@ -54,7 +54,9 @@ def _limit(name: str, example: str, what: str) -> options.Decorator:
 )  # fmt: skip
 @click.option("--hard-reward", is_flag=True, help="With --reward: ^-1 above TIME, the accuracy alone below it.")
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write the front as a Parquet file.")
-@click.option("--verify", "verified", type=int, metavar="N", help="Measure N of the networks on the table's target.")
+@click.option(
+    "--verify", "verified", type=click.IntRange(1), metavar="N", help="Measure N of the networks on the table's target."
+)
 @options.JSON
 @click.pass_obj
 def search(

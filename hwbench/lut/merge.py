@@ -32,7 +32,11 @@ def _apart(name: str, one: Any, two: Any) -> list[str]:
     if isinstance(one, Mapping) and isinstance(two, Mapping):
         keys = sorted(one.keys() | two.keys())
         return [text for key in keys for text in _apart(f"{name}.{key}", one.get(key), two.get(key))]
-    return [] if one == two else [f"{name} {one!r} and {two!r}"]
+    if one == two:
+        return []
+    if isinstance(one or two, Mapping) and (one is None or two is None):  # an imported table knows little of itself
+        return [f"{name}, which only the {'second' if one is None else 'first'} tells"]
+    return [f"{name} {one!r} and {two!r}"]
 
 
 def merge(one: LookupTable, two: LookupTable) -> LookupTable:

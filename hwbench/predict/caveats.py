@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..caveats import Caveat
 from ..errors import UsageError
 from ..target import Target
+from ..units import seconds
 from .examples import computes_in
 from .features import BRANCHES, LOOPS
 from .graph import Graph, chip_of
@@ -43,7 +44,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "Train again with the version that is installed.",
     ),
     "outside": (
-        "At {latency:.3g} s it lies far outside what the predictor learnt from ({low:.3g} to {high:.3g} s).",
+        "At {latency} it lies far outside what the predictor learnt from ({low} to {high}).",
         "Trust the interval less; measure the network once.",
     ),
     "unlike": (
@@ -118,7 +119,7 @@ def of_figures(latency_s: float, rows: Sequence[LayerEstimate], seen_s: Sequence
             found.append(doubt(code, ops=ops, share=f"{min(those_s / latency_s, 1.0):.0%}"))
     low, high = min(seen_s), max(seen_s)
     if not low / FAR_OUTSIDE <= latency_s <= high * FAR_OUTSIDE:
-        found.append(doubt("outside", latency=latency_s, low=float(low), high=float(high)))
+        found.append(doubt("outside", latency=seconds(latency_s, 3), low=seconds(low, 3), high=seconds(high, 3)))
     return found
 
 

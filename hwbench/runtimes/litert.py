@@ -81,7 +81,7 @@ class LiteRt:
         if model.source == "onnx":
             raise UsageError(
                 f"{model.name} is an ONNX file; litert runs TFLite files.",
-                remedy=f"Use --on {target.device}/onnxruntime.",
+                remedy=f"The target {target.device}/onnxruntime takes it; or give a TFLite file.",
             )
         if model.path is not None:
             return self._file(model, model.path, target)

@@ -39,7 +39,7 @@ def prepare(runtime: str, model: Model, target: Target, cache: Cache) -> Artifac
     if model.source == "tflite":
         raise UsageError(
             f"{model.name} is a TFLite file; {runtime} runs ONNX files.",
-            remedy=f"Use --on {target.device}/litert.",
+            remedy=f"The target {target.device}/litert takes it; or give an ONNX file.",
         )
     if model.path is not None:
         return _file(model, target, cache)
@@ -166,7 +166,18 @@ def _export(model: Model, target: Target, path: Path) -> None:
         ) from error
     # Export folds batch norms away; the count that people know is the module's.
     proto.metadata_props.add(key=PARAMS_KEY, value=str(sum(p.numel() for p in module.parameters())))
+    _forget_places(proto.graph)
     save(proto, path)
+
+
+def _forget_places(graph: Any) -> None:
+    """Take out where on this machine each node's source lay: an export from another folder is the same file then."""
+    for node in graph.node:
+        for place in [i for i, prop in enumerate(node.metadata_props) if prop.key.endswith("stack_trace")][::-1]:
+            del node.metadata_props[place]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _forget_places(attribute.g)
 
 
 @contextlib.contextmanager

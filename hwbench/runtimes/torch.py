@@ -80,7 +80,7 @@ class TorchRuntime:
         if model.path is not None:
             raise UsageError(
                 f"{model.name} is a file; torch runs modules.",
-                remedy=f"Use --on {target.device}/{'onnxruntime' if model.source == 'onnx' else 'litert'}.",
+                remedy=f"The target {target.device}/{'onnxruntime' if model.source == 'onnx' else 'litert'} takes it.",
             )
         if model.builder is None:
             raise UsageError(
