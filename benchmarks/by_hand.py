@@ -16,9 +16,9 @@ from hwbench.measurement import Measurement
 from hwbench.predict.adapted import opened
 from hwbench.store import Store
 
-from .hand_networks import FIRST, SECOND, THIRD
+from .hand_networks import FIRST, FOURTH, SECOND, THIRD
 
-SETS = {"first": FIRST, "second": SECOND, "third": THIRD}
+SETS = {"first": FIRST, "second": SECOND, "third": THIRD, "fourth": FOURTH}
 
 
 def main(path: str) -> None:

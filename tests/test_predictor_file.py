@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,12 @@ def test_what_is_no_predictor_says_so(tmp_path: Path) -> None:
         Predictor.read(other)
     with pytest.raises(UsageError):
         Predictor.read(tmp_path)
+
+
+def test_how_many_sessions_a_figure_is_of_stays_with_it(predictor: Predictor, tmp_path: Path) -> None:
+    examples = tuple(replace(e, sessions=(7,) * len(e.totals_s)) for e in predictor.examples)
+    replace(predictor, examples=examples).write(tmp_path / "told.hwp")
+    assert [each.sessions for each in Predictor.read(tmp_path / "told.hwp").examples] == [e.sessions for e in examples]
 
 
 def test_another_format_or_other_traits_are_explained(forge: Callable[..., Path]) -> None:
@@ -291,6 +298,8 @@ def test_examples_that_cannot_be_are_refused(written: Path, forge: Callable[...,
     cases: list[tuple[str, Any]] = [
         ("totals_s", []),
         ("totals_s", [-1.0]),
+        ("sessions", [3, 3, 3]),
+        ("sessions", [0]),
         ("weight", -1.0),
         ("kernels", [10**6]),
         ("kernel_s", [1.0]),

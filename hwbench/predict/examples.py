@@ -58,7 +58,9 @@ class Example:
             the mean over sessions, and at the level of both passes' un-profiled blocks together; unclamped (a kernel
             below the profiler's resolution may come out below zero).
         beta_s: what was subtracted from each.
-        totals_s: un-profiled latency at the anchor's reference, one figure for each independent campaign, oldest first.
+        totals_s: un-profiled latency at the anchor's reference, one figure for each independent campaign, oldest first;
+            of the un-profiled blocks of both passes.
+        sessions: how many sessions each of those figures is of; empty where they count alike.
         started_at: when each of those campaigns began with this network, ISO 8601.
         environment: sha256 of what must be equal for two examples to belong together (versions, governor, …).
         device_time_s: what measuring it took, process starts included.
@@ -82,6 +84,7 @@ class Example:
     kernel_s: tuple[float, ...]
     beta_s: tuple[float, ...]
     totals_s: tuple[float, ...]
+    sessions: tuple[int, ...] = ()
     started_at: tuple[str, ...] = ()
     environment: str = ""
     device_time_s: float = 0.0
@@ -101,8 +104,8 @@ class Example:
 
     @property
     def latency_s(self) -> float:
-        """Un-profiled latency: the geometric mean over the campaigns that measured it."""
-        return float(np.exp(np.mean(np.log(self.totals_s))))
+        """Un-profiled latency: the geometric mean over the sessions of all campaigns that measured it."""
+        return float(np.exp(np.average(np.log(self.totals_s), weights=self.sessions or None)))
 
     @property
     def repeat(self) -> float | None:
@@ -251,7 +254,8 @@ def _example(
     doubts: list[str] = []
     if not totals:
         doubts.append("its total is of the layers pass, not of a latency pass")
-    campaigns = _campaigns(totals or layers)
+    # Plain blocks of both passes time the same network: what they say together is its total, and its kernels' level.
+    campaigns = _campaigns(totals + layers)
     figures = [reading.latency_s(found, slope) for found in campaigns]
     arity, events = (np.array([row[name] for row in rows], dtype=float) for name in ("arity", "events"))
     unprofiled_s = float(np.exp(weight @ np.log(plain_s)))
@@ -259,7 +263,6 @@ def _example(
     beta_s = beta.on(unprofiled_s, profiled_s, float(events.sum())).of(arity, events)
     kernel_s = weight @ np.array([each.layers_s(slope) for each in layers]) - beta_s
     closure = float(kernel_s.sum()) / unprofiled_s
-    # Plain blocks of both passes time the same network: its kernels are told at the level of all of them together.
     level = reading.latency_s(totals + layers, slope) / unprofiled_s
     key = layers[-1].session.model
     example = Example(
@@ -272,6 +275,7 @@ def _example(
         kernel_s=tuple(float(value) for value in level * kernel_s),
         beta_s=tuple(float(value) for value in level * beta_s),
         totals_s=tuple(figures),
+        sessions=tuple(len(found) for found in campaigns),
         started_at=tuple(found[0].session.started_at for found in campaigns),
         environment=environment,
         device_time_s=sum(session.device_time_s for session in sessions),
@@ -279,7 +283,7 @@ def _example(
         generated_for=told_for(layers[-1].session),
     )
     profile = _Profile(closure, profiled_s / unprofiled_s, unprofiled_s)
-    return _judged(example, profile, totals or layers, slope, doubts)
+    return _judged(example, profile, totals + layers, slope, doubts)
 
 
 def told_for(session: Session) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ from .roofline import Roofline
 if TYPE_CHECKING:
     from .predictor import Predictor
 
-FORMAT = 4
+FORMAT = 5
 """Version of the members and columns, raised whenever a reader of an older one would go wrong: it is then refused."""
 HEAD, KERNELS, EXAMPLES, SAMPLES = "predictor.json", "kernels.parquet", "examples.parquet", "samples.parquet"
 MOST_BYTES, MOST_HEAD_BYTES, MOST_TREES = 512 << 20, 16 << 20, 32
@@ -56,7 +56,8 @@ _FACTS = ("device", "versions", "anchor_ref", "left_out")
 _EXAMPLE_TEXTS = ("identity", "name", "family", "target", "sha256", "environment", "energy_method")
 _EXAMPLE_NUMBERS = ("device_time_s", "weight", "energy_j", "energy_low_j", "energy_high_j")
 _EXAMPLE_LISTS = {
-    "kernel_s": float, "beta_s": float, "totals_s": float, "started_at": str, "doubts": str, "generated_for": str,
+    "kernel_s": float, "beta_s": float, "totals_s": float, "sessions": int, "started_at": str, "doubts": str,
+    "generated_for": str,
 }  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def _examples_table(examples: tuple[Example, ...], places: Mapping[Kernel, int])
     columns = {name: pa.array([getattr(e, name) for e in examples], pa.string()) for name in _EXAMPLE_TEXTS}
     columns |= {name: pa.array([getattr(e, name) for e in examples], pa.float64()) for name in _EXAMPLE_NUMBERS}
     for name, kind in _EXAMPLE_LISTS.items():
-        arrow = pa.list_(pa.float64() if kind is float else pa.string())
+        arrow = pa.list_({float: pa.float64(), int: pa.int64(), str: pa.string()}[kind])
         columns[name] = pa.array([list(getattr(e, name)) for e in examples], arrow)
     columns["kernels"] = pa.array([[places[k] for k in e.kernels] for e in examples], pa.list_(pa.int64()))
     columns["arena_peak_bytes"] = pa.array([e.arena_peak_bytes for e in examples], pa.int64())
@@ -266,6 +267,7 @@ def _check_example(example: Example, path: Path) -> None:
         or not example.totals_s
         or not all(math.isfinite(value) for value in times)
         or min(example.totals_s) <= 0
+        or (example.sessions and (len(example.sessions) != len(example.totals_s) or min(example.sessions) < 1))
         or example.weight <= 0
         or not _can_be_energy(example)
     ):
