@@ -408,6 +408,23 @@ def test_networks_in_the_store_become_examples(store: Store, cache: Cache, worke
     assert only.identity == found.examples[0].identity
 
 
+def test_what_profiling_slows_every_plain_block_by_raises_no_total(
+    store: Store, cache: Cache, workers: type[InProcessWorker]
+) -> None:
+    """Beside a profiled session's weights the plain one is 3 % slower, whatever the network."""
+    measure(store, cache, "a")
+    before = {one.name: one for one in gather(store, FAKE).examples}
+    for session in store.sessions(target=FAKE, arrays=True):
+        factor = 1.03 if session.pass_ == "layers" else 1.0
+        arrays = {**session.arrays, "samples_ns": factor * session.arrays["samples_ns"]}
+        model = replace(session.model, name=f"beside-{session.model.name}", sha256=f"beside {session.model.sha256}")
+        store.add(replace(session, uid=session.uid[::-1], model=model, arrays=arrays))
+    found = gather(store, FAKE, [f"beside-{name}" for name in before]).examples
+    assert len(found) == len(before) > 2
+    for each in found:
+        assert each.latency_s == pytest.approx(before[each.name.removeprefix("beside-")].latency_s, rel=0.004)
+
+
 def test_a_network_and_its_kernels_are_told_by_all_blocks_of_both_passes(
     store: Store, cache: Cache, workers: type[InProcessWorker]
 ) -> None:

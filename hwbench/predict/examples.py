@@ -34,6 +34,7 @@ HEAVY = 6.0
 (``views.TOO_HEAVY``), which a profiler's microsecond an event is in any network of 100 µs; what is learnt is averaged
 over many, and their layers, less that microsecond, still have to add up."""
 UNSTEADY_WEIGHT = 0.25  # of a network none of whose sessions came to a steady state
+PASSES_APART = 0.02  # sd of what the passes of any target are apart by. Source: 2 to 3 %, and none, of two processors
 LESS = frozenset({"tf32", "bf16", "fp16"})  # that runtimes compute in where they are asked to, whatever a file holds
 GENERATED_FOR = "; generated for "
 """In the note of a network of single kernels: behind it stand the identities of the networks, as JSON."""
@@ -181,6 +182,7 @@ def gather(store: Store, target: Target, names: Sequence[str] = ()) -> Gathered:
     read = {identity: _read(found) for identity, found in by_model.items()}
     known = [totals for totals, _ in read.values() if totals] or [layers for _, layers in read.values() if layers]
     slope = reading.fit_slope(known) if known else reading.EXPECTED
+    apart = _apart(list(read.values()), slope)
     beta = Beta.pooled(session.data.get("beta") for session in wanted)
     energies = {
         (s.model.identity, s.model.sha256): s.data
@@ -190,7 +192,9 @@ def gather(store: Store, target: Target, names: Sequence[str] = ()) -> Gathered:
     examples = []
     for identity, found in by_model.items():
         left_out.pop(identity, None)
-        example = _example(found, *read[identity], slope, beta, current)
+        totals, layers = read[identity]
+        plain = totals + [replace(each, log_block=each.log_block - apart) for each in layers]
+        example = _example(found, plain, layers, slope, beta, current)
         if isinstance(example, str):
             left_out[identity] = example
             continue
@@ -233,15 +237,29 @@ def _read(sessions: Sequence[Session]) -> tuple[list[Reading], list[Reading]]:
     return reading.read(totals), reading.read(layers)
 
 
+def _apart(read: Sequence[tuple[list[Reading], list[Reading]]], slope: Slope) -> float:
+    """Log of what plain blocks of the layers pass take over those of the latency pass: one number of a target.
+
+    A profiled session's weights push those of the plain one beside it out of the caches: by up to 3 % on some
+    processors (``docs/lessons.md``), by nothing on others.
+    """
+    both = [(totals, layers) for totals, layers in read if totals and layers]
+    if len(both) < 2:
+        return 0.0
+    logs = np.log([reading.latency_s(layers, slope) / reading.latency_s(totals, slope) for totals, layers in both])
+    error = 1.25 * float(logs.std(ddof=1)) / math.sqrt(len(both))  # of a median, where the logs are normal
+    return float(np.median(logs)) * PASSES_APART**2 / (PASSES_APART**2 + error**2)
+
+
 def _example(
     sessions: Sequence[Session],
-    totals: list[Reading],
+    plain: list[Reading],
     layers: list[Reading],
     slope: Slope,
     beta: Beta,
     environment: str,
 ) -> Example | str:
-    """The example, or why there is none."""
+    """The example, or why there is none: from readings of both passes at the level of one, and of the layers pass."""
     if not layers:
         return "no layers pass, or its runtime reported none"
     rows = layers[-1].session.data["layers"]
@@ -252,10 +270,10 @@ def _example(
         return "a row of its profile does not tell how much it multiplies"
     plain_s, weight = reading.totals_s(layers, slope)
     doubts: list[str] = []
-    if not totals:
+    if len(plain) == len(layers):
         doubts.append("its total is of the layers pass, not of a latency pass")
     # Plain blocks of both passes time the same network: what they say together is its total, and its kernels' level.
-    campaigns = _campaigns(totals + layers)
+    campaigns = _campaigns(plain)
     figures = [reading.latency_s(found, slope) for found in campaigns]
     arity, events = (np.array([row[name] for row in rows], dtype=float) for name in ("arity", "events"))
     unprofiled_s = float(np.exp(weight @ np.log(plain_s)))
@@ -263,7 +281,7 @@ def _example(
     beta_s = beta.on(unprofiled_s, profiled_s, float(events.sum())).of(arity, events)
     kernel_s = weight @ np.array([each.layers_s(slope) for each in layers]) - beta_s
     closure = float(kernel_s.sum()) / unprofiled_s
-    level = reading.latency_s(totals + layers, slope) / unprofiled_s
+    level = reading.latency_s(plain, slope) / unprofiled_s
     key = layers[-1].session.model
     example = Example(
         identity=key.identity,
@@ -283,7 +301,7 @@ def _example(
         generated_for=told_for(layers[-1].session),
     )
     profile = _Profile(closure, profiled_s / unprofiled_s, unprofiled_s)
-    return _judged(example, profile, totals + layers, slope, doubts)
+    return _judged(example, profile, plain, slope, doubts)
 
 
 def told_for(session: Session) -> tuple[str, ...]:
