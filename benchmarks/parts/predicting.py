@@ -112,8 +112,12 @@ BY_HAND = Part(
         Figure("interval_90", "… 90 % intervals cover", "share", share_of("covered")),
         Figure("second", "… those written after the predictor was taught what the first lacked", "share",
                share_of("within_10", "set", "second")),
-        Figure("third", "… those by someone who had not seen it", "share", share_of("within_10", "set", "third")),
+        Figure("third", "… those by someone who had not seen it, looked at since", "share",
+               share_of("within_10", "set", "third")),
         Figure("third_interval_90", "… 90 % intervals cover these", "share", share_of("covered", "set", "third")),
+        Figure("fourth", "… those of another who had not seen it, never looked at", "share",
+               share_of("within_10", "set", "fourth")),
+        Figure("fourth_interval_90", "… 90 % intervals cover these", "share", share_of("covered", "set", "fourth")),
     ),
 )  # fmt: skip
 
