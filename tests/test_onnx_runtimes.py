@@ -275,6 +275,19 @@ def test_indices_stay_inside_their_table(one: Bed, tmp_path: Path, cache: Cache)
     assert layers[-1].kernel.outputs[0].shape == (1, 16, 8)
 
 
+def test_columns_of_one_input_stay_inside_their_tables(one: Bed, tmp_path: Path, cache: Cache) -> None:
+    """As a recommender takes them: the second column picks from a table of two rows."""
+    nodes = [
+        helper.make_node("Gather", ["kinds", "second"], ["column"], "column", axis=1),
+        helper.make_node("Gather", ["small", "column"], ["y"], "pick"),
+    ]
+    second = numpy_helper.from_array(np.array(1), "second")
+    weights = [weight("small", (2, 8)), second]
+    path = file(tmp_path, nodes, [value("kinds", [16, 2], TensorProto.INT64)], [value("y", [16, 8])], weights)
+    _, (layers, _, _) = one.run(path, cache)
+    assert layers[-1].kernel.outputs[0].shape == (16, 8)
+
+
 def test_a_small_embedding_runs(one: Bed, cache: Cache) -> None:
     module = torch.nn.Sequential(torch.nn.Embedding(5, 8), torch.nn.Linear(8, 4))
     artifact = one.runtime.prepare(from_module(module, torch.tensor([[4, 0, 3]])), one.target, cache)

@@ -94,6 +94,8 @@ def index_limits(graph: Any) -> dict[str, int]:
         if node.op_type in _MOVES:
             elements = frozenset[str]().union(*(held.get(name, ()) for name in node.input))
             held |= dict.fromkeys(node.output, elements)
+        elif node.op_type.startswith("Gather"):  # a column of indices; of a table nobody holds anything
+            held[node.output[0]] = held.get(node.input[0], frozenset())
     return found
 
 
