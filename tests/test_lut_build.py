@@ -622,6 +622,21 @@ def test_blocks_of_a_preempted_session_are_set_aside_and_others_never(table: Loo
     assert len(read([slowed(sessions[0], plain, 2, samples)])) == 1
 
 
+def test_one_block_that_is_too_fast_does_not_set_all_others_aside(table: LookupTable) -> None:
+    """Its anchor was held up and it was not, so that it looks twice as fast as it is."""
+    sessions = [session for session in SESSIONS if session.model.name == SESSIONS[0].model.name]
+    samples = len(sessions[0].arrays["samples_ns"])
+    preempted = [slowed(session, [], 1, samples) for session in sessions]
+    preempted[0] = slowed(sessions[0], [1], 0.4, samples)
+    found = read(preempted)
+    assert len(found) == 3
+    assert all(reading.kept.all() for reading in found)
+    # A tenth of all blocks is what counts as fast: more of them, and it is the others that had to wait.
+    plain = [[i for i, block in enumerate(s.data["blocks"]) if block["kind"] == "plain"] for s in sessions]
+    slow = [slowed(s, blocks[1:], 2, samples) for s, blocks in zip(sessions, plain, strict=True)]
+    assert [int((reading.kept & reading.plain).sum()) for reading in read(slow)] == [1, 1, 1]
+
+
 def still(log_block: float, off: float, aside: int = 0) -> Reading:
     """Four plain blocks of a session whose anchors stood still; ``aside`` of them do not count."""
     kept = np.arange(4) >= aside
