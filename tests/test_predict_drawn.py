@@ -11,7 +11,7 @@ from hwbench.predict import drawn
 from hwbench.predict.networks import PROBE, candidates, family_of
 from hwbench.predict.train import NOT_CONVERTED, plan
 
-FIRST, SECOND, SMALL, COMMON, ROWS, RARE = drawn.SERIES
+FIRST, SECOND, SMALL, COMMON, ROWS, RARE, NEAR = drawn.SERIES
 
 
 def test_a_number_names_the_same_kernel_everywhere() -> None:
@@ -41,6 +41,12 @@ def test_a_number_names_the_same_kernel_everywhere() -> None:
         "expand_none_1x90x65x1_1x90x65x32",
         "recurrent_gru_1x25x40_32x0",
         "topk_largest_1x100x196_2x32",
+    ]
+    assert [NEAR.kernel(number).text for number in (0, 1, 5, 7)] == [
+        "linear_relu_2x400_256x1",
+        "sequence_relu_1x256x50_32_5_1_8_4_1x1",
+        "lengthened_none_1x128x1024_1_2_2_0_1x1",
+        "transposed_none_1x256x8x8_16_4x4_2x2_1x1_1x1",
     ]
     assert [ROWS.kernel(number).text for number in (0, 3)] == [
         "linear_relu_12x40_32x1",
@@ -90,7 +96,7 @@ def test_forms_that_a_runtime_is_not_asked_for_are_in_no_network_of_its_plan() -
     assert len(some) < len(every)
 
 
-@pytest.mark.parametrize("number", [0, 7, 18, 24, 30, 33, 41])
+@pytest.mark.parametrize("number", [0, 6, 7, 18, 24, 30, 33, 41])
 def test_a_made_network_can_be_built_and_gives_what_its_kernels_give(number: int) -> None:
     torch = pytest.importorskip("torch")
     from hwbench.catalog.spaces.kernels import stretches

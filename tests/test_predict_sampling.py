@@ -62,6 +62,9 @@ TEXTS = (
     "gather_rows_1x32x64_1x16",
     "topk_largest_1x50x64_2x8",
     "volume_relu_1x16x8x14x14_24_3x3x3_1x2x2_1x1x1_1",
+    "sequence_relu_1x16x200_32_5_2_2_1_1x1",
+    "sequence_none_1x32x100_32_7_1_6_2_32x1",
+    "lengthened_relu_1x32x64_16_4_2_1_1x1",
     "recurrent_lstm_1x25x64_48x1",
 )
 
@@ -99,6 +102,8 @@ def test_every_form_is_read_as_it_is_written() -> None:
         "transposed_none_1x64x14x14_30_2x2_2x2_0x0_4x1", "transposed_none_1x8x1x1_8_1x1_1x1_1x1_1x1",
         "pad_reflect_1x8x4x4_4x0x0x0", "expand_none_1x8x4_1x8x2", "gather_rows_1x8x4_3x16", "topk_largest_1x8x4_2x5",
         "recurrent_eval_1x8x4_16x0", "volume_none_1x8x8x8_8_3x3x3_1x1x1_1x1x1_1",
+        "sequence_none_1x16x20_30_3_1_1_1_16x1", "sequence_none_1x16x4_8_9_1_1_1_1x1",
+        "lengthened_none_1x16x20_30_4_2_1_16x1",
         "unary_relu_" + "1x" * 20 + "1", "unary_relu_1x999999999", "unary_relu_1x²",
     ],
 )  # fmt: skip
@@ -187,6 +192,18 @@ def test_operators_that_few_networks_hold_are_rebuilt() -> None:
     volume = Kernel("onnxruntime", "FusedConv", "conv", (clip, *weights), (out,), fixed, "Relu")
     assert part_of(volume) == parse("volume_relu_1x16x8x14x14_24_3x3x3_1x2x2_1x1x1_1")
     assert part_of(replace(volume, attributes=(*fixed[:3], ("pads", (0, 1, 1, 2, 1, 1))))) is None
+    sound, heard = Tensor((1, 16, 200)), Tensor((1, 32, 100))
+    along = (("groups", 1), ("kernel_shape", (5,)), ("strides", (2,)), ("pads", (2, 2)), ("dilations", (1,)))
+    filters = Tensor((32, 16, 5), constant=True), Tensor((32,), constant=True)
+    sequence = Kernel("onnxruntime", "FusedConv", "conv", (sound, *filters), (heard,), along, "Relu")
+    assert part_of(sequence) == parse("sequence_relu_1x16x200_32_5_2_2_1_1x1")
+    assert part_of(replace(sequence, attributes=(*along[:3], ("pads", (4, 0)), along[4]))) is None
+    longer = (("groups", 1), ("kernel_shape", (4,)), ("strides", (2,)), ("pads", (1, 1)), ("dilations", (1,)))
+    back = Kernel(
+        "onnxruntime", "ConvTranspose", "conv_transpose", (heard, Tensor((32, 16, 4), constant=True)), (sound,), longer
+    )
+    assert part_of(back) == parse("lengthened_none_1x32x100_16_4_2_1_1x0")
+    assert part_of(replace(back, attributes=(*longer[:4], ("dilations", (2,))))) is None
     points, sizes = Tensor((32, 50, 1)), Tensor((4,), "int64", constant=True)
     grown = Kernel("onnxruntime", "Expand", "layout", (points, sizes), (Tensor((1, 32, 50, 16)),))
     assert part_of(grown) == parse("expand_none_1x32x50x1_1x32x50x16")

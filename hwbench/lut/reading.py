@@ -5,8 +5,8 @@ blocks together: a single network has too few of them. Plain and profiled blocks
 a network add up to its total whatever the machine did meanwhile.
 
 An anchor of under a millisecond fits between two turns of the scheduler, a network of some milliseconds does not. Where
-a session recorded that it was preempted, blocks that took far longer than the network's fast ones are set aside: seen on
-two cores shared by five programs, 6 to 9 ms beside 3.3 ms in one session, with anchors of 0.8 ms around all of them.
+a session recorded that it was preempted, blocks that took far longer than the network's fast ones are set aside: seen
+on two cores shared by five programs, 6 to 9 ms beside 3.3 ms in one session, with anchors of 0.8 ms around all of them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ scheduler is 3 ms and more, that is about 2 for networks of some milliseconds; w
 and 1.3 beside a neighbour on the same core."""
 FAST = 0.1
 """Share of a network's blocks that are at most as long as what is called fast. The fastest may be one whose anchor was
-held up and it was not: 2.3 ms beside 5, so that nearly all others were set aside. Source: campaigns of the same networks
-(2026-11-22, Zen 3) differ by 12.7 instead of 14.3 % (rms, 26 on eager torch), 6.7 instead of 11.4 % (51 on ONNX Runtime
-at two threads), 4.4 instead of 4.3 % (158 at one); with shares of 0.05 and 0.2 within 0.4 of that."""
+held up and it was not: 2.3 ms beside 5, so that nearly all others were set aside. Source: campaigns of the same
+networks (2026-11-22, Zen 3) differ by 12.7 instead of 14.3 % (rms, 26 on eager torch), 6.7 instead of 11.4 % (51 on
+ONNX Runtime at two threads), 4.4 instead of 4.3 % (158 at one); with shares of 0.05 and 0.2 within 0.4 of that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,9 +143,24 @@ def _volume(kernel: Kernel, data: list[Tensor]) -> Part | None:
     return Part("volume", _activation(kernel, "volume"), fields)
 
 
+def _sequence(kernel: Kernel, data: list[Tensor], form: str) -> Part | None:
+    """A convolution along one axis, or (``lengthened``) a transposed one."""
+    (left, right), (dilation,) = _ints(kernel, "pads", (0, 0)), _ints(kernel, "dilations", (1,))
+    if len(data) > 1 or left != right or (form == "lengthened" and dilation != 1):
+        return None
+    bias = int(any(t.constant and len(t.shape) == 1 for t in kernel.inputs))
+    fields = (
+        data[0].shape, (kernel.outputs[0].shape[1],), _ints(kernel, "kernel_shape", ()), _ints(kernel, "strides", (1,)),
+        (left,), *([(dilation,)] if form == "sequence" else []), (_ints(kernel, "groups", (1,))[0], bias),
+    )  # fmt: skip
+    return Part(form, _activation(kernel, form), fields)
+
+
 def _conv(kernel: Kernel, data: list[Tensor]) -> Part | None:
     if len(kernel.outputs[0].shape) == 5:
         return _volume(kernel, data)
+    if len(kernel.outputs[0].shape) == 3:
+        return _sequence(kernel, data, "sequence")
     weights = [t for t in kernel.inputs if t.constant]
     if len(kernel.outputs[0].shape) != 4 or not weights or len(data) > 2:
         return None
@@ -162,6 +177,8 @@ def _conv(kernel: Kernel, data: list[Tensor]) -> Part | None:
 
 
 def _transposed(kernel: Kernel, data: list[Tensor]) -> Part | None:
+    if len(kernel.outputs[0].shape) == 3:
+        return _sequence(kernel, data, "lengthened")
     weights = [t for t in kernel.inputs if t.constant]
     (top, left, bottom, right), dilations = _pads(kernel), _pair(_ints(kernel, "dilations", (1, 1)))
     if len(data) > 1 or (top, left) != (bottom, right) or dilations != (1, 1):
@@ -388,9 +405,12 @@ def _fitted(part: Part, fields: list[Shape], moved: Callable[..., int]) -> Field
             fields[1], fields[-1] = (c * (out // groups),), (c, bias, added)
         else:
             fields[0], fields[1] = (n, max(groups, c // groups * groups), h, w), (moved(out, groups),)
-    elif part.form == "transposed":
-        (n, c, h, w), (groups, bias) = fields[0], fields[-1]
-        fields[0], fields[1] = (n, max(groups, c // groups * groups), h, w), (moved(fields[1][0], groups),)
+    elif part.form in ("transposed", "lengthened", "sequence"):
+        (n, c, *sides), (groups, bias) = fields[0], fields[-1]
+        if part.form == "sequence" and groups == part.fields[0][1]:
+            fields[1], fields[-1] = (c * (fields[1][0] // groups),), (c, bias)
+        else:
+            fields[0], fields[1] = (n, max(groups, c // groups * groups), *sides), (moved(fields[1][0], groups),)
     elif part.form == "linear":
         fields[1] = (moved(fields[1][0]), fields[1][1])
     elif part.form in ("volume", "recurrent"):

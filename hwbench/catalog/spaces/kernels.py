@@ -274,6 +274,24 @@ def _volume(word: str, fields: Fields) -> Work:
     return Work(((n, c, *sides),), weights, (n, out, *given), n * out * math.prod(given) * c * math.prod(kernel))
 
 
+def _sequence(word: str, fields: Fields) -> Work:
+    (n, c, length), (out,), (kernel,), (stride,), (pad,), (dilation,), (groups, bias) = fields
+    if c % groups or out % groups:
+        raise ValueError("groups must divide the channels")
+    given = (n, out, window(length, kernel, stride, 2 * pad, dilation))
+    weights = ((out, c // groups, kernel), *([(out,)] if bias else []))
+    return Work(((n, c, length),), weights, given, math.prod(given) * c // groups * kernel)
+
+
+def _lengthened(word: str, fields: Fields) -> Work:
+    (n, c, length), (out,), (kernel,), (stride,), (pad,), (groups, bias) = fields
+    if c % groups or out % groups:
+        raise ValueError("groups must divide the channels")
+    given = (n, out, (length - 1) * stride - 2 * pad + kernel)
+    weights = ((c, out // groups, kernel), *([(out,)] if bias else []))
+    return Work(((n, c, length),), weights, given, n * c * length * out // groups * kernel)
+
+
 def _recurrent(word: str, fields: Fields) -> Work:
     (n, steps, c), (hidden, both) = fields
     rows, ways = GATES[word] * hidden, 1 + both
@@ -306,6 +324,10 @@ FORMS: Mapping[str, Form] = {
     "gather": Form(("elements", "rows"), ("shape", "axis, count"), 1, _along),
     "topk": Form(("largest",), ("shape", "axis, count"), 1, _along),
     "volume": Form(ACTIVATIONS, ("shape", "out", "kernel", "strides", "pads", "bias"), 1, _volume),
+    "sequence": Form(
+        ACTIVATIONS, ("shape", "out", "kernel", "stride", "pad", "dilation", "groups, bias"), 1, _sequence
+    ),
+    "lengthened": Form(ACTIVATIONS, ("shape", "out", "kernel", "stride", "pad", "groups, bias"), 1, _lengthened),
     "recurrent": Form(tuple(GATES), ("shape", "hidden, both ways"), 1, _recurrent),
 }
 

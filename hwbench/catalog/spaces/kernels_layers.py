@@ -141,6 +141,16 @@ def _volume(part: Part) -> Any:
     return _Then(nn.Conv3d(c, out, kernel, strides, pads, bias=bool(bias)), part.word)
 
 
+def _sequence(part: Part) -> Any:
+    (_, c, _), (out,), kernel, stride, pad, dilation, (groups, bias) = part.fields
+    return _Then(nn.Conv1d(c, out, kernel, stride, pad, dilation, groups=groups, bias=bool(bias)), part.word)
+
+
+def _lengthened(part: Part) -> Any:
+    (_, c, _), (out,), kernel, stride, pad, (groups, bias) = part.fields
+    return _Then(nn.ConvTranspose1d(c, out, kernel, stride, pad, groups=groups, bias=bool(bias)), part.word)
+
+
 class _Recurrent(nn.Module):  # type: ignore[misc]
     """What it gives at every step."""
 
@@ -182,6 +192,8 @@ _MAKERS: Mapping[str, Callable[[Part], Any]] = {
     "gather": _Picked,
     "topk": lambda part: _Of(lambda x: torch.topk(x, part.fields[1][1], dim=part.fields[1][0])[0]),
     "volume": _volume,
+    "sequence": _sequence,
+    "lengthened": _lengthened,
     "recurrent": _Recurrent,
 }
 
