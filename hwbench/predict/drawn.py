@@ -10,7 +10,6 @@ sake, so that they are learnt from in every fold.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -444,7 +443,10 @@ def _elements(work: Work) -> int:
 
 @functools.cache
 def networks() -> tuple[tuple[str, float], ...]:
-    """Names of the made networks, a few kernels in each, and their multiply-accumulates."""
-    turns = itertools.zip_longest(*(series.parts() for series in SERIES))
-    made = [parts for turn in turns for parts in turn if parts]
+    """Names of the made networks, a few kernels in each, and their multiply-accumulates.
+
+    Whatever a budget ends with, as large a share of each series is there.
+    """
+    placed = [((i + 0.5) / series.networks, parts) for series in SERIES for i, parts in enumerate(series.parts())]
+    made = [parts for _, parts in sorted(placed, key=lambda one: one[0])]
     return tuple((name_of(parts), float(sum(part.work.macs for part in parts))) for parts in made)
