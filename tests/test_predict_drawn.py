@@ -11,7 +11,7 @@ from hwbench.predict import drawn
 from hwbench.predict.networks import PROBE, candidates, family_of
 from hwbench.predict.train import NOT_CONVERTED, plan
 
-FIRST, SECOND, SMALL, COMMON, ROWS, RARE, NEAR = drawn.SERIES
+FIRST, SECOND, SMALL, COMMON, ROWS, RARE, EINSUM, NEAR = drawn.SERIES
 
 
 def test_a_number_names_the_same_kernel_everywhere() -> None:
@@ -41,6 +41,11 @@ def test_a_number_names_the_same_kernel_everywhere() -> None:
         "expand_none_1x90x65x1_1x90x65x32",
         "recurrent_gru_1x25x40_32x0",
         "topk_largest_1x100x196_2x32",
+    ]
+    assert [EINSUM.kernel(number).text for number in (0, 4, 7)] == [
+        "einsum_scores_1x49x96x8_1x49x3x8_0",
+        "einsum_together_1x25x12x64_1x64x25x128_0",
+        "einsum_rows_1x64x2_2x8_1",
     ]
     assert [NEAR.kernel(number).text for number in (0, 1, 5, 7)] == [
         "linear_relu_2x400_256x1",

@@ -23,9 +23,10 @@ from hwbench.predict import doubt, sampling, train
 from hwbench.predict.evaluate import evaluate, trainers
 from hwbench.predict.examples import Example, gather
 from hwbench.predict.graph import Graph, graph_of
+from hwbench.predict.neighbours import neighbour
 from hwbench.predict.networks import PROBE, family_of
 from hwbench.predict.predictor import Predictor
-from hwbench.predict.rebuild import neighbour, part_of
+from hwbench.predict.rebuild import part_of
 from hwbench.runtimes.fake import FakeRuntime
 from hwbench.store import Store
 from hwbench.target import Target
@@ -39,6 +40,8 @@ TEXTS = (
     "linear_none_1x50x64_128x1",
     "product_none_1x4x49x32_1x4x32x49_0",
     "product_none_1x4x49x32_1x4x49x32_1",
+    "einsum_scores_1x4x49x32_1x4x49x32_0",
+    "einsum_graph_1x3x36x64x25_3x25x25_1",
     "attention_none_1x4x49x32_1x4x49x32_1x4x49x32",
     "transpose_none_1x49x4x32_0x2x1x3",
     "softmax_none_1x4x49x49_3",
@@ -103,7 +106,7 @@ def test_every_form_is_read_as_it_is_written() -> None:
         "pad_reflect_1x8x4x4_4x0x0x0", "expand_none_1x8x4_1x8x2", "gather_rows_1x8x4_3x16", "topk_largest_1x8x4_2x5",
         "recurrent_eval_1x8x4_16x0", "volume_none_1x8x8x8_8_3x3x3_1x1x1_1x1x1_1",
         "sequence_none_1x16x20_30_3_1_1_1_16x1", "sequence_none_1x16x4_8_9_1_1_1_1x1",
-        "lengthened_none_1x16x20_30_4_2_1_16x1",
+        "lengthened_none_1x16x20_30_4_2_1_16x1", "einsum_rows_1x4x8_9x4_1", "einsum_rows_1x4x8x2_8x4_1",
         "unary_relu_" + "1x" * 20 + "1", "unary_relu_1x999999999", "unary_relu_1x²",
     ],
 )  # fmt: skip
@@ -204,6 +207,11 @@ def test_operators_that_few_networks_hold_are_rebuilt() -> None:
     )
     assert part_of(back) == parse("lengthened_none_1x32x100_16_4_2_1_1x0")
     assert part_of(replace(back, attributes=(*longer[:4], ("dilations", (2,))))) is None
+    joints, near = Tensor((1, 3, 36, 64, 25)), Tensor((3, 25, 25), constant=True)
+    equation = (("equation", "nkctv, kvw -> nctw"), ("k", 75))
+    graph = Kernel("onnxruntime", "Einsum", "matmul", (joints, near), (Tensor((1, 36, 64, 25)),), equation)
+    assert part_of(graph) == parse("einsum_graph_1x3x36x64x25_3x25x25_1")
+    assert part_of(replace(graph, attributes=(("equation", "nkctv,kvw->nwtc"), ("k", 75)))) is None
     points, sizes = Tensor((32, 50, 1)), Tensor((4,), "int64", constant=True)
     grown = Kernel("onnxruntime", "Expand", "layout", (points, sizes), (Tensor((1, 32, 50, 16)),))
     assert part_of(grown) == parse("expand_none_1x32x50x1_1x32x50x16")

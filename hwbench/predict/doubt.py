@@ -23,9 +23,10 @@ from .examples import Example
 from .features import describe_network
 from .graph import Graph
 from .model import Fitted, Reach, variances
+from .neighbours import neighbour
 from .networks import PROBE, family_of
 from .predictor import LEVEL, Predictor
-from .rebuild import neighbour, part_of
+from .rebuild import part_of
 
 FloatArray = npt.NDArray[np.float64]
 

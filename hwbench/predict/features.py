@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..kernel import Cost, Kernel, Tensor
 from .pools import Sizes, called_window
-from .walks import reduction, transposition
+from .walks import reduction, reordered, transposition
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -275,6 +275,8 @@ def _steps(kernel: Kernel, group: str, out: Tensor) -> float:
     if kernel.kind == "conv":
         unrolled = BLOCKED not in kernel.layout and _area(kernel) > 1
         return out.numel / out.shape[1] * _channels(kernel, out) * _area(kernel) if unrolled else 0.0
+    if (equation := kernel.attribute("equation")) is not None:
+        return float(reordered(str(equation), [*(t.shape for t in kernel.inputs), out.shape]))
     if kernel.kind == "pool":
         window = _window(kernel)
         return float(out.numel * math.prod(window[0]) if window else max((t.numel for t in kernel.inputs), default=0))

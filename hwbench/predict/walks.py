@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from .pools import Sizes
 
@@ -53,6 +54,26 @@ def reduction(shape: Sizes, left: Sizes) -> dict[str, float]:
         elif size > 1:
             break
     return {"run": _log(run), "inner": _log(inner)}
+
+
+def reordered(equation: str, shapes: Sequence[Sizes]) -> int:
+    """Elements of a contraction of two tensors (both operands and what it gives) that have to be put in another order
+    before, or after, it is a batch of matrix products; 0 where the equation does not fit the shapes.
+    """
+    terms, _, result = equation.replace(" ", "").partition("->")
+    labels = [*terms.split(","), result]
+    if [len(label) for label in labels] != [len(shape) for shape in shapes] or len(shapes) != 3:
+        return 0
+    one, two, _ = labels
+    batch = [x for x in one if x in two and x in result]
+    summed = [x for x in one if x in two and x not in result]
+    left, right = [x for x in one if x not in two], [x for x in two if x not in one]
+    plain = (
+        list(one) == [*batch, *left, *summed],
+        list(two) in ([*batch, *summed, *right], [*batch, *right, *summed]),
+        list(result) == [*batch, *left, *right],
+    )
+    return sum(math.prod(shape) for shape, as_is in zip(shapes, plain, strict=True) if not as_is)
 
 
 def _log(size: int) -> float:

@@ -31,6 +31,12 @@ ACTIVATIONS = (
 BINARY = ("add", "sub", "mul", "div", "maximum", "minimum", "pow")
 UNARY = (*ACTIVATIONS[1:], "sqrt", "exp", "log", "erf", "neg", "abs", "reciprocal", "rsqrt", "sin", "cos")
 GATES = {"gru": 3, "lstm": 4, "rnn": 1}
+EQUATIONS: Mapping[str, str] = {
+    "scores": "abcd,abed->abce", "values": "abcd,abde->abce", "apart": "abcd,aecd->acbe", "together": "abcd,adbe->acbe",
+    "rows": "abc,cd->abd", "channels": "abcd,eb->aecd", "graph": "abcde,bef->acdf", "places": "abcd,de->abce",
+}  # fmt: skip
+"""Contractions of two tensors by what they are used for: attention with its heads before or behind the tokens, a
+matrix along the last axis, one along the channels, and those of networks over graphs."""
 _TEXT = re.compile(r"[a-z]+_[a-z0-9]+(?:_[0-9]{1,8}(?:x[0-9]{1,8})*)+")
 _APART = "__"
 _OFFSET = 16  # elements between where two operands of one part begin: x + x is another operator than x + y
@@ -121,12 +127,13 @@ def _conv(word: str, fields: Fields) -> Work:
 
 
 def _transposed(word: str, fields: Fields) -> Work:
-    (n, c, h, w), (out,), (kh, kw), (sh, sw), (ph, pw), (groups, bias) = fields
-    if c % groups or out % groups:
-        raise ValueError("groups must divide the channels")
-    given = (n, out, (h - 1) * sh - 2 * ph + kh, (w - 1) * sw - 2 * pw + kw)
-    weights = ((c, out // groups, kh, kw), *([(out,)] if bias else []))
-    return Work(((n, c, h, w),), weights, given, n * c * h * w * out // groups * kh * kw)
+    (n, c, *sides), (out,), kernel, strides, pads, (groups, bias) = fields
+    if c % groups or out % groups or not len(sides) == len(kernel) == len(strides) == len(pads):
+        raise ValueError("groups must divide the channels, and axes go together")
+    axes = zip(sides, kernel, strides, pads)
+    given = (n, out, *((side - 1) * stride - 2 * pad + size for side, size, stride, pad in axes))
+    weights = ((c, out // groups, *kernel), *([(out,)] if bias else []))
+    return Work(((n, c, *sides),), weights, given, n * c * math.prod(sides) * out // groups * math.prod(kernel))
 
 
 def _linear(word: str, fields: Fields) -> Work:
@@ -142,6 +149,18 @@ def _product(word: str, fields: Fields) -> Work:
         raise ValueError("the inner sizes differ")
     given = (*_broadcast(one[:-2], two[:-2]), one[-2], columns)
     return Work((one, two), (), given, math.prod(given) * depth)
+
+
+def _einsum(word: str, fields: Fields) -> Work:
+    one, two, (constant,) = fields
+    terms, _, result = EQUATIONS[word].partition("->")
+    labels = terms.replace(",", "")
+    sizes = dict(zip(labels, (*one, *two)))
+    if len(labels) != len(one) + len(two) or any(sizes[x] != n for x, n in zip(labels, (*one, *two))):
+        raise ValueError("the sizes do not go together")
+    given = tuple(sizes[label] for label in result)
+    data, weights = ((one,), (two,)) if constant else ((one, two), ())
+    return Work(data, weights, given, math.prod(sizes.values()))
 
 
 def _attention(word: str, fields: Fields) -> Work:
@@ -283,15 +302,6 @@ def _sequence(word: str, fields: Fields) -> Work:
     return Work(((n, c, length),), weights, given, math.prod(given) * c // groups * kernel)
 
 
-def _lengthened(word: str, fields: Fields) -> Work:
-    (n, c, length), (out,), (kernel,), (stride,), (pad,), (groups, bias) = fields
-    if c % groups or out % groups:
-        raise ValueError("groups must divide the channels")
-    given = (n, out, (length - 1) * stride - 2 * pad + kernel)
-    weights = ((c, out // groups, kernel), *([(out,)] if bias else []))
-    return Work(((n, c, length),), weights, given, n * c * length * out // groups * kernel)
-
-
 def _recurrent(word: str, fields: Fields) -> Work:
     (n, steps, c), (hidden, both) = fields
     rows, ways = GATES[word] * hidden, 1 + both
@@ -306,6 +316,7 @@ FORMS: Mapping[str, Form] = {
     "transposed": Form(ACTIVATIONS, ("shape", "out", "kernel", "strides", "pads", "groups, bias"), 1, _transposed),
     "linear": Form(ACTIVATIONS, ("shape", "out, bias"), 1, _linear),
     "product": Form(("none",), ("one", "two", "transposed"), 2, _product),
+    "einsum": Form(tuple(EQUATIONS), ("one", "two", "constant"), 2, _einsum),
     "attention": Form(("none",), ("queries", "keys", "values"), 3, _attention),
     "transpose": Form(("none",), ("shape", "order"), 1, _transpose),
     "softmax": Form(("none",), ("shape", "axis"), 1, _softmax),
@@ -327,7 +338,7 @@ FORMS: Mapping[str, Form] = {
     "sequence": Form(
         ACTIVATIONS, ("shape", "out", "kernel", "stride", "pad", "dilation", "groups, bias"), 1, _sequence
     ),
-    "lengthened": Form(ACTIVATIONS, ("shape", "out", "kernel", "stride", "pad", "groups, bias"), 1, _lengthened),
+    "lengthened": Form(ACTIVATIONS, ("shape", "out", "kernel", "stride", "pad", "groups, bias"), 1, _transposed),
     "recurrent": Form(tuple(GATES), ("shape", "hidden, both ways"), 1, _recurrent),
 }
 

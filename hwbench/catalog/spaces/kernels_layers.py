@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Callable, Dict, Mapping, Sequence
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .kernels import Part, stretches
+from .kernels import EQUATIONS, Part, stretches
 
 Forward = Callable[..., Any]
 
@@ -76,8 +77,9 @@ def _conv(part: Part) -> Any:
 
 
 def _transposed(part: Part) -> Any:
-    (_, c, _, _), (out,), kernel, strides, pads, (groups, bias) = part.fields
-    return _Then(nn.ConvTranspose2d(c, out, kernel, strides, pads, groups=groups, bias=bool(bias)), part.word)
+    (_, c, *_), (out,), kernel, strides, pads, (groups, bias) = part.fields
+    make = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}[len(kernel)]
+    return _Then(make(c, out, kernel, strides, pads, groups=groups, bias=bool(bias)), part.word)
 
 
 def _linear(part: Part) -> Any:
@@ -89,6 +91,11 @@ def _product(part: Part) -> Any:
     if part.fields[2][0]:
         return _Of(lambda a, b: torch.matmul(a, b.transpose(-2, -1)))
     return _Of(torch.matmul)
+
+
+def _einsum(part: Part) -> Any:
+    function = functools.partial(torch.einsum, EQUATIONS[part.word])
+    return _WithConstant(function, part.fields[1]) if part.fields[2][0] else _Of(function)
 
 
 def _norm(part: Part) -> Any:
@@ -146,11 +153,6 @@ def _sequence(part: Part) -> Any:
     return _Then(nn.Conv1d(c, out, kernel, stride, pad, dilation, groups=groups, bias=bool(bias)), part.word)
 
 
-def _lengthened(part: Part) -> Any:
-    (_, c, _), (out,), kernel, stride, pad, (groups, bias) = part.fields
-    return _Then(nn.ConvTranspose1d(c, out, kernel, stride, pad, groups=groups, bias=bool(bias)), part.word)
-
-
 class _Recurrent(nn.Module):  # type: ignore[misc]
     """What it gives at every step."""
 
@@ -174,6 +176,7 @@ _MAKERS: Mapping[str, Callable[[Part], Any]] = {
     "transposed": _transposed,
     "linear": _linear,
     "product": _product,
+    "einsum": _einsum,
     "attention": lambda part: _Of(functional.scaled_dot_product_attention),
     "transpose": lambda part: _Of(lambda x: x.permute(part.fields[1]).contiguous()),
     "softmax": lambda part: _Of(lambda x: torch.softmax(x, dim=part.fields[1][0])),
@@ -193,7 +196,7 @@ _MAKERS: Mapping[str, Callable[[Part], Any]] = {
     "topk": lambda part: _Of(lambda x: torch.topk(x, part.fields[1][1], dim=part.fields[1][0])[0]),
     "volume": _volume,
     "sequence": _sequence,
-    "lengthened": _lengthened,
+    "lengthened": _transposed,
     "recurrent": _Recurrent,
 }
 
