@@ -206,6 +206,38 @@ def test_what_runs_as_a_product_or_element_by_element_tells_its_steps() -> None:
     assert describe(slopes).steps == 16 * 64
     shuffle = describe(Kernel("onnxruntime", "DepthToSpace", "layout", (picture,), (Tensor((1, 4, 16, 16)),)))
     assert (shuffle.group, shuffle.steps) == ("transpose", 16 * 64)
+    table, places = Tensor((1000, 32), constant=True), Tensor((16,), "int64")
+    looked_up = Kernel("onnxruntime", "Gather", "layout", (table, places), (Tensor((16, 32)),), (("axis", 0),))
+    assert describe(looked_up).steps == 16  # rows that lie together
+    places = Tensor((36,), "int64", constant=True)
+    picked = Kernel("onnxruntime", "Gather", "layout", (Tensor((16, 81)), places), (Tensor((16, 36)),), (("axis", 1),))
+    assert describe(picked).steps == 16 * 36  # single elements
+    assert (
+        describe(Kernel("torch", "embedding", "layout", (table, Tensor((1, 7), "int64")), (Tensor((1, 7, 32)),))).steps
+        == 7
+    )
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes", "elements"),
+    [
+        ("bhid,bhjd->bhij", [(1, 4, 49, 32), (1, 4, 49, 32), (1, 4, 49, 49)], 0),
+        ("bhij,bhjd->bhid", [(1, 4, 49, 49), (1, 4, 49, 32), (1, 4, 49, 32)], 0),
+        ("bihd,bjhd->bhij", [(1, 49, 4, 32), (1, 49, 4, 32), (1, 4, 49, 49)], 2 * 49 * 4 * 32),
+        ("bhij,bjhd->bihd", [(1, 4, 49, 49), (1, 49, 4, 32), (1, 49, 4, 32)], 2 * 49 * 4 * 32),
+        ("nkctv, kvw -> nctw", [(1, 3, 36, 64, 25), (3, 25, 25), (1, 36, 64, 25)], 3 * 36 * 64 * 25),
+        ("nctv,vw->nctw", [(1, 36, 64, 25), (25, 25), (1, 36, 64, 25)], 0),
+        ("bchw,oc->bohw", [(1, 8, 5, 5), (16, 8), (1, 16, 5, 5)], 8 * 25 + 16 * 25),
+        ("ij,jk->ik", [(4, 5), (5, 6, 1), (4, 6)], 0),
+        ("ii->i", [(4, 4), (4,)], 0),
+    ],
+)
+def test_a_contraction_tells_what_it_puts_in_another_order(
+    equation: str, shapes: list[tuple[int, ...]], elements: int
+) -> None:
+    *operands, out = map(Tensor, shapes)
+    kernel = Kernel("onnxruntime", "Einsum", "matmul", tuple(operands), (out,), (("equation", equation), ("k", 1)))
+    assert describe(kernel).steps == elements
 
 
 # --- fitting -------------------------------------------------------------------------------------------------------
