@@ -115,7 +115,7 @@ BY_HAND = Part(
         Figure("third", "… those by someone who had not seen it, looked at since", "share",
                share_of("within_10", "set", "third")),
         Figure("third_interval_90", "… 90 % intervals cover these", "share", share_of("covered", "set", "third")),
-        Figure("fourth", "… those of another who had not seen it, never looked at", "share",
+        Figure("fourth", "… those of another who had not seen it, their errors seen since", "share",
                share_of("within_10", "set", "fourth")),
         Figure("fourth_interval_90", "… 90 % intervals cover these", "share", share_of("covered", "set", "fourth")),
     ),
