@@ -16,9 +16,9 @@ from hwbench.measurement import Measurement
 from hwbench.predict.adapted import opened
 from hwbench.store import Store
 
-from .hand_networks import FIRST, FOURTH, SECOND, THIRD
+from .hand_networks import FIFTH, FIRST, FOURTH, SECOND, THIRD
 
-SETS = {"first": FIRST, "second": SECOND, "third": THIRD, "fourth": FOURTH}
+SETS = {"first": FIRST, "second": SECOND, "third": THIRD, "fourth": FOURTH, "fifth": FIFTH}
 
 
 def main(path: str) -> None:
