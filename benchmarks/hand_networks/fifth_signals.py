@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .fifth import Network, finished
+
 __all__ = [
     "ad_click",
     "birdsong",
@@ -28,17 +30,6 @@ __all__ = [
     "wave_denoise",
     "wrist_gesture",
 ]
-
-Network = tuple[nn.Module, tuple[Tensor, ...]]
-
-
-def finished(net: nn.Module, *inputs: Tensor) -> Network:
-    """The network in evaluation mode, its norms with the uneven statistics that training leaves."""
-    for module in net.modules():
-        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.4, 1.2)
-    return net.eval(), inputs
 
 
 def keyword_spot() -> Network:
