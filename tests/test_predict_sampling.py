@@ -106,7 +106,9 @@ def test_every_form_is_read_as_it_is_written() -> None:
         "pad_reflect_1x8x4x4_4x0x0x0", "expand_none_1x8x4_1x8x2", "gather_rows_1x8x4_3x16", "topk_largest_1x8x4_2x5",
         "recurrent_eval_1x8x4_16x0", "volume_none_1x8x8x8_8_3x3x3_1x1x1_1x1x1_1",
         "sequence_none_1x16x20_30_3_1_1_1_16x1", "sequence_none_1x16x4_8_9_1_1_1_1x1",
-        "lengthened_none_1x16x20_30_4_2_1_16x1", "einsum_rows_1x4x8_9x4_1", "einsum_rows_1x4x8x2_8x4_1",
+        "lengthened_none_1x16x20_30_4_2_1_16x1",
+        "transposed_none_1x8x2x2x2x2_8_2x2x2x2_1x1x1x1_0x0x0x0_1x1",
+        "einsum_rows_1x4x8_9x4_1", "einsum_rows_1x4x8x2_8x4_1",
         "unary_relu_" + "1x" * 20 + "1", "unary_relu_1x999999999", "unary_relu_1x²",
     ],
 )  # fmt: skip

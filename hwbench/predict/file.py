@@ -36,7 +36,7 @@ from .roofline import Roofline
 if TYPE_CHECKING:
     from .predictor import Predictor
 
-FORMAT = 5
+FORMAT = 6
 """Version of the members and columns, raised whenever a reader of an older one would go wrong: it is then refused."""
 HEAD, KERNELS, EXAMPLES, SAMPLES = "predictor.json", "kernels.parquet", "examples.parquet", "samples.parquet"
 MOST_BYTES, MOST_HEAD_BYTES, MOST_TREES = 512 << 20, 16 << 20, 32

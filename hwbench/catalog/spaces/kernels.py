@@ -128,7 +128,7 @@ def _conv(word: str, fields: Fields) -> Work:
 
 def _transposed(word: str, fields: Fields) -> Work:
     (n, c, *sides), (out,), kernel, strides, pads, (groups, bias) = fields
-    if c % groups or out % groups or not len(sides) == len(kernel) == len(strides) == len(pads):
+    if c % groups or out % groups or not len(sides) == len(kernel) == len(strides) == len(pads) <= 3:
         raise ValueError("groups must divide the channels, and axes go together")
     axes = zip(sides, kernel, strides, pads)
     given = (n, out, *((side - 1) * stride - 2 * pad + size for side, size, stride, pad in axes))

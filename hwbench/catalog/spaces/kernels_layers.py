@@ -78,7 +78,7 @@ def _conv(part: Part) -> Any:
 
 def _transposed(part: Part) -> Any:
     (_, c, *_), (out,), kernel, strides, pads, (groups, bias) = part.fields
-    make = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}[len(kernel)]
+    make = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[len(kernel)]
     return _Then(make(c, out, kernel, strides, pads, groups=groups, bias=bool(bias)), part.word)
 
 
